@@ -1,0 +1,1 @@
+//! Format strings, access-log sinks and filters

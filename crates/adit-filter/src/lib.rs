@@ -1,0 +1,1 @@
+//! Filter traits, stream state and the chain runner

@@ -1,0 +1,1 @@
+//! Envoy's HTTP and network filters

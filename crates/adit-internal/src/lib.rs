@@ -1,0 +1,1 @@
+//! User-space sockets and their registry

@@ -1,0 +1,74 @@
+//! A connected byte stream, and how to relay two.
+//!
+//! Deliberately unknown here: HTTP messages, filters, configuration, who the peer is. Bytes, half-closes and resets go
+//! in and come out; [`relay`] moves them between two endpoints exactly.
+//!
+//! Read first: [`Io`], [`ByteSource`] with [`ByteSink`], [`relay`].
+//!
+//! Floor F1.
+
+mod address;
+mod info;
+mod state;
+mod stream;
+mod tcp;
+
+pub use address::Address;
+pub use info::{ConnInfo, TlsInfo};
+pub use state::{FilterObject, FilterState, FilterValue, Metadata, Sharing, Value};
+pub use stream::{Io, Stream, Transport};
+pub use tcp::{TcpSink, TcpSource};
+
+use std::task::{Context, Poll};
+
+use adit_http::{ErrorCode, StreamError};
+use bytes::Bytes;
+use tokio::net::TcpStream;
+
+/// The reading half of a byte stream.
+///
+/// Dropped before it gave its end or an error, it is a stop: the peer must be able to notice (STOP_SENDING, RST_STREAM,
+/// and for TCP nothing until the socket closes).
+pub trait ByteSource: Send {
+    /// The next bytes: never empty, at most about `max` where the source chooses the size (a framed source may give
+    /// more). `None` is the clean end, given again at each later call. An error is final.
+    ///
+    /// Bytes handed out have been accounted for: a framed source gives their flow-control window back once the caller
+    /// asks for the next chunk, so ask only when the last one went onward.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Option<Result<Bytes, StreamError>>>;
+
+    /// Tells the peer that nothing more will be read, with this code where the protocol carries one.
+    fn stop(&mut self, code: ErrorCode);
+
+    /// The socket itself, if this source is a plain TCP stream and holds no byte in user space.
+    fn as_tcp(&self) -> Option<&TcpStream> {
+        None
+    }
+}
+
+/// The writing half of a byte stream.
+///
+/// Dropped before its end was sent, it is a reset towards the peer.
+pub trait ByteSink: Send {
+    /// Takes bytes from the front of `data`, and with `end` ends this direction after the last of them.
+    ///
+    /// `Ready(Ok)`: `data` is empty now and the end, if asked for, is recorded. `Pending`: a prefix may have been taken;
+    /// call again with what is left. After an error or an end nothing more may be sent. An empty `data` without `end`
+    /// does nothing.
+    fn poll_send(&mut self, cx: &mut Context<'_>, data: &mut Bytes, end: bool) -> Poll<Result<(), StreamError>>;
+
+    /// Ready once everything taken has left this process, or sits where the kernel or the connection's own task will
+    /// send it without being asked again.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>>;
+
+    /// Ready when the peer reads no more, although nothing was sent just now. May stay pending for ever.
+    fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<StreamError>;
+
+    /// Ends this direction without an end: RST, RST_STREAM, RESET_STREAM with this code.
+    fn reset(&mut self, code: ErrorCode);
+
+    /// The socket itself, if this sink is a plain TCP stream and holds no byte in user space.
+    fn as_tcp(&self) -> Option<&TcpStream> {
+        None
+    }
+}

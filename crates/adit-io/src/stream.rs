@@ -1,0 +1,192 @@
+//! [`Io`]: a connected byte stream with what is known of it.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::tcp::{TcpSink, TcpSource};
+use crate::{ByteSink, ByteSource, ConnInfo, FilterState, Metadata};
+
+/// A byte stream that is not plain TCP: TLS, an internal pair, a Unix socket, a tunnel.
+///
+/// `poll_shutdown` is the half-close. Dropped without it, the stream is aborted where the transport can tell.
+pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// Ends both directions at once, so that the peer sees a reset and not an end.
+    fn abort(&mut self);
+
+    /// The two halves for relaying. A transport that moves [`Bytes`] natively gives its own; others give
+    /// `transport_halves`.
+    fn into_halves(self: Box<Self>) -> (Box<dyn ByteSource>, Box<dyn ByteSink>);
+
+    /// Ready when the peer is known to have reset or closed the stream, without reading from it. May stay pending for ever.
+    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let _ = cx;
+        Poll::Pending
+    }
+}
+
+/// What an [`Io`] runs over.
+pub enum Stream {
+    /// A plain TCP socket, shareable between a reading and a writing half without a lock.
+    Tcp(Arc<TcpStream>),
+    /// Anything else.
+    Other(Box<dyn Transport>),
+}
+
+/// A connected byte stream, the bytes already read from it, and what is known of it.
+pub struct Io {
+    stream: Stream,
+    read_ahead: Bytes,
+    /// Facts about the connection.
+    pub info: Arc<ConnInfo>,
+    /// Filter state with the lifespan of the connection.
+    pub state: FilterState,
+    /// Dynamic metadata of the connection.
+    pub metadata: Metadata,
+}
+
+impl Io {
+    /// A stream of which nothing was read yet.
+    pub fn new(stream: Stream, info: Arc<ConnInfo>) -> Self {
+        Self { stream, read_ahead: Bytes::new(), info, state: FilterState::default(), metadata: Metadata::default() }
+    }
+
+    /// A plain TCP stream. The socket should have `TCP_NODELAY` set.
+    pub fn tcp(socket: TcpStream, info: Arc<ConnInfo>) -> Self {
+        Self::new(Stream::Tcp(Arc::new(socket)), info)
+    }
+
+    /// Puts bytes back in front of what will be read next.
+    pub fn unread(&mut self, bytes: Bytes) {
+        if self.read_ahead.is_empty() {
+            self.read_ahead = bytes;
+        } else if !bytes.is_empty() {
+            self.read_ahead = Bytes::from([&bytes[..], &self.read_ahead[..]].concat());
+        }
+    }
+
+    /// The socket, if this is plain TCP (bytes read ahead may still be held).
+    pub fn tcp_socket(&self) -> Option<&Arc<TcpStream>> {
+        match &self.stream {
+            Stream::Tcp(socket) => Some(socket),
+            Stream::Other(_) => None,
+        }
+    }
+
+    /// The stream and the bytes read ahead of it, without the facts.
+    pub fn into_parts(self) -> (Stream, Bytes) {
+        (self.stream, self.read_ahead)
+    }
+
+    /// The two halves, for relaying and for codecs that own each direction on its own.
+    pub fn into_halves(self) -> (Box<dyn ByteSource>, Box<dyn ByteSink>) {
+        match self.stream {
+            Stream::Tcp(socket) => {
+                (Box::new(TcpSource::new(socket.clone(), self.read_ahead)), Box::new(TcpSink::new(socket)))
+            }
+            Stream::Other(transport) => {
+                let (source, sink) = transport.into_halves();
+                if self.read_ahead.is_empty() {
+                    return (source, sink);
+                }
+                (Box::new(Prefixed { first: self.read_ahead, source }), sink)
+            }
+        }
+    }
+
+    /// Ends both directions so that the peer sees a reset.
+    pub fn abort(self) {
+        match self.stream {
+            Stream::Tcp(socket) => crate::tcp::set_abortive(&socket),
+            Stream::Other(mut transport) => transport.abort(),
+        }
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.read_ahead.is_empty() {
+            let n = self.read_ahead.len().min(buf.remaining());
+            buf.put_slice(&self.read_ahead.split_to(n));
+            return Poll::Ready(Ok(()));
+        }
+        match &mut self.stream {
+            Stream::Tcp(socket) => crate::tcp::poll_read(socket, cx, buf),
+            Stream::Other(transport) => Pin::new(&mut **transport).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Tcp(socket) => crate::tcp::poll_write(socket, cx, data),
+            Stream::Other(transport) => Pin::new(&mut **transport).poll_write(cx, data),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Tcp(socket) => crate::tcp::poll_write_vectored(socket, cx, data),
+            Stream::Other(transport) => Pin::new(&mut **transport).poll_write_vectored(cx, data),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Stream::Tcp(_) => true,
+            Stream::Other(transport) => transport.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Tcp(_) => Poll::Ready(Ok(())),
+            Stream::Other(transport) => Pin::new(&mut **transport).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Tcp(socket) => Poll::Ready(crate::tcp::shutdown_write(socket)),
+            Stream::Other(transport) => Pin::new(&mut **transport).poll_shutdown(cx),
+        }
+    }
+}
+
+/// A source with bytes in front of it.
+struct Prefixed {
+    first: Bytes,
+    source: Box<dyn ByteSource>,
+}
+
+impl ByteSource for Prefixed {
+    fn poll_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+        max: usize,
+    ) -> Poll<Option<Result<Bytes, adit_http::StreamError>>> {
+        if self.first.has_remaining() {
+            let n = self.first.len().min(max.max(1));
+            return Poll::Ready(Some(Ok(self.first.split_to(n))));
+        }
+        self.source.poll_chunk(cx, max)
+    }
+
+    fn stop(&mut self, code: adit_http::ErrorCode) {
+        self.source.stop(code);
+    }
+
+    fn as_tcp(&self) -> Option<&TcpStream> {
+        if self.first.is_empty() { self.source.as_tcp() } else { None }
+    }
+}

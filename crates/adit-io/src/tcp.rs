@@ -1,0 +1,190 @@
+//! The two halves of a plain TCP socket: no lock, no buffer held while idle.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use adit_http::{ErrorCode, StreamError};
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::{ByteSink, ByteSource};
+
+/// Reads up to this size land in a buffer of their own size, so that a small message never pins a large block.
+const SMALL_READ: usize = 2048;
+
+pub(crate) fn poll_read(socket: &TcpStream, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    loop {
+        ready!(socket.poll_read_ready(cx))?;
+        match socket.try_read(buf.initialize_unfilled()) {
+            Ok(n) => {
+                buf.advance(n);
+                return Poll::Ready(Ok(()));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Poll::Ready(Err(error)),
+        }
+    }
+}
+
+pub(crate) fn poll_write(socket: &TcpStream, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(socket.poll_write_ready(cx))?;
+        match socket.try_write(data) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return Poll::Ready(result),
+        }
+    }
+}
+
+pub(crate) fn poll_write_vectored(
+    socket: &TcpStream,
+    cx: &mut Context<'_>,
+    data: &[io::IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(socket.poll_write_ready(cx))?;
+        match socket.try_write_vectored(data) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return Poll::Ready(result),
+        }
+    }
+}
+
+/// FIN. A peer that is gone already is no error: there is nobody left to tell.
+pub(crate) fn shutdown_write(socket: &TcpStream) -> io::Result<()> {
+    match socket2::SockRef::from(socket).shutdown(std::net::Shutdown::Write) {
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+        result => result,
+    }
+}
+
+/// Makes the close of the socket, once its last owner drops it, an RST.
+pub(crate) fn set_abortive(socket: &TcpStream) {
+    // A failure means that the socket is gone, and with it the peer's need to know.
+    let _ = socket2::SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO));
+}
+
+/// The reading half of a plain TCP socket.
+pub struct TcpSource {
+    socket: Arc<TcpStream>,
+    first: Bytes,
+    ended: bool,
+}
+
+impl TcpSource {
+    /// Reads `first` before the socket.
+    pub fn new(socket: Arc<TcpStream>, first: Bytes) -> Self {
+        Self { socket, first, ended: false }
+    }
+}
+
+impl ByteSource for TcpSource {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Option<Result<Bytes, StreamError>>> {
+        let max = max.max(1);
+        if self.first.has_remaining() {
+            let n = self.first.len().min(max);
+            return Poll::Ready(Some(Ok(self.first.split_to(n))));
+        }
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        loop {
+            ready!(self.socket.poll_read_ready(cx))?;
+            let mut buffer = BytesMut::with_capacity(max);
+            match self.socket.try_read_buf(&mut buffer) {
+                Ok(0) => {
+                    self.ended = true;
+                    return Poll::Ready(None);
+                }
+                Ok(n) if n <= SMALL_READ && max > 2 * SMALL_READ => {
+                    return Poll::Ready(Some(Ok(Bytes::copy_from_slice(&buffer))));
+                }
+                Ok(_) => return Poll::Ready(Some(Ok(buffer.freeze()))),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Some(Err(error.into()))),
+            }
+        }
+    }
+
+    fn stop(&mut self, _code: ErrorCode) {
+        // TCP cannot tell its peer; unread bytes make the kernel send an RST when the socket closes.
+        self.ended = true;
+    }
+
+    fn as_tcp(&self) -> Option<&TcpStream> {
+        (self.first.is_empty() && !self.ended).then_some(&*self.socket)
+    }
+}
+
+/// The writing half of a plain TCP socket. Dropped before its end was sent, it makes the close an RST.
+pub struct TcpSink {
+    socket: Arc<TcpStream>,
+    ended: bool,
+    /// Waits for the socket's error event; made only when somebody asks (see [`ByteSink::poll_stopped`]).
+    error: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl TcpSink {
+    /// A half that has sent nothing yet.
+    pub fn new(socket: Arc<TcpStream>) -> Self {
+        Self { socket, ended: false, error: None }
+    }
+}
+
+impl ByteSink for TcpSink {
+    fn poll_send(&mut self, cx: &mut Context<'_>, data: &mut Bytes, end: bool) -> Poll<Result<(), StreamError>> {
+        while data.has_remaining() {
+            let n = ready!(poll_write(&self.socket, cx, data))?;
+            data.advance(n);
+        }
+        if end && !self.ended {
+            self.ended = true;
+            shutdown_write(&self.socket)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        let socket = &self.socket;
+        let error = self.error.get_or_insert_with(|| {
+            let socket = socket.clone();
+            Box::pin(async move {
+                // An error of the wait itself means that the reactor is gone: then nothing more will happen here.
+                while !socket.ready(Interest::ERROR).await.is_ok_and(|ready| ready.is_error()) {
+                    tokio::task::yield_now().await;
+                }
+            })
+        });
+        ready!(error.as_mut().poll(cx));
+        self.error = None;
+        Poll::Ready(match self.socket.take_error() {
+            Ok(Some(error)) | Err(error) => error.into(),
+            Ok(None) => StreamError::Reset(ErrorCode::Cancel),
+        })
+    }
+
+    fn reset(&mut self, _code: ErrorCode) {
+        self.ended = true;
+        set_abortive(&self.socket);
+    }
+
+    fn as_tcp(&self) -> Option<&TcpStream> {
+        (!self.ended).then_some(&*self.socket)
+    }
+}
+
+impl Drop for TcpSink {
+    fn drop(&mut self) {
+        if !self.ended {
+            set_abortive(&self.socket);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Sockets, listener filters, filter-chain match

@@ -1,0 +1,1 @@
+//! Envoy's matchers: strings, headers, addresses, RBAC

@@ -1,0 +1,1 @@
+//! Route table and the terminal HTTP filter

@@ -1,0 +1,1 @@
+//! A checked configuration becomes live objects

@@ -1,0 +1,1 @@
+//! Terminal network filter: TCP proxy, with tunnelling over HTTP

@@ -1,0 +1,1 @@
+//! rustls as a transport socket

@@ -1,0 +1,1 @@
+//! The upgrade, CONNECT and tunnel exchange as a pure state machine
