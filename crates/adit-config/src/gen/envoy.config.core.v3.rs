@@ -2128,6 +2128,8 @@ pub struct HealthCheck {
     pub always_log_health_check_failures: bool,
     #[prost(bool, tag = "26")]
     pub always_log_health_check_success: bool,
+    #[prost(string, tag = "27")]
+    pub name: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "21")]
     pub tls_options: ::core::option::Option<health_check::TlsOptions>,
     #[prost(message, optional, tag = "23")]
@@ -2193,6 +2195,8 @@ pub mod health_check {
             tag = "10"
         )]
         pub codec_client_type: i32,
+        #[prost(bool, tag = "15")]
+        pub use_alpn_protocol: bool,
         #[prost(message, optional, tag = "11")]
         pub service_name_matcher: ::core::option::Option<
             super::super::super::super::r#type::matcher::v3::StringMatcher,

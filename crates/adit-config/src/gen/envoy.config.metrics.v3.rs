@@ -130,6 +130,8 @@ impl ::prost::Name for HistogramBucketSettings {
 pub struct StatsdSink {
     #[prost(string, tag = "3")]
     pub prefix: ::prost::alloc::string::String,
+    #[prost(bool, tag = "4")]
+    pub scale_histogram_units_to_milliseconds: bool,
     #[prost(oneof = "statsd_sink::StatsdSpecifier", tags = "1, 2")]
     pub statsd_specifier: ::core::option::Option<statsd_sink::StatsdSpecifier>,
 }
@@ -159,6 +161,8 @@ pub struct DogStatsdSink {
     pub prefix: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "4")]
     pub max_bytes_per_datagram: ::core::option::Option<u64>,
+    #[prost(bool, tag = "5")]
+    pub scale_histogram_units_to_milliseconds: bool,
     #[prost(oneof = "dog_statsd_sink::DogStatsdSpecifier", tags = "1")]
     pub dog_statsd_specifier: ::core::option::Option<
         dog_statsd_sink::DogStatsdSpecifier,

@@ -21,6 +21,10 @@ pub struct Mutations {
     pub request_trailers_mutations: ::prost::alloc::vec::Vec<
         super::super::super::super::super::config::common::mutation_rules::v3::HeaderMutation,
     >,
+    #[prost(message, repeated, tag = "6")]
+    pub formatters: ::prost::alloc::vec::Vec<
+        super::super::super::super::super::config::core::v3::TypedExtensionConfig,
+    >,
 }
 impl ::prost::Name for Mutations {
     const NAME: &'static str = "Mutations";

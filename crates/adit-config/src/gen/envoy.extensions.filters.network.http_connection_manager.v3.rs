@@ -56,6 +56,8 @@ pub struct HttpConnectionManager {
     pub drain_timeout_jitter: ::core::option::Option<
         super::super::super::super::super::r#type::v3::Percent,
     >,
+    #[prost(bool, tag = "63")]
+    pub record_route_resolution_stats: bool,
     #[prost(message, optional, tag = "26")]
     pub delayed_close_timeout: ::core::option::Option<::prost_types::Duration>,
     #[prost(message, repeated, tag = "13")]

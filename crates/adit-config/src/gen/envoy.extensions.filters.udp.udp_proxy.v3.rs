@@ -134,6 +134,10 @@ pub mod udp_proxy_config {
         pub propagate_response_headers: bool,
         #[prost(bool, tag = "11")]
         pub propagate_response_trailers: bool,
+        #[prost(message, repeated, tag = "12")]
+        pub formatters: ::prost::alloc::vec::Vec<
+            super::super::super::super::super::super::config::core::v3::TypedExtensionConfig,
+        >,
     }
     /// Nested message and enum types in `UdpTunnelingConfig`.
     pub mod udp_tunneling_config {
