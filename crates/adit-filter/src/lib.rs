@@ -1,1 +1,36 @@
-//! Filter traits, stream state and the chain runner
+//! The seams above codecs: filters of listeners, connections and requests, what they share, and what they ask of
+//! clusters.
+//!
+//! Deliberately unknown here: configuration, concrete filters, how a host is chosen or a log line is written. Each of those
+//! is a crate that implements or uses a trait of this one, so that every layer can be tested with a fake of the next.
+//!
+//! Read first: [`NetworkTerminal`] with [`Connection`]; [`HttpFilter`], [`HttpTerminal`] with [`HttpStream`];
+//! [`upstream::Cluster`].
+//!
+//! Floor F1, above adit-codec.
+
+mod flags;
+mod http_filter;
+mod info;
+mod lifecycle;
+mod network;
+mod reply;
+mod route;
+mod runtime_values;
+pub mod upstream;
+
+pub use flags::{ResponseFlag, ResponseFlags};
+pub use http_filter::{
+    ChainEntry, ChainError, FilterChain, HttpFilter, HttpFilterFactory, HttpStream, HttpTerminal, ResponseHook, Verdict,
+};
+pub use info::{AccessLog, AccessLogType, LogContext, StreamInfo, Timing, UpstreamInfo};
+pub use lifecycle::{Lifecycle, Spawn, WorkerEnv};
+pub use network::{
+    Connection, ListenerFilter, ListenerFilterVerdict, ListenerInfo, NetworkFilter, NetworkTerminal, NetworkVerdict,
+};
+pub use reply::LocalReply;
+pub use route::{PerFilterConfig, Route, RouteTable};
+pub use runtime_values::RuntimeValues;
+
+/// A boxed future, as trait methods return it.
+pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -1,0 +1,233 @@
+//! Filters of HTTP requests, the chain that runs them, and the stream they share.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use adit_codec::{RecvStream, Responder, SendStream};
+use adit_http::{RequestHead, ResponseHead, StreamError};
+
+use crate::{BoxFuture, LocalReply, Route, StreamInfo, WorkerEnv};
+
+/// What a filter decided about a request.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Next filter.
+    Continue,
+    /// Next filter, after this long (fault injection).
+    Delay(Duration),
+    /// Next filter once the whole body is held in memory, at most this many bytes; more is a 413. The payload of an
+    /// upgrade or a CONNECT is body here too, as in Envoy.
+    Buffer(u64),
+    /// No next filter: this answer.
+    Reply(LocalReply),
+}
+
+/// One filter on one stream. Heads pass through every filter of the chain; response heads in reverse order.
+pub trait HttpFilter: Send {
+    /// A request's head. `end` says that there is no body.
+    fn on_request(&mut self, stream: &mut HttpStream, end: bool) -> Verdict {
+        let _ = (stream, end);
+        Verdict::Continue
+    }
+
+    /// Whether an injected [`Verdict::Delay`] is to be followed by another look, for filters that delay and then abort.
+    fn after_delay(&mut self, stream: &mut HttpStream) -> Verdict {
+        let _ = stream;
+        Verdict::Continue
+    }
+
+    /// A response's head, local replies included.
+    fn on_response(&mut self, head: &mut ResponseHead, info: &mut StreamInfo) {
+        let _ = (head, info);
+    }
+}
+
+/// Makes a filter for each stream; made once from its configuration.
+pub trait HttpFilterFactory: Send + Sync {
+    /// A filter for one stream; `per_route` is what [`HttpFilterFactory::per_route`] made for the stream's route.
+    /// `None` when the filter has nothing to do here.
+    fn create(&self, per_route: Option<&Arc<dyn Any + Send + Sync>>) -> Option<Box<dyn HttpFilter>>;
+}
+
+/// The last filter of an HTTP chain: it sees the request to its answer, and the exchange to its end.
+pub trait HttpTerminal: Send + Sync {
+    /// Serves the request; every path answers through `stream` exactly once, or resets.
+    fn serve<'a>(&'a self, stream: &'a mut HttpStream) -> BoxFuture<'a, ()>;
+}
+
+/// What the connection manager does to a response on its way to the client: filters in reverse, its own fields, stats,
+/// logs.
+pub trait ResponseHook: Send {
+    /// A final response head on its way out.
+    fn on_response(&mut self, head: &mut ResponseHead, request: &RequestHead, info: &mut StreamInfo);
+
+    /// A local reply becomes a head and a body.
+    fn render_reply(&mut self, reply: LocalReply, request: &RequestHead, info: &mut StreamInfo) -> (ResponseHead, bytes::Bytes);
+
+    /// The tunnel stands: both sides have accepted (`flush_log_on_tunnel_successfully_established`).
+    fn on_tunnel(&mut self, request: &RequestHead, info: &mut StreamInfo);
+}
+
+/// A request, its client's side, and everything the chain knows of it.
+pub struct HttpStream {
+    /// The request's head; filters and routes change it in place.
+    pub request: RequestHead,
+    /// The request's body, or the client's direction of the tunnel.
+    pub recv: Option<Box<dyn RecvStream>>,
+    /// What logs and formats read.
+    pub info: StreamInfo,
+    /// The route that matched.
+    pub route: Option<Arc<dyn Route>>,
+    /// What the worker lends.
+    pub worker: Arc<WorkerEnv>,
+    /// The response's head as it left, for the log.
+    pub response: Option<ResponseHead>,
+    /// The idle timeout of the stream; `None` for off (`stream_idle_timeout`, or the route's).
+    pub idle_timeout: Option<Duration>,
+    /// The bytes that may be held for one direction (`per_connection_buffer_limit_bytes`).
+    pub buffer_limit: usize,
+    /// An evenly spread number for this stream's choices (fractions, weights).
+    pub random: u64,
+    responder: Option<Box<dyn Responder>>,
+    hook: Box<dyn ResponseHook>,
+}
+
+impl HttpStream {
+    /// A stream about to enter a chain.
+    pub fn new(
+        request: RequestHead,
+        recv: Box<dyn RecvStream>,
+        responder: Box<dyn Responder>,
+        hook: Box<dyn ResponseHook>,
+        info: StreamInfo,
+        worker: Arc<WorkerEnv>,
+    ) -> Self {
+        Self {
+            request,
+            recv: Some(recv),
+            info,
+            route: None,
+            worker,
+            response: None,
+            idle_timeout: None,
+            buffer_limit: 1 << 20,
+            random: 0,
+            responder: Some(responder),
+            hook,
+        }
+    }
+
+    /// Whether the final answer has left, or the stream was reset.
+    pub fn answered(&self) -> bool {
+        self.responder.is_none()
+    }
+
+    /// Sends an interim response (1xx but 101).
+    pub fn inform(&mut self, head: ResponseHead) -> Result<(), StreamError> {
+        match &mut self.responder {
+            Some(responder) => responder.inform(head),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends the final head through the chain's response path; with `end` there is no body.
+    pub fn respond(&mut self, mut head: ResponseHead, end: bool) -> Result<Box<dyn SendStream>, StreamError> {
+        let Some(responder) = self.responder.take() else {
+            return Err(StreamError::Local(adit_http::ErrorCode::Internal));
+        };
+        self.hook.on_response(&mut head, &self.request, &mut self.info);
+        self.info.response_code = head.status.as_u16();
+        let sent = responder.respond(head.clone(), end);
+        self.response = Some(head);
+        sent
+    }
+
+    /// Answers with a local reply, body and end included. Does nothing if an answer has left already.
+    pub async fn reply(&mut self, reply: LocalReply) -> Result<(), StreamError> {
+        if self.responder.is_none() {
+            return Ok(());
+        }
+        self.info.details = Some(reply.details.clone());
+        if let Some(flag) = reply.flag {
+            self.info.flags.set(flag);
+        }
+        let (head, mut body) = self.hook.render_reply(reply, &self.request, &mut self.info);
+        let Some(responder) = self.responder.take() else {
+            return Ok(());
+        };
+        self.info.response_code = head.status.as_u16();
+        self.response = Some(head.clone());
+        let size = body.len() as u64;
+        let mut send = responder.respond(head, body.is_empty())?;
+        if !body.is_empty() {
+            std::future::poll_fn(|cx| send.poll_send(cx, &mut body, true)).await?;
+            self.info.bytes_sent += size;
+        }
+        std::future::poll_fn(|cx| send.poll_flush(cx)).await
+    }
+
+    /// Ready when the client gave up before it was answered. Pending for ever after the answer.
+    pub fn poll_cancelled(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<StreamError> {
+        match &mut self.responder {
+            Some(responder) => responder.poll_cancelled(cx),
+            None => std::task::Poll::Pending,
+        }
+    }
+
+    /// Resets the stream without an answer.
+    pub fn reset(&mut self, code: adit_http::ErrorCode) {
+        if let Some(responder) = self.responder.take() {
+            responder.reset(code);
+        }
+    }
+
+    /// Tells the connection manager that the tunnel stands.
+    pub fn tunnel_established(&mut self) {
+        self.hook.on_tunnel(&self.request, &mut self.info);
+    }
+}
+
+/// One filter of a chain as configured.
+pub struct ChainEntry {
+    /// The filter's configured name, by which routes speak of it.
+    pub name: Arc<str>,
+    /// Off unless a route turns it on.
+    pub disabled: bool,
+    /// Makes the filter.
+    pub factory: Arc<dyn HttpFilterFactory>,
+}
+
+/// An HTTP filter chain: filters, then the terminal one.
+pub struct FilterChain {
+    /// The filters, in order.
+    pub entries: Vec<ChainEntry>,
+    /// The last one.
+    pub terminal: Arc<dyn HttpTerminal>,
+}
+
+/// Why a chain ended before its terminal filter.
+#[derive(Debug)]
+pub enum ChainError {
+    /// A filter answered.
+    Reply(LocalReply),
+    /// The client is gone.
+    Client(StreamError),
+}
+
+impl FilterChain {
+    /// The filters of one stream, as its route has them.
+    pub fn instantiate(&self, route: Option<&dyn Route>) -> Vec<Box<dyn HttpFilter>> {
+        self.entries
+            .iter()
+            .filter_map(|entry| {
+                let config = route.and_then(|route| route.filter_config(&entry.name));
+                let disabled = config.and_then(|config| config.disabled).unwrap_or(entry.disabled);
+                if disabled {
+                    return None;
+                }
+                entry.factory.create(config.and_then(|config| config.config.as_ref()))
+            })
+            .collect()
+    }
+}
