@@ -112,7 +112,8 @@ impl Spawner {
         F: Future<Output = ()> + Send + 'static,
     {
         let guard = self.guard();
-        let key = lock(&self.0.wakers).insert(None);
+        // A table never has four billion entries: each is a live task.
+        let key = lock(&self.0.wakers).insert(None) as u32;
         let ticket = Ticket { key, registered: false, guard };
         self.0.handle.spawn(Tracked { future, ticket })
     }
@@ -171,7 +172,7 @@ impl Spawner {
     /// the latest about a second after the grace. May be awaited on another runtime than the tasks'.
     pub async fn shutdown(&self, grace: Duration) -> ShutdownReport {
         self.0.drain.close();
-        Self::shutdown_all(std::slice::from_ref(self), Instant::now() + grace).await
+        Self::shutdown_all(std::slice::from_ref(self), deadline_in(grace)).await
     }
 
     /// The second half of [`Spawner::shutdown`] for several owners at once.
@@ -187,6 +188,12 @@ impl Spawner {
         }
         report
     }
+}
+
+/// The moment after `grace`; one beyond the clock's range is a year away.
+pub(crate) fn deadline_in(grace: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(grace).unwrap_or(now + Duration::from_secs(365 * 24 * 3600))
 }
 
 async fn wait_all_idle(all: &[Spawner], deadline: Instant) {
@@ -253,7 +260,7 @@ impl Drop for DrainGuard {
 
 /// A task's place in its owner's table.
 struct Ticket {
-    key: usize,
+    key: u32,
     registered: bool,
     guard: DrainGuard,
 }
@@ -266,7 +273,7 @@ impl Ticket {
     /// Leaves the waker with the owner. Once is enough: a tokio task is always polled with the same one.
     fn register(&mut self, waker: &Waker) {
         self.registered = true;
-        if let Some(entry) = lock(&self.set().wakers).get_mut(self.key) {
+        if let Some(entry) = lock(&self.set().wakers).get_mut(self.key as usize) {
             *entry = Some(waker.clone());
         }
     }
@@ -275,7 +282,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         // The waker is dropped after the lock is released.
-        let _waker = lock(&self.set().wakers).try_remove(self.key);
+        let _waker = lock(&self.set().wakers).try_remove(self.key as usize);
     }
 }
 

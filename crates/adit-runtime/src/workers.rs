@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::drain::{Drain, DrainType};
 use crate::process;
-use crate::tasks::{PanicHook, ShutdownReport, Spawner};
+use crate::tasks::{PanicHook, ShutdownReport, Spawner, deadline_in};
 
 /// Called on each worker thread with its index before anything runs there.
 pub type StartHook = Arc<dyn Fn(usize) + Send + Sync>;
@@ -143,7 +143,7 @@ impl Workers {
         for spawner in &spawners {
             spawner.drain().close();
         }
-        let report = Spawner::shutdown_all(&spawners, Instant::now() + grace).await;
+        let report = Spawner::shutdown_all(&spawners, deadline_in(grace)).await;
         let deadline = Instant::now() + THREAD_GRACE;
         // All are told before the first is waited for.
         let (stops, ends): (Vec<_>, Vec<_>) =
