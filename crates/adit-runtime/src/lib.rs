@@ -28,7 +28,9 @@ mod process;
 mod tasks;
 mod workers;
 
-pub use drain::{Begin, Closing, Drain, DrainReason, DrainState, DrainStrategy, DrainType, Draining};
+pub use drain::{
+    Begin, Closing, Drain, DrainReason, DrainState, DrainStrategy, DrainType, Draining,
+};
 pub use process::{allowed_cpus, main_runtime, raise_fd_limit};
 pub use tasks::{DrainGuard, PanicHook, ShutdownReport, Spawner};
 pub use workers::{StartHook, Worker, WorkerLost, Workers, WorkersOptions};

@@ -6,7 +6,8 @@ pub const QUANTILES: [f64; 10] = [0.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5,
 
 /// Envoy's default bucket bounds (`le` of the Prometheus form, without `+Inf`).
 pub const PROMETHEUS_BOUNDS: [f64; 19] = [
-    0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 1e4, 3e4, 6e4, 3e5, 6e5, 1.8e6, 3.6e6,
+    0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 1e4, 3e4, 6e4, 3e5, 6e5,
+    1.8e6, 3.6e6,
 ];
 
 /// Powers of ten that a `u64` can reach: 10^0 to 10^19.
@@ -21,20 +22,28 @@ pub(crate) fn bucket_of(value: u64) -> Option<(usize, usize)> {
         0 => value * 10,
         _ => value / 10u64.pow(decade - 1),
     };
-    Some((decade as usize, (mantissa as usize).saturating_sub(10).min(PER_DECADE - 1)))
+    Some((
+        decade as usize,
+        (mantissa as usize).saturating_sub(10).min(PER_DECADE - 1),
+    ))
 }
 
 /// The number of a bucket, in the order of values; zero is 0.
 pub(crate) fn bucket_id(bucket: Option<(usize, usize)>) -> u16 {
-    bucket.map_or(0, |(decade, mantissa)| (1 + decade * PER_DECADE + mantissa) as u16)
+    bucket.map_or(0, |(decade, mantissa)| {
+        (1 + decade * PER_DECADE + mantissa) as u16
+    })
 }
 
 /// Lower edge and width of a bucket.
 pub(crate) fn edges(id: u16) -> (f64, f64) {
-    let Some(n) = id.checked_sub(1) else { return (0.0, 0.0) };
+    let Some(n) = id.checked_sub(1) else {
+        return (0.0, 0.0);
+    };
     let power = 10f64.powi(i32::from(n) / PER_DECADE as i32);
     let mantissa = f64::from(10 + n % PER_DECADE as u16);
-    (mantissa / 10.0 * power, power / 10.0)
+    // Multiplied first, so that the edges of whole numbers are whole.
+    (mantissa * power / 10.0, power / 10.0)
 }
 
 /// A merged histogram: the filled buckets in order.
@@ -69,13 +78,17 @@ impl Bins {
     pub(crate) fn quantiles(&self) -> [f64; QUANTILES.len()] {
         let mut out = [f64::NAN; QUANTILES.len()];
         let mut bins = self.bins.iter();
-        let Some(&(first, count)) = bins.next() else { return out };
+        let Some(&(first, count)) = bins.next() else {
+            return out;
+        };
         let (mut left, mut width) = edges(first);
         let (mut lower, mut upper) = (0.0, count as f64);
         for (out, percent) in out.iter_mut().zip(QUANTILES) {
             let rank = self.count as f64 * (percent / 100.0);
             while upper < rank {
-                let Some(&(id, count)) = bins.next() else { break };
+                let Some(&(id, count)) = bins.next() else {
+                    break;
+                };
                 (left, width) = edges(id);
                 (lower, upper) = (upper, upper + count as f64);
             }
@@ -108,6 +121,10 @@ impl Bins {
     /// Samples between each of [`PROMETHEUS_BOUNDS`] and the bound before it.
     pub(crate) fn disjoint(&self) -> [u64; PROMETHEUS_BOUNDS.len()] {
         let mut previous = 0;
-        self.below_bounds().map(|count| count.saturating_sub(std::mem::replace(&mut previous, count)))
+        self.below_bounds()
+            .map(|count| count.saturating_sub(std::mem::replace(&mut previous, count)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,7 +30,7 @@ pub mod tag;
 pub use buckets::{PROMETHEUS_BOUNDS, QUANTILES};
 pub use codes::{ResponseClasses, ResponseCodes};
 pub use histogram::Histogram;
-pub use metric::{Counter, Gauge, TextReadout};
+pub use metric::{Counter, Gauge, GaugeHold, TextReadout};
 pub use render::{HistogramBuckets, MetricType, Query};
 pub use scope::Scope;
 pub use slots::enter_worker;

@@ -33,7 +33,9 @@ impl Counter {
 
     /// Whether it was ever added to, resets not forgotten.
     pub fn used(&self) -> bool {
-        self.0.as_ref().is_some_and(|slot| slot.is_marked() || slot.sum() != 0)
+        self.0
+            .as_ref()
+            .is_some_and(|slot| slot.is_marked() || slot.sum() != 0)
     }
 
     pub(crate) fn reset(&self) {
@@ -92,6 +94,13 @@ impl Gauge {
         }
     }
 
+    /// Adds one now and takes it back when the result is dropped: `downstream_cx_active` and its like.
+    #[must_use = "dropped at once it counts nothing"]
+    pub fn hold(&self) -> GaugeHold {
+        self.inc();
+        GaugeHold(self.clone())
+    }
+
     /// The value; never below zero, also while another thread is between its `sub` and the matching `add`.
     pub fn value(&self) -> u64 {
         let sum = self.0.as_ref().map_or(0, Slot::sum);
@@ -102,6 +111,16 @@ impl Gauge {
     /// Whether it was ever written.
     pub fn used(&self) -> bool {
         self.0.as_ref().is_some_and(Slot::is_marked)
+    }
+}
+
+/// One in a [`Gauge`] for as long as it lives (16 bytes).
+#[derive(Debug)]
+pub struct GaugeHold(Gauge);
+
+impl Drop for GaugeHold {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
@@ -128,7 +147,9 @@ impl TextReadout {
     }
 
     fn get(&self) -> Option<Arc<str>> {
-        self.0.as_ref().and_then(|cell| cell.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        self.0
+            .as_ref()
+            .and_then(|cell| cell.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 }
 
