@@ -9,12 +9,17 @@
 
 mod address;
 mod info;
+mod relay;
 mod state;
 mod stream;
 mod tcp;
 
 pub use address::Address;
 pub use info::{ConnInfo, TlsInfo};
+pub use relay::{
+    Cause, DEFAULT_BUFFER_LIMIT, Direction, DirectionEnd, DirectionSummary, LINGER, Peer, Relay, RelayFuture,
+    RelayObserver, RelayOptions, Side, SideMut, Summary, TimeoutAction, relay,
+};
 pub use state::{FilterObject, FilterState, FilterValue, Metadata, Sharing, Value};
 pub use stream::{Io, Stream, Transport};
 pub use tcp::{TcpSink, TcpSource};

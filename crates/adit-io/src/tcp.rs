@@ -16,10 +16,50 @@ use crate::{ByteSink, ByteSource};
 /// Reads up to this size land in a buffer of their own size, so that a small message never pins a large block.
 const SMALL_READ: usize = 2048;
 
+/// One read; `WouldBlock` when the socket has nothing.
+///
+/// A read that did not fill `buffer` emptied the socket: as the event is edge-triggered, readiness is cleared at once and
+/// the call that would only find that out is saved. The event is taken before the read, so that a later one is not lost.
+pub(crate) fn read(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let size = buffer.len();
+    let mut short = None;
+    let result = socket.try_io(Interest::READABLE, || match retry(|| rustix::io::read(socket, &mut *buffer))? {
+        read if read > 0 && read < size => {
+            short = Some(read);
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        read => Ok(read),
+    });
+    short.map_or(result, Ok)
+}
+
+/// One write; `WouldBlock` when the socket takes nothing. Readiness is handled as in [`read`].
+pub(crate) fn write(socket: &TcpStream, data: &[u8]) -> io::Result<usize> {
+    let mut short = None;
+    let flags = rustix::net::SendFlags::NOSIGNAL;
+    let result = socket.try_io(Interest::WRITABLE, || match retry(|| rustix::net::send(socket, data, flags))? {
+        written if written > 0 && written < data.len() => {
+            short = Some(written);
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        written => Ok(written),
+    });
+    short.map_or(result, Ok)
+}
+
+fn retry(mut call: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(rustix::io::Errno::INTR) => {}
+            result => return Ok(result?),
+        }
+    }
+}
+
 pub(crate) fn poll_read(socket: &TcpStream, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
     loop {
         ready!(socket.poll_read_ready(cx))?;
-        match socket.try_read(buf.initialize_unfilled()) {
+        match read(socket, buf.initialize_unfilled()) {
             Ok(n) => {
                 buf.advance(n);
                 return Poll::Ready(Ok(()));
@@ -33,7 +73,7 @@ pub(crate) fn poll_read(socket: &TcpStream, cx: &mut Context<'_>, buf: &mut Read
 pub(crate) fn poll_write(socket: &TcpStream, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
     loop {
         ready!(socket.poll_write_ready(cx))?;
-        match socket.try_write(data) {
+        match write(socket, data) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             result => return Poll::Ready(result),
         }

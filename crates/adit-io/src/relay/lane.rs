@@ -1,0 +1,250 @@
+//! One direction of a relay.
+
+use std::future::Future;
+use std::task::{Context, Poll, ready};
+
+use adit_http::StreamError;
+use bytes::Bytes;
+
+use super::pipe::Pipe;
+use super::plain::{self, Mode};
+use super::{DirectionEnd, DirectionSummary};
+use crate::{ByteSink, ByteSource};
+
+/// Bytes moved in one poll before other tasks get their turn: under 1 ms of work.
+const TURN: usize = 512 * 1024;
+
+/// Sizes asked from a source; one step up for each chunk that filled the last, one down for each that was far below.
+const READ_SIZES: [usize; 4] = [4 << 10, 16 << 10, 64 << 10, 256 << 10];
+
+/// Which end of a lane failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Source(StreamError),
+    Sink(StreamError),
+}
+
+/// Why a lane is pending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Wait {
+    /// The source has nothing.
+    #[default]
+    Source,
+    /// The sink takes nothing.
+    Sink,
+    /// Its turn is over.
+    Turn,
+}
+
+/// ```text
+/// Open -- source ended, or asked to close --> Ending -- sink took the end --> Flushing -- flushed --> Done
+/// any -- failed ------------------------------------------------------------------------------------> Done
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+enum State {
+    #[default]
+    Open,
+    Ending,
+    Flushing,
+    Done(DirectionEnd),
+}
+
+#[derive(Default)]
+pub(super) struct Lane {
+    /// Bytes that the sink took.
+    pub(super) bytes: u64,
+    /// Read but not taken yet. Nothing more is read before it is empty.
+    pub(super) held: Bytes,
+    /// As `held`, inside the kernel; given back as soon as it is empty.
+    pub(super) pipe: Option<Box<Pipe>>,
+    pub(super) mode: Mode,
+    state: State,
+    wait: Wait,
+    read_size: u8,
+    active: bool,
+    unflushed: bool,
+    closing: bool,
+    withhold_end: bool,
+}
+
+impl Lane {
+    /// Moves bytes until either end is pending or the turn is over. Ready once the direction is over.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut dyn ByteSource,
+        sink: &mut dyn ByteSink,
+        limit: usize,
+    ) -> Poll<Result<(), Failure>> {
+        loop {
+            match self.state {
+                State::Open => {
+                    ready!(self.poll_open(cx, source, sink, limit))?;
+                    if self.withhold_end {
+                        self.finish(DirectionEnd::Reset(StreamError::Reset(adit_http::ErrorCode::Cancel)));
+                    } else {
+                        self.state = State::Ending;
+                    }
+                }
+                State::Ending => {
+                    self.wait = Wait::Sink;
+                    ready!(sink.poll_send(cx, &mut Bytes::new(), true)).map_err(Failure::Sink)?;
+                    self.state = State::Flushing;
+                }
+                State::Flushing => {
+                    self.wait = Wait::Sink;
+                    ready!(sink.poll_flush(cx)).map_err(Failure::Sink)?;
+                    self.finish(if self.closing { DirectionEnd::Closed } else { DirectionEnd::End });
+                }
+                State::Done(_) => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    /// Ready once the source ended and nothing is held.
+    fn poll_open(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut dyn ByteSource,
+        sink: &mut dyn ByteSink,
+        limit: usize,
+    ) -> Poll<Result<(), Failure>> {
+        let start = self.bytes;
+        loop {
+            ready!(self.poll_deliver(cx, sink))?;
+            if self.closing {
+                return Poll::Ready(Ok(()));
+            }
+            if self.bytes - start >= TURN as u64 {
+                self.wait = Wait::Turn;
+                yield_turn(cx);
+                return Poll::Pending;
+            }
+            self.wait = Wait::Source;
+            let more = match (source.as_tcp(), sink.as_tcp()) {
+                (Some(from), Some(to)) => ready!(plain::poll_move(self, cx, from, to, limit))?,
+                _ => ready!(self.poll_read(cx, source, sink, limit))?,
+            };
+            self.active = true;
+            if !more {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Reads the next chunk; `false` at the end.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut dyn ByteSource,
+        sink: &mut dyn ByteSink,
+        limit: usize,
+    ) -> Poll<Result<bool, Failure>> {
+        let size = READ_SIZES.get(usize::from(self.read_size)).copied().unwrap_or(READ_SIZES[0]);
+        match source.poll_chunk(cx, size.min(limit)) {
+            Poll::Ready(Some(Ok(chunk))) => {
+                if chunk.len() >= size {
+                    self.read_size = (self.read_size + 1).min(READ_SIZES.len() as u8 - 1);
+                } else if chunk.len() < size / 8 {
+                    self.read_size = self.read_size.saturating_sub(1);
+                }
+                self.held = chunk;
+                Poll::Ready(Ok(true))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Err(Failure::Source(error))),
+            Poll::Ready(None) => Poll::Ready(Ok(false)),
+            Poll::Pending => {
+                if self.unflushed && sink.poll_flush(cx).map_err(Failure::Sink)?.is_ready() {
+                    self.unflushed = false;
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Ready once nothing is held.
+    fn poll_deliver(&mut self, cx: &mut Context<'_>, sink: &mut dyn ByteSink) -> Poll<Result<(), Failure>> {
+        self.wait = Wait::Sink;
+        if self.pipe.is_some() {
+            ready!(plain::poll_drain(self, cx, sink))?;
+        }
+        if !self.held.is_empty() {
+            let before = self.held.len();
+            let result = sink.poll_send(cx, &mut self.held, false);
+            self.moved(before - self.held.len());
+            ready!(result).map_err(Failure::Sink)?;
+            self.held = Bytes::new();
+            self.unflushed = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The sink took `n` bytes.
+    pub(super) fn moved(&mut self, n: usize) {
+        if n > 0 {
+            self.bytes += n as u64;
+            self.active = true;
+        }
+    }
+
+    /// Whether a byte moved since the last call.
+    pub(super) fn take_active(&mut self) -> bool {
+        std::mem::take(&mut self.active)
+    }
+
+    /// The source is not read, because the sink takes nothing.
+    pub(super) fn is_paused(&self) -> bool {
+        matches!(self.state, State::Open) && self.wait == Wait::Sink
+    }
+
+    /// Nothing more will be read from the source.
+    pub(super) fn is_source_over(&self) -> bool {
+        !matches!(self.state, State::Open)
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.state, State::Done(_))
+    }
+
+    /// The source gave its end.
+    pub(super) fn is_ended(&self) -> bool {
+        matches!(self.state, State::Done(DirectionEnd::End))
+    }
+
+    pub(super) fn wait(&self) -> Wait {
+        self.wait
+    }
+
+    /// Reads no more; ends the sink after what is held.
+    pub(super) fn close(&mut self) {
+        if matches!(self.state, State::Open) {
+            self.closing = true;
+        }
+    }
+
+    /// From now on what looks like an end is none.
+    pub(super) fn withhold_end(&mut self) {
+        self.withhold_end = true;
+    }
+
+    pub(super) fn finish(&mut self, end: DirectionEnd) {
+        self.state = State::Done(end);
+        self.held = Bytes::new();
+        self.pipe = None;
+    }
+
+    pub(super) fn summary(&self) -> DirectionSummary {
+        let end = match self.state {
+            State::Done(end) => end,
+            _ => DirectionEnd::Cut,
+        };
+        DirectionSummary { bytes: self.bytes, end }
+    }
+}
+
+/// Lets every other task and the reactor have a turn before this task is polled again.
+fn yield_turn(cx: &mut Context<'_>) {
+    let mut turn = std::pin::pin!(tokio::task::yield_now());
+    // Its first poll defers the waker until the reactor was polled, which waking it here would not.
+    let _ = turn.as_mut().poll(cx);
+}

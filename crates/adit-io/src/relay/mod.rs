@@ -1,0 +1,635 @@
+//! [`relay`]: bytes, half-closes and resets from one endpoint to another, both ways, in one future.
+
+mod lane;
+mod pipe;
+mod plain;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use adit_http::{ErrorCode, StreamError};
+use tokio::time::{Instant, Sleep};
+
+use crate::{ByteSink, ByteSource, Io};
+use lane::{Failure, Lane, Wait};
+
+/// Held per direction at most, unless the options say otherwise: 1 MiB (Envoy's `per_connection_buffer_limit_bytes`).
+pub const DEFAULT_BUFFER_LIMIT: usize = 1 << 20;
+
+/// How long bytes at hand may still take to leave once the relay is over: 1 s.
+pub const LINGER: Duration = Duration::from_secs(1);
+
+/// One endpoint of a relay: the two halves towards one peer.
+pub struct Side {
+    /// Where its bytes come from.
+    pub source: Box<dyn ByteSource>,
+    /// Where bytes for it go.
+    pub sink: Box<dyn ByteSink>,
+}
+
+impl Side {
+    /// From two halves.
+    pub fn new(source: Box<dyn ByteSource>, sink: Box<dyn ByteSink>) -> Self {
+        Self { source, sink }
+    }
+
+    fn as_mut(&mut self) -> SideMut<'_> {
+        SideMut { source: &mut *self.source, sink: &mut *self.sink }
+    }
+}
+
+impl From<Io> for Side {
+    fn from(io: Io) -> Self {
+        let (source, sink) = io.into_halves();
+        Self { source, sink }
+    }
+}
+
+/// One endpoint of a relay, borrowed.
+pub struct SideMut<'a> {
+    /// Where its bytes come from.
+    pub source: &'a mut dyn ByteSource,
+    /// Where bytes for it go.
+    pub sink: &'a mut dyn ByteSink,
+}
+
+/// Both endpoints of a relay.
+struct Sides<'a> {
+    down: SideMut<'a>,
+    up: SideMut<'a>,
+}
+
+impl Sides<'_> {
+    /// Where a direction begins and where it ends.
+    fn ends(&mut self, direction: Direction) -> (&mut dyn ByteSource, &mut dyn ByteSink) {
+        match direction {
+            Direction::DownToUp => (&mut *self.down.source, &mut *self.up.sink),
+            Direction::UpToDown => (&mut *self.up.source, &mut *self.down.sink),
+        }
+    }
+}
+
+/// The two peers of a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// The one that connected to us.
+    Downstream,
+    /// The one that we connected to.
+    Upstream,
+}
+
+/// The two directions of a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the downstream to the upstream peer.
+    DownToUp,
+    /// From the upstream to the downstream peer.
+    UpToDown,
+}
+
+/// Told about a relay while it lives. Called on the path of a byte: count, do not compute.
+pub trait RelayObserver: Send + Sync {
+    /// `bytes` more were taken by the sink of this direction.
+    fn on_bytes(&self, direction: Direction, bytes: u64);
+
+    /// The source of this direction is read no more, because its sink takes nothing now
+    /// (`downstream_flow_control_paused_reading_total` and its kin).
+    fn on_paused(&self, direction: Direction) {
+        let _ = direction;
+    }
+
+    /// The source of this direction is read again.
+    fn on_resumed(&self, direction: Direction) {
+        let _ = direction;
+    }
+}
+
+/// What peers see when a timeout ends the relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TimeoutAction {
+    /// An end in both directions (Envoy's TCP proxy closes so); a reset where bytes could not be delivered.
+    #[default]
+    End,
+    /// A reset in both directions.
+    Reset,
+}
+
+/// How to relay.
+pub struct RelayOptions {
+    /// Ends the relay after this long without a byte in either direction (`idle_timeout`).
+    pub idle_timeout: Option<Duration>,
+    /// Ends the relay this long after its first poll (`max_downstream_connection_duration`, `max_stream_duration`).
+    pub max_duration: Option<Duration>,
+    /// What the peers see at either timeout.
+    pub timeout_action: TimeoutAction,
+    /// Bytes held per direction at most, but for the frame in hand of a framed source
+    /// (`per_connection_buffer_limit_bytes`); at least 1.
+    pub buffer_limit: usize,
+    /// Told about bytes and pauses as they happen.
+    pub observer: Option<Arc<dyn RelayObserver>>,
+    /// Once ready, the relay delivers what it holds and gives both peers an end: an orderly shutdown.
+    pub closing: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Default for RelayOptions {
+    fn default() -> Self {
+        Self {
+            idle_timeout: None,
+            max_duration: None,
+            timeout_action: TimeoutAction::End,
+            buffer_limit: DEFAULT_BUFFER_LIMIT,
+            observer: None,
+            closing: None,
+        }
+    }
+}
+
+impl fmt::Debug for RelayOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RelayOptions")
+            .field("idle_timeout", &self.idle_timeout)
+            .field("max_duration", &self.max_duration)
+            .field("timeout_action", &self.timeout_action)
+            .field("buffer_limit", &self.buffer_limit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a relay went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// The direction from the downstream to the upstream peer.
+    pub down_to_up: DirectionSummary,
+    /// The direction from the upstream to the downstream peer.
+    pub up_to_down: DirectionSummary,
+    /// Why it is over.
+    pub cause: Cause,
+}
+
+/// How one direction of a relay went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DirectionSummary {
+    /// Bytes that its sink took.
+    pub bytes: u64,
+    /// How it ended.
+    pub end: DirectionEnd,
+}
+
+/// How one direction ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DirectionEnd {
+    /// The source ended, and the sink was given every byte and the end.
+    End,
+    /// The source failed: its peer reset it, or was lost.
+    Reset(StreamError),
+    /// The sink failed: its peer reads no more, or was lost.
+    Stopped(StreamError),
+    /// We gave the sink an end at a timeout or an orderly shutdown, after every byte that was held.
+    Closed,
+    /// It was open when the relay ended for another reason, and its sink was reset.
+    Cut,
+}
+
+/// Why a relay is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Both directions ended on their own.
+    Ended,
+    /// No byte moved for [`RelayOptions::idle_timeout`].
+    IdleTimeout,
+    /// [`RelayOptions::max_duration`] is over.
+    MaxDuration,
+    /// One peer reset its stream or was lost; the other was reset with the error's code.
+    Reset {
+        /// Whose stream failed.
+        by: Peer,
+        /// How.
+        error: StreamError,
+    },
+    /// [`RelayOptions::closing`] became ready.
+    Closing,
+}
+
+/// Relays between two peers until both directions are over. Dropped before, both peers are reset.
+///
+/// Each direction ends on its own: an end at its source becomes an end at its sink after the last byte. A reset at either
+/// side becomes a reset with its code at the other and ends both directions; bytes of the failed peer that are at hand
+/// are delivered first, for at most [`LINGER`]. A sink that says that its peer needs nothing more
+/// ([`StreamError::Stopped`] with [`ErrorCode::NoError`]) ends its own direction only.
+pub fn relay(downstream: Side, upstream: Side, options: RelayOptions) -> RelayFuture {
+    RelayFuture { sides: Some((downstream, upstream)), relay: Relay::new(options) }
+}
+
+/// The future of [`relay`]. Gives its sides up as it finishes.
+#[must_use = "futures do nothing unless polled"]
+pub struct RelayFuture {
+    relay: Relay,
+    sides: Option<(Side, Side)>,
+}
+
+impl RelayFuture {
+    /// Bytes taken so far by the sinks: from down to up, from up to down.
+    pub fn bytes(&self) -> (u64, u64) {
+        self.relay.bytes()
+    }
+}
+
+impl Future for RelayFuture {
+    type Output = Summary;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Summary> {
+        let this = &mut *self;
+        let summary = match &mut this.sides {
+            Some((down, up)) => {
+                std::task::ready!(this.relay.poll_relay(cx, down.as_mut(), up.as_mut()))
+            }
+            None => this.relay.summary(Cause::Ended),
+        };
+        this.sides = None;
+        Poll::Ready(summary)
+    }
+}
+
+/// What a relay does now.
+///
+/// ```text
+/// Running -- a sink failed ----------------> Lingering -- source dry, or LINGER over --> reset both
+///    |-- a source failed ----------------------------------------------------------> reset both
+///    |-- idle, too long, asked to close ---> Finishing -- held bytes and ends out --> over
+///    +-- both directions over -----------------------------------------------------> over
+/// ```
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    Running,
+    /// The sink towards `by` failed; what its source still has at hand goes to the other side.
+    Lingering {
+        by: Peer,
+        error: StreamError,
+    },
+    /// We end both directions after the bytes that are held.
+    Finishing(Cause),
+}
+
+/// The state of a relay without its sides, for owners that need a half back afterwards (trailers).
+///
+/// Poll it with the same sides each time, until it is ready; then drop what failed.
+pub struct Relay {
+    lanes: [Lane; 2],
+    phase: Phase,
+    started: bool,
+    timeout_action: TimeoutAction,
+    idle_timeout: Option<Duration>,
+    max_duration: Option<Duration>,
+    buffer_limit: usize,
+    /// When a byte last moved; kept only with an idle timeout.
+    last_activity: Option<Instant>,
+    /// End of `max_duration`, or of [`LINGER`] once the relay is ending.
+    deadline: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+    observer: Option<Arc<dyn RelayObserver>>,
+    closing: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Relay {
+    /// A relay that has moved nothing yet.
+    pub fn new(options: RelayOptions) -> Self {
+        Self {
+            lanes: [Lane::default(), Lane::default()],
+            phase: Phase::Running,
+            started: false,
+            timeout_action: options.timeout_action,
+            idle_timeout: options.idle_timeout,
+            max_duration: options.max_duration,
+            buffer_limit: options.buffer_limit.max(1),
+            last_activity: None,
+            deadline: None,
+            timer: None,
+            observer: options.observer,
+            closing: options.closing,
+        }
+    }
+
+    /// Bytes taken so far by the sinks: from down to up, from up to down.
+    pub fn bytes(&self) -> (u64, u64) {
+        let [down, up] = &self.lanes;
+        (down.bytes, up.bytes)
+    }
+
+    /// Moves what can be moved. Ready once the relay is over; sinks are then ended or reset, sources stopped.
+    pub fn poll_relay<'a>(&mut self, cx: &mut Context<'_>, down: SideMut<'a>, up: SideMut<'a>) -> Poll<Summary> {
+        let mut sides = Sides { down, up };
+        if !self.started {
+            self.start();
+        }
+        loop {
+            let outcome = match self.phase {
+                Phase::Running => self.poll_running(cx, &mut sides),
+                Phase::Lingering { by, error } => self.poll_lingering(cx, &mut sides, by, error),
+                Phase::Finishing(cause) => self.poll_finishing(cx, &mut sides, cause),
+            };
+            match outcome {
+                Poll::Ready(Turn::Again) => {}
+                Poll::Ready(Turn::Over(cause)) => return Poll::Ready(self.finish(cause, sides)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn start(&mut self) {
+        self.started = true;
+        if self.idle_timeout.is_some() || self.max_duration.is_some() {
+            let now = Instant::now();
+            self.last_activity = self.idle_timeout.map(|_| now);
+            self.deadline = self.max_duration.and_then(|max| now.checked_add(max));
+            self.arm();
+        }
+    }
+
+    fn poll_running(&mut self, cx: &mut Context<'_>, sides: &mut Sides<'_>) -> Poll<Turn> {
+        if let Some(closing) = &mut self.closing
+            && closing.as_mut().poll(cx).is_ready()
+        {
+            self.closing = None;
+            return Poll::Ready(self.start_finishing(Cause::Closing, LINGER));
+        }
+        let first = self.poll_lane(Direction::DownToUp, cx, sides);
+        if let Some(turn) = self.settle(Direction::DownToUp, first, sides) {
+            return Poll::Ready(turn);
+        }
+        let second = self.poll_lane(Direction::UpToDown, cx, sides);
+        if let Some(turn) = self.settle(Direction::UpToDown, second, sides) {
+            return Poll::Ready(turn);
+        }
+        if self.lanes.iter().all(Lane::is_done) {
+            return Poll::Ready(Turn::Over(Cause::Ended));
+        }
+        for direction in [Direction::DownToUp, Direction::UpToDown] {
+            if let Poll::Ready(error) = self.poll_watch(direction, cx, sides)
+                && let Some(turn) = self.settle(direction, Poll::Ready(Err(Failure::Sink(error))), sides)
+            {
+                return Poll::Ready(turn);
+            }
+        }
+        if self.lanes.iter().all(Lane::is_done) {
+            return Poll::Ready(Turn::Over(Cause::Ended));
+        }
+        self.poll_timers(cx)
+    }
+
+    fn poll_lane(
+        &mut self,
+        direction: Direction,
+        cx: &mut Context<'_>,
+        sides: &mut Sides<'_>,
+    ) -> Poll<Result<(), Failure>> {
+        let (source, sink) = sides.ends(direction);
+        let lane = &mut self.lanes[direction as usize];
+        if lane.is_done() {
+            return Poll::Ready(Ok(()));
+        }
+        let (bytes, paused) = (lane.bytes, lane.is_paused());
+        let result = lane.poll(cx, source, sink, self.buffer_limit);
+        if lane.take_active() && self.idle_timeout.is_some() {
+            self.last_activity = Some(Instant::now());
+        }
+        if let Some(observer) = &self.observer {
+            if lane.bytes != bytes {
+                observer.on_bytes(direction, lane.bytes - bytes);
+            }
+            match (paused, lane.is_paused()) {
+                (false, true) => observer.on_paused(direction),
+                (true, false) => observer.on_resumed(direction),
+                _ => {}
+            }
+        }
+        result
+    }
+
+    /// Whether the peer at the sink of `direction` is gone, where nothing else would tell.
+    ///
+    /// A TCP peer is watched by reading from it; only while that is not done, because it ended or is held back, by the
+    /// socket's error event.
+    fn poll_watch(&mut self, direction: Direction, cx: &mut Context<'_>, sides: &mut Sides<'_>) -> Poll<StreamError> {
+        let (to, from) = match direction {
+            Direction::DownToUp => (&self.lanes[0], &self.lanes[1]),
+            Direction::UpToDown => (&self.lanes[1], &self.lanes[0]),
+        };
+        let (_, sink) = sides.ends(direction);
+        let source_rests = from.is_paused() || from.is_source_over();
+        let wanted = if to.is_done() { from.is_paused() } else { source_rests || sink.as_tcp().is_none() };
+        if wanted { sink.poll_stopped(cx) } else { Poll::Pending }
+    }
+
+    /// Takes note of a failure of a lane.
+    fn settle(
+        &mut self,
+        direction: Direction,
+        result: Poll<Result<(), Failure>>,
+        sides: &mut Sides<'_>,
+    ) -> Option<Turn> {
+        let Poll::Ready(Err(failure)) = result else {
+            return None;
+        };
+        let (from, to) = match direction {
+            Direction::DownToUp => (Peer::Downstream, Peer::Upstream),
+            Direction::UpToDown => (Peer::Upstream, Peer::Downstream),
+        };
+        let lane = &mut self.lanes[direction as usize];
+        match failure {
+            Failure::Source(error) => {
+                lane.finish(DirectionEnd::Reset(error));
+                Some(Turn::Over(Cause::Reset { by: from, error }))
+            }
+            Failure::Sink(error) => {
+                if !lane.is_done() {
+                    lane.finish(DirectionEnd::Stopped(error));
+                }
+                if error == StreamError::Stopped(ErrorCode::NoError) {
+                    sides.ends(direction).0.stop(ErrorCode::NoError);
+                    return None;
+                }
+                // Linux answers EPIPE, which is `Stopped`, where the peer's FIN came before its RST: then an end that is
+                // read now is that FIN. Else it is only how a socket reads once its error was taken.
+                let back = &mut self.lanes[1 - direction as usize];
+                if !matches!(error, StreamError::Stopped(_)) {
+                    back.withhold_end();
+                }
+                self.phase = Phase::Lingering { by: to, error };
+                self.deadline = Instant::now().checked_add(LINGER);
+                self.arm();
+                Some(Turn::Again)
+            }
+        }
+    }
+
+    fn poll_lingering(
+        &mut self,
+        cx: &mut Context<'_>,
+        sides: &mut Sides<'_>,
+        by: Peer,
+        error: StreamError,
+    ) -> Poll<Turn> {
+        let over = Poll::Ready(Turn::Over(Cause::Reset { by, error }));
+        let direction = match by {
+            Peer::Downstream => Direction::DownToUp,
+            Peer::Upstream => Direction::UpToDown,
+        };
+        match self.poll_lane(direction, cx, sides) {
+            Poll::Ready(Ok(())) => return over,
+            Poll::Ready(Err(Failure::Source(error))) => {
+                self.lanes[direction as usize].finish(DirectionEnd::Reset(error));
+                return over;
+            }
+            Poll::Ready(Err(Failure::Sink(error))) => {
+                self.lanes[direction as usize].finish(DirectionEnd::Stopped(error));
+                return over;
+            }
+            Poll::Pending => {}
+        }
+        let dry = self.lanes[direction as usize].wait() == Wait::Source;
+        // Without budget a source says pending although it may have bytes.
+        if dry && tokio::task::coop::has_budget_remaining() {
+            return over;
+        }
+        if self.poll_deadline(cx) { over } else { Poll::Pending }
+    }
+
+    fn poll_finishing(&mut self, cx: &mut Context<'_>, sides: &mut Sides<'_>, cause: Cause) -> Poll<Turn> {
+        let over = Poll::Ready(Turn::Over(cause));
+        for direction in [Direction::DownToUp, Direction::UpToDown] {
+            match self.poll_lane(direction, cx, sides) {
+                Poll::Ready(Err(Failure::Source(error))) => {
+                    self.lanes[direction as usize].finish(DirectionEnd::Reset(error));
+                }
+                Poll::Ready(Err(Failure::Sink(error))) => {
+                    self.lanes[direction as usize].finish(DirectionEnd::Stopped(error));
+                }
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+        }
+        if self.lanes.iter().all(Lane::is_done) || self.poll_deadline(cx) { over } else { Poll::Pending }
+    }
+
+    fn start_finishing(&mut self, cause: Cause, linger: Duration) -> Turn {
+        for lane in &mut self.lanes {
+            lane.close();
+        }
+        self.phase = Phase::Finishing(cause);
+        self.deadline = Instant::now().checked_add(linger);
+        self.arm();
+        Turn::Again
+    }
+
+    /// The idle and the duration timeout of a running relay.
+    fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        while let Some(timer) = &mut self.timer {
+            std::task::ready!(timer.as_mut().poll(cx));
+            let now = Instant::now();
+            let cause = if self.deadline.is_some_and(|at| at <= now) {
+                Cause::MaxDuration
+            } else if self.idle_at().is_some_and(|at| at <= now) {
+                Cause::IdleTimeout
+            } else {
+                self.arm();
+                continue;
+            };
+            return Poll::Ready(match (self.timeout_action, cause) {
+                (TimeoutAction::Reset, _) => Turn::Over(cause),
+                // What was stuck for the whole idle time will not move in another second.
+                (TimeoutAction::End, Cause::IdleTimeout) => self.start_finishing(cause, Duration::ZERO),
+                (TimeoutAction::End, _) => self.start_finishing(cause, LINGER),
+            });
+        }
+        Poll::Pending
+    }
+
+    /// Whether the time to linger is over.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> bool {
+        loop {
+            if self.deadline.is_none_or(|at| at <= Instant::now()) {
+                return true;
+            }
+            match &mut self.timer {
+                Some(timer) => {
+                    if timer.as_mut().poll(cx).is_pending() {
+                        return false;
+                    }
+                    self.arm();
+                }
+                None => return true,
+            }
+        }
+    }
+
+    fn idle_at(&self) -> Option<Instant> {
+        self.last_activity?.checked_add(self.idle_timeout?)
+    }
+
+    /// Sets the one timer to whatever comes first.
+    fn arm(&mut self) {
+        let idle = if matches!(self.phase, Phase::Running) { self.idle_at() } else { None };
+        let at = match (self.deadline, idle) {
+            (Some(deadline), Some(idle)) => deadline.min(idle),
+            (Some(at), None) | (None, Some(at)) => at,
+            (None, None) => {
+                self.timer = None;
+                return;
+            }
+        };
+        match &mut self.timer {
+            Some(timer) => timer.as_mut().reset(at),
+            None => self.timer = Some(Box::pin(tokio::time::sleep_until(at))),
+        }
+    }
+
+    /// Leaves nothing open: sinks that were not given their end are reset, sources are stopped.
+    fn finish(&mut self, cause: Cause, sides: Sides<'_>) -> Summary {
+        let code = match cause {
+            Cause::Reset { error, .. } => Some(error.code()),
+            Cause::Ended => None,
+            Cause::IdleTimeout | Cause::MaxDuration | Cause::Closing => {
+                self.lanes.iter().any(|lane| !lane.is_done()).then_some(ErrorCode::Cancel)
+            }
+        };
+        for lane in &mut self.lanes {
+            if !lane.is_done() {
+                lane.finish(DirectionEnd::Cut);
+            }
+        }
+        let Sides { down, up } = sides;
+        if let Some(code) = code {
+            down.sink.reset(code);
+            up.sink.reset(code);
+        }
+        let code = code.unwrap_or(ErrorCode::NoError);
+        let [to_up, to_down] = &self.lanes;
+        if !to_up.is_ended() {
+            down.source.stop(code);
+        }
+        if !to_down.is_ended() {
+            up.source.stop(code);
+        }
+        self.timer = None;
+        self.closing = None;
+        self.summary(cause)
+    }
+
+    fn summary(&self, cause: Cause) -> Summary {
+        let [down_to_up, up_to_down] = &self.lanes;
+        Summary { down_to_up: down_to_up.summary(), up_to_down: up_to_down.summary(), cause }
+    }
+}
+
+/// What follows from one turn of a phase.
+enum Turn {
+    /// The phase changed.
+    Again,
+    Over(Cause),
+}
+
+#[cfg(test)]
+mod tests;

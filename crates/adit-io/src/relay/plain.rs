@@ -1,0 +1,213 @@
+//! The lane between two plain sockets: through the thread's scratch buffer, and through a pipe once there is bulk.
+//!
+//! Nothing is held while idle: a scratch buffer belongs to its thread, a pipe returns to its pool as soon as it is empty.
+
+use std::cell::RefCell;
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use rustix::pipe::SpliceFlags;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use super::lane::{Failure, Lane};
+use super::pipe::Pipe;
+use crate::{ByteSink, tcp};
+
+/// One read of the copying lane.
+const SCRATCH: usize = 64 << 10;
+
+/// A read from here on counts towards splicing; one below it counts away from it.
+const BULK_READ: usize = 16 << 10;
+
+/// Bulk reads in a row after which splicing begins.
+const BULK_READS: u8 = 4;
+
+/// Small splices in a row after which copying begins again.
+const SMALL_SPLICES: u8 = 4;
+
+thread_local! {
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+/// How a plain lane moves bytes now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Through the scratch buffer; so many bulk reads came in a row.
+    Copy(u8),
+    /// Through a pipe; so many small reads came in a row.
+    Splice(u8),
+    /// Through the scratch buffer only: these sockets cannot be spliced.
+    CopyOnly,
+}
+
+impl Default for Mode {
+    fn default() -> Self {
+        Self::Copy(0)
+    }
+}
+
+/// Reads once and writes it on as far as it goes; `false` at the end of the source. What the sink did not take is held
+/// by the lane afterwards, for which nothing may be held before.
+pub(super) fn poll_move(
+    lane: &mut Lane,
+    cx: &mut Context<'_>,
+    from: &TcpStream,
+    to: &TcpStream,
+    limit: usize,
+) -> Poll<Result<bool, Failure>> {
+    loop {
+        ready!(from.poll_read_ready(cx)).map_err(|error| Failure::Source(error.into()))?;
+        let read = match lane.mode {
+            Mode::Splice(_) => splice_once(lane, from, to, limit)?,
+            Mode::Copy(_) | Mode::CopyOnly => copy_once(lane, from, to, limit)?,
+        };
+        match read {
+            Some(0) => return Poll::Ready(Ok(false)),
+            Some(_) => return Poll::Ready(Ok(true)),
+            None => {}
+        }
+    }
+}
+
+/// `None` when the source has nothing.
+fn copy_once(lane: &mut Lane, from: &TcpStream, to: &TcpStream, limit: usize) -> Result<Option<usize>, Failure> {
+    BUFFER.with_borrow_mut(|buffer| {
+        let size = buffer.len().min(limit);
+        let buffer = buffer.get_mut(..size).unwrap_or_default();
+        let read = match tcp::read(from, buffer) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(Failure::Source(error.into())),
+        };
+        let bytes = buffer.get(..read).unwrap_or_default();
+        if !bytes.is_empty() {
+            let written = match tcp::write(to, bytes) {
+                Ok(written) => written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(error) => return Err(Failure::Sink(error.into())),
+            };
+            lane.moved(written);
+            lane.held = Bytes::copy_from_slice(bytes.get(written..).unwrap_or_default());
+        }
+        lane.mode = match lane.mode {
+            Mode::Copy(count) if read >= BULK_READ && count + 1 >= BULK_READS && limit >= SCRATCH => Mode::Splice(0),
+            Mode::Copy(count) if read >= BULK_READ => Mode::Copy(count.saturating_add(1)),
+            Mode::Copy(_) => Mode::Copy(0),
+            other => other,
+        };
+        Ok(Some(read))
+    })
+}
+
+/// `None` when the source has nothing, or when the lane was switched to copying.
+fn splice_once(lane: &mut Lane, from: &TcpStream, to: &TcpStream, limit: usize) -> Result<Option<usize>, Failure> {
+    let Some(mut pipe) = Pipe::take() else {
+        lane.mode = Mode::Copy(0);
+        return copy_once(lane, from, to, limit);
+    };
+    // The pipe is empty, so that WouldBlock can only mean that the socket is.
+    let size = pipe.capacity.min(limit);
+    let read = from.try_io(Interest::READABLE, || {
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        Ok(rustix::pipe::splice(from, None, &pipe.writer, None, size, flags)?)
+    });
+    let read = match read {
+        Ok(read) => read,
+        Err(error) => {
+            pipe.give_back();
+            return match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
+                io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => {
+                    lane.mode = Mode::CopyOnly;
+                    Ok(None)
+                }
+                _ => Err(Failure::Source(error.into())),
+            };
+        }
+    };
+    if read == 0 {
+        pipe.give_back();
+        return Ok(Some(0));
+    }
+    pipe.len = read;
+    lane.mode = match lane.mode {
+        Mode::Splice(count) if read < BULK_READ && count + 1 >= SMALL_SPLICES => Mode::Copy(0),
+        Mode::Splice(count) if read < BULK_READ => Mode::Splice(count.saturating_add(1)),
+        _ => Mode::Splice(0),
+    };
+    let result = drain(lane, &mut pipe, to);
+    if pipe.len == 0 {
+        pipe.give_back();
+    } else {
+        lane.pipe = Some(pipe);
+    }
+    result.map(|()| Some(read))
+}
+
+/// Moves from the pipe to the socket as far as it goes.
+fn drain(lane: &mut Lane, pipe: &mut Pipe, to: &TcpStream) -> Result<(), Failure> {
+    while pipe.len > 0 {
+        let written = to.try_io(Interest::WRITABLE, || {
+            let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+            Ok(rustix::pipe::splice(&pipe.reader, None, to, None, pipe.len, flags)?)
+        });
+        match written {
+            Ok(0) => {
+                return Err(Failure::Sink(io::Error::from(io::ErrorKind::BrokenPipe).into()));
+            }
+            Ok(written) => {
+                pipe.len = pipe.len.saturating_sub(written);
+                lane.moved(written);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Failure::Sink(error.into())),
+        }
+    }
+    Ok(())
+}
+
+/// Ready once the lane's pipe is empty, and back in its pool.
+pub(super) fn poll_drain(lane: &mut Lane, cx: &mut Context<'_>, sink: &mut dyn ByteSink) -> Poll<Result<(), Failure>> {
+    let Some(mut pipe) = lane.pipe.take() else {
+        return Poll::Ready(Ok(()));
+    };
+    loop {
+        let Some(to) = sink.as_tcp() else {
+            lane.held = empty_into_memory(&mut pipe).map_err(|error| Failure::Sink(error.into()))?;
+            break;
+        };
+        match to.poll_write_ready(cx) {
+            Poll::Ready(Ok(())) => drain(lane, &mut pipe, to)?,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(Failure::Sink(error.into()))),
+            Poll::Pending => {
+                lane.pipe = Some(pipe);
+                return Poll::Pending;
+            }
+        }
+        if pipe.len == 0 {
+            break;
+        }
+    }
+    pipe.give_back();
+    Poll::Ready(Ok(()))
+}
+
+/// For a sink that is a socket no more.
+fn empty_into_memory(pipe: &mut Pipe) -> io::Result<Bytes> {
+    let mut bytes = vec![0; pipe.len];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match rustix::io::read(&pipe.reader, bytes.get_mut(filled..).unwrap_or_default()) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    bytes.truncate(filled);
+    pipe.len = 0;
+    Ok(bytes.into())
+}
