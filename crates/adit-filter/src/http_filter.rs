@@ -67,6 +67,12 @@ pub trait ResponseHook: Send {
 
     /// The tunnel stands: both sides have accepted (`flush_log_on_tunnel_successfully_established`).
     fn on_tunnel(&mut self, request: &RequestHead, info: &mut StreamInfo);
+
+    /// Polled by the terminal filter whenever it is, once the answer left: writes periodic log lines
+    /// (`access_log_flush_interval`).
+    fn poll_tick(&mut self, cx: &mut std::task::Context<'_>, request: &RequestHead, info: &mut StreamInfo) {
+        let _ = (cx, request, info);
+    }
 }
 
 /// A request, its client's side, and everything the chain knows of it.
@@ -180,6 +186,11 @@ impl HttpStream {
         if let Some(responder) = self.responder.take() {
             responder.reset(code);
         }
+    }
+
+    /// Gives the connection manager its turn; to be polled by who drives the stream, together with what it waits for.
+    pub fn poll_tick(&mut self, cx: &mut std::task::Context<'_>) {
+        self.hook.poll_tick(cx, &self.request, &mut self.info);
     }
 
     /// Tells the connection manager that the tunnel stands.
