@@ -59,6 +59,9 @@ pub trait HttpTerminal: Send + Sync {
 /// What the connection manager does to a response on its way to the client: filters in reverse, its own fields, stats,
 /// logs.
 pub trait ResponseHook: Send {
+    /// A filter that has seen the request waits here for the response.
+    fn keep_filter(&mut self, filter: Box<dyn HttpFilter>);
+
     /// A final response head on its way out.
     fn on_response(&mut self, head: &mut ResponseHead, request: &RequestHead, info: &mut StreamInfo);
 
@@ -95,6 +98,8 @@ pub struct HttpStream {
     pub buffer_limit: usize,
     /// An evenly spread number for this stream's choices (fractions, weights).
     pub random: u64,
+    /// The client is internal (`internal_address_config`).
+    pub internal: bool,
     responder: Option<Box<dyn Responder>>,
     hook: Box<dyn ResponseHook>,
 }
@@ -119,6 +124,7 @@ impl HttpStream {
             idle_timeout: None,
             buffer_limit: 1 << 20,
             random: 0,
+            internal: false,
             responder: Some(responder),
             hook,
         }
@@ -186,6 +192,11 @@ impl HttpStream {
         if let Some(responder) = self.responder.take() {
             responder.reset(code);
         }
+    }
+
+    /// Keeps a filter that has seen the request, so that it sees the response.
+    pub fn keep_filter(&mut self, filter: Box<dyn HttpFilter>) {
+        self.hook.keep_filter(filter);
     }
 
     /// Gives the connection manager its turn; to be polled by who drives the stream, together with what it waits for.

@@ -75,6 +75,43 @@ impl std::fmt::Display for ConnectTarget {
     }
 }
 
+/// The target in the path of a CONNECT-UDP by Envoy's fixed template,
+/// `/.well-known/masque/udp/{target_host}/{target_port}/` (RFC 9298 section 2), percent-decoded.
+pub fn connect_udp_target(path: &str) -> Result<ConnectTarget, TargetError> {
+    let rest = path.strip_prefix("/.well-known/masque/udp/").ok_or(TargetError::Host)?;
+    let rest = rest.strip_suffix('/').ok_or(TargetError::Host)?;
+    let (host, port) = rest.split_once('/').ok_or(TargetError::Host)?;
+    udp_target(host, port)
+}
+
+/// A target from the two variables of a CONNECT-UDP template, both percent-encoded; an IPv6 address has no brackets and no
+/// zone.
+pub fn udp_target(host: &str, port: &str) -> Result<ConnectTarget, TargetError> {
+    let host = percent_decode(host).ok_or(TargetError::Host)?;
+    if port.is_empty() {
+        return Err(TargetError::NoPort);
+    }
+    let port = parse_port(&percent_decode(port).ok_or(TargetError::Port)?)?;
+    if host.parse::<Ipv6Addr>().is_err() {
+        check_name(&host)?;
+    }
+    Ok(ConnectTarget { host: host.into(), port })
+}
+
+fn percent_decode(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let mut digit = || char::from(rest.next()?).to_digit(16);
+            out.push(u8::try_from(digit()? * 16 + digit()?).ok()?);
+        } else {
+            out.push(byte);
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
 /// A decimal port from 1 to 65535: digits only, at most five.
 pub fn parse_port(text: &str) -> Result<u16, TargetError> {
     let digits = (1..=5).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());

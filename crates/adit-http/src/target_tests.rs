@@ -66,3 +66,26 @@ fn a_missing_port_takes_the_default_where_there_is_one() {
     assert_eq!(ConnectTarget::parse_with_default("[::1]", Some(443)).unwrap().port, 443);
     assert_eq!(ConnectTarget::parse_with_default("example.com:", Some(443)), Err(TargetError::Port));
 }
+
+#[test]
+fn the_target_of_a_connect_udp_stands_in_its_path() {
+    let of = |rest: &str| connect_udp_target(&format!("/.well-known/masque/udp/{rest}")).map(|target| target.to_string());
+    assert_eq!(of("target.example/443/").as_deref(), Ok("target.example:443"));
+    assert_eq!(of("2001%3Adb8%3A%3A1/53/").as_deref(), Ok("[2001:db8::1]:53"));
+    assert_eq!(of("fe80::1/53/").as_deref(), Ok("[fe80::1]:53"));
+    for (rest, error) in [
+        ("a/443", TargetError::Host),
+        ("/443/", TargetError::Host),
+        ("a//", TargetError::NoPort),
+        ("a/0/", TargetError::Port),
+        ("a/65536/", TargetError::Port),
+        ("a/https/", TargetError::Port),
+        ("a/443/x/", TargetError::Port),
+        ("fe80%3A%3A1%25eth0/53/", TargetError::Host),
+        ("%zz/53/", TargetError::Host),
+        ("%ff/53/", TargetError::Host),
+    ] {
+        assert_eq!(of(rest), Err(error), "{rest}");
+    }
+    assert_eq!(connect_udp_target("/masque/udp/a/1/"), Err(TargetError::Host));
+}
