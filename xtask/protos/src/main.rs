@@ -22,8 +22,8 @@ use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 const ROOTS: &str = include_str!("roots.txt");
 
 /// Packages that only annotate: nothing in them is a message of a configuration, so no Rust is made of them.
-const ANNOTATIONS: [&str; 4] =
-    ["validate", "envoy.annotations", "udpa.annotations", "xds.annotations.v3"];
+const ANNOTATIONS: [&str; 3] =
+    ["envoy.annotations", "udpa.annotations", "xds.annotations.v3"];
 
 fn main() -> Result<()> {
     let check = match std::env::args().nth(1).as_deref() {

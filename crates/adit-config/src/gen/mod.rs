@@ -723,6 +723,9 @@ pub mod google {
         include!("google.rpc.rs");
     }
 }
+pub mod validate {
+    include!("validate.rs");
+}
 pub mod xds {
     pub mod core {
         pub mod v3 {
