@@ -1,1 +1,13 @@
-//! Format strings, access-log sinks and filters
+//! Envoy's format strings, and what is made of them: access logs, header mutations, local replies.
+//!
+//! Deliberately unknown here: who serves the stream that is logged, when a line is due, what a route is.
+//!
+//! Read first: [`Format`], [`Sinks`] with [`build`], [`HeaderAdder`], [`LocalReplyMapper`].
+//!
+//! Floor F2: above adit-match. The only threads are those of [`Sinks`], one for each file, which write so that no worker
+//! ever waits for a disk.
+
+mod format;
+
+pub use adit_match::ConfigError;
+pub use format::{DEFAULT_FORMAT, Format};

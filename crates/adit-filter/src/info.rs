@@ -125,6 +125,8 @@ pub struct UpstreamInfo {
     pub host: Option<Arc<dyn Host>>,
     /// `%UPSTREAM_CLUSTER%`.
     pub cluster: Option<Arc<str>>,
+    /// `%CLUSTER_METADATA%`: the metadata of that cluster.
+    pub cluster_metadata: Metadata,
     /// `%UPSTREAM_LOCAL_ADDRESS%`.
     pub local: Option<Address>,
     /// `%UPSTREAM_REMOTE_ADDRESS%`: the address dialled.

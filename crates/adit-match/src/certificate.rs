@@ -36,7 +36,7 @@ impl Certificate {
         let mut certificate = Self {
             subject: rfc2253(parsed.subject()),
             issuer: rfc2253(parsed.issuer()),
-            serial: hex(parsed.raw_serial()),
+            serial: hex(unsigned(parsed.raw_serial())),
             not_before: time(parsed.validity().not_before.timestamp()),
             not_after: time(parsed.validity().not_after.timestamp()),
             ..Self::default()
@@ -60,16 +60,20 @@ impl Certificate {
     }
 }
 
-/// Lower-case hexadecimal, without a leading zero byte that DER adds for the sign.
+/// Lower-case hexadecimal, two digits a byte.
 pub fn hex(bytes: &[u8]) -> String {
-    let bytes = match bytes {
-        [0, rest @ ..] if !rest.is_empty() => rest,
-        all => all,
-    };
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// Without the leading zero byte that DER adds for the sign.
+fn unsigned(number: &[u8]) -> &[u8] {
+    match number {
+        [0, rest @ ..] if !rest.is_empty() => rest,
+        all => all,
+    }
 }
 
 fn ip(bytes: &[u8]) -> Option<IpAddr> {
