@@ -104,7 +104,7 @@ pub fn load(sources: &[Source], options: &LoadOptions) -> Result<Loaded, ConfigE
             return Err(refusal(findings, &locations));
         }
     };
-    findings.extend(doubtful.sift(semantic::check(&bootstrap, options)));
+    findings.extend(doubtful.sift(semantic::check(&bootstrap, &message, options)));
     if findings.iter().any(Diagnostic::is_error) {
         return Err(refusal(findings, &locations));
     }

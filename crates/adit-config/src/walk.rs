@@ -126,6 +126,41 @@ impl Walk {
     }
 }
 
+/// Calls `see` for `message` and for every message in it, within `Any` too.
+pub(crate) fn visit(message: &DynamicMessage, path: &Path, see: &mut impl FnMut(&DynamicMessage, &Path)) {
+    if message.descriptor().full_name() == "google.protobuf.Any" {
+        if let Some(inner) = unpack(message) {
+            visit(&inner, path, see);
+        }
+        return;
+    }
+    if message.descriptor().full_name().starts_with("google.protobuf.") {
+        return;
+    }
+    see(message, path);
+    for (field, value) in message.fields() {
+        let here = path.field(field.name());
+        match value {
+            Value::Message(inner) => visit(inner, &here, see),
+            Value::List(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    if let Value::Message(inner) = item {
+                        visit(inner, &here.index(index), see);
+                    }
+                }
+            }
+            Value::Map(entries) => {
+                for (key, entry) in entries {
+                    if let Value::Message(inner) = entry {
+                        visit(inner, &here.key(&key_text(key)), see);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
 /// The message within an `Any`, if its type is known.
 pub(crate) fn unpack(any: &DynamicMessage) -> Option<DynamicMessage> {
     let url = any.get_field_by_name("type_url")?;

@@ -1,0 +1,48 @@
+//! Clusters: names, and endpoints that are internal listeners.
+
+use std::collections::HashSet;
+
+use super::Whole;
+use crate::Path;
+use crate::proto::envoy::config::cluster::v3::Cluster;
+use crate::proto::envoy::config::core::v3::address::Address;
+use crate::proto::envoy::config::core::v3::envoy_internal_address::AddressNameSpecifier;
+use crate::proto::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
+use crate::proto::envoy::config::endpoint::v3::{ClusterLoadAssignment, LbEndpoint};
+
+pub(super) fn check(whole: &mut Whole, clusters: &[Cluster], path: &Path) {
+    let mut names = HashSet::new();
+    for (index, cluster) in clusters.iter().enumerate() {
+        let here = path.item("clusters", index);
+        if !names.insert(cluster.name.as_str()) {
+            whole.error(&here.field("name"), format!("cluster manager: duplicate cluster '{}'", cluster.name));
+        }
+        if let Some(assignment) = &cluster.load_assignment {
+            endpoints(whole, assignment, &here.field("load_assignment"));
+        }
+    }
+}
+
+fn endpoints(whole: &mut Whole, assignment: &ClusterLoadAssignment, path: &Path) {
+    for (index, locality) in assignment.endpoints.iter().enumerate() {
+        let here = path.item("endpoints", index);
+        for (index, endpoint) in locality.lb_endpoints.iter().enumerate() {
+            internal(whole, endpoint, &here.item("lb_endpoints", index));
+        }
+    }
+}
+
+fn internal(whole: &mut Whole, endpoint: &LbEndpoint, path: &Path) {
+    let Some(HostIdentifier::Endpoint(endpoint)) = &endpoint.host_identifier else { return };
+    let address = endpoint.address.as_ref().and_then(|address| address.address.as_ref());
+    let Some(Address::EnvoyInternalAddress(address)) = address else { return };
+    let here = path.field("endpoint").field("address").field("envoy_internal_address");
+    if !whole.internal_enabled {
+        let message = "internal listeners are not enabled: the InternalListener bootstrap extension is missing";
+        whole.warning(&here, message);
+    }
+    let Some(AddressNameSpecifier::ServerListenerName(name)) = &address.address_name_specifier else { return };
+    if !whole.internal_listeners.contains(name) {
+        whole.warning(&here.field("server_listener_name"), format!("there is no internal listener '{name}'"));
+    }
+}
