@@ -1,0 +1,34 @@
+//! `cargo xtask ci`: what must hold before anything lands.
+
+use anyhow::Result;
+
+use crate::run::{self, cargo, exists, run_with};
+
+pub fn run() -> Result<()> {
+    let cargo = cargo();
+    run_cargo(&cargo, &["fmt", "--all", "--check"])?;
+    crate::tidy::run()?;
+    deny(&cargo)?;
+    run_cargo(&cargo, &["clippy", "--workspace", "--all-targets", "--all-features", "--quiet", "--", "-D", "warnings"])?;
+    run_with(
+        &cargo,
+        &["doc", "--workspace", "--no-deps", "--quiet", "--exclude", "adit-config"],
+        &[("RUSTDOCFLAGS", "-D warnings")],
+    )?;
+    run_cargo(&cargo, &["test", "--workspace", "--quiet"])?;
+    crate::protos::run(&["--check".to_owned()])?;
+    crate::configs::run()?;
+    crate::e2e::run(&[])
+}
+
+fn run_cargo(cargo: &str, args: &[&str]) -> Result<()> {
+    run::run(cargo, args)
+}
+
+/// Bans, licences and sources; the advisory database is not needed for these.
+fn deny(cargo: &str) -> Result<()> {
+    if !exists("cargo-deny") {
+        run::run(cargo, &["install", "--locked", "--quiet", "cargo-deny", "--version", "^0.20", "--debug"])?;
+    }
+    run::run("cargo-deny", &["--all-features", "check", "bans", "licenses", "sources"])
+}
