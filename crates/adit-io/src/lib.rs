@@ -8,13 +8,17 @@
 //! Floor F1.
 
 mod address;
+mod halves;
 mod info;
 mod relay;
+mod scratch;
 mod state;
 mod stream;
 mod tcp;
+mod unix;
 
 pub use address::Address;
+pub use halves::transport_halves;
 pub use info::{ConnInfo, TlsInfo};
 pub use relay::{
     Cause, DEFAULT_BUFFER_LIMIT, Direction, DirectionEnd, DirectionSummary, LINGER, Peer, Relay, RelayFuture,
@@ -23,6 +27,7 @@ pub use relay::{
 pub use state::{FilterObject, FilterState, FilterValue, Metadata, Sharing, Value};
 pub use stream::{Io, Stream, Transport};
 pub use tcp::{TcpSink, TcpSource};
+pub use unix::UnixTransport;
 
 use std::task::{Context, Poll};
 

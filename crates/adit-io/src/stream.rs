@@ -70,6 +70,51 @@ impl Io {
         }
     }
 
+    /// The bytes read ahead, which will be read next.
+    pub fn ahead(&self) -> &[u8] {
+        &self.read_ahead
+    }
+
+    /// Takes `n` of the bytes read ahead (all, if there are fewer) out of the stream.
+    pub fn take_ahead(&mut self, n: usize) -> Bytes {
+        self.read_ahead.split_to(n.min(self.read_ahead.len()))
+    }
+
+    /// Reads ahead without consuming until at least `min` bytes are there (see [`Io::poll_fill`]), and shows them.
+    pub async fn fill(&mut self, min: usize, max: usize) -> io::Result<&[u8]> {
+        std::future::poll_fn(|cx| self.poll_fill(cx, min, max)).await?;
+        Ok(&self.read_ahead)
+    }
+
+    /// Reads ahead without consuming: how many bytes are there, once they are at least `min`, or fewer at the end of the
+    /// stream. Never more than `max` are read ahead, and `min` counts as `max` at most. Holds no buffer while it waits.
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>, min: usize, max: usize) -> Poll<io::Result<usize>> {
+        while self.read_ahead.len() < min.min(max) {
+            let room = max - self.read_ahead.len();
+            let Self { stream, read_ahead, .. } = self;
+            let read = std::task::ready!(crate::scratch::with(room, |buffer| {
+                let mut buffer = ReadBuf::new(buffer);
+                let result = match stream {
+                    Stream::Tcp(socket) => crate::tcp::poll_read(socket, cx, &mut buffer),
+                    Stream::Other(transport) => Pin::new(&mut **transport).poll_read(cx, &mut buffer),
+                };
+                result.map_ok(|()| {
+                    let new = buffer.filled();
+                    if read_ahead.is_empty() {
+                        *read_ahead = Bytes::copy_from_slice(new);
+                    } else if !new.is_empty() {
+                        *read_ahead = [&read_ahead[..], new].concat().into();
+                    }
+                    new.len()
+                })
+            }))?;
+            if read == 0 {
+                break;
+            }
+        }
+        Poll::Ready(Ok(self.read_ahead.len()))
+    }
+
     /// The socket, if this is plain TCP (bytes read ahead may still be held).
     pub fn tcp_socket(&self) -> Option<&Arc<TcpStream>> {
         match &self.stream {

@@ -13,8 +13,9 @@ use tokio::net::TcpStream;
 
 use crate::{ByteSink, ByteSource};
 
-/// Reads up to this size land in a buffer of their own size, so that a small message never pins a large block.
-const SMALL_READ: usize = 2048;
+/// Reads up to this size go through the thread's buffer into one of their own size: a small message never pins a large
+/// block. Larger ones are asked for where there is bulk, and save that copy.
+const SCRATCH_READ: usize = 16 << 10;
 
 /// One read; `WouldBlock` when the socket has nothing.
 ///
@@ -134,16 +135,21 @@ impl ByteSource for TcpSource {
         }
         loop {
             ready!(self.socket.poll_read_ready(cx))?;
-            let mut buffer = BytesMut::with_capacity(max);
-            match self.socket.try_read_buf(&mut buffer) {
-                Ok(0) => {
+            let socket = &*self.socket;
+            let result = if max <= SCRATCH_READ {
+                crate::scratch::with(max, |buffer| {
+                    read(socket, buffer).map(|n| Bytes::copy_from_slice(buffer.get(..n).unwrap_or_default()))
+                })
+            } else {
+                let mut buffer = BytesMut::with_capacity(max);
+                socket.try_read_buf(&mut buffer).map(|_| buffer.freeze())
+            };
+            match result {
+                Ok(bytes) if bytes.is_empty() => {
                     self.ended = true;
                     return Poll::Ready(None);
                 }
-                Ok(n) if n <= SMALL_READ && max > 2 * SMALL_READ => {
-                    return Poll::Ready(Some(Ok(Bytes::copy_from_slice(&buffer))));
-                }
-                Ok(_) => return Poll::Ready(Some(Ok(buffer.freeze()))),
+                Ok(bytes) => return Poll::Ready(Some(Ok(bytes))),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Some(Err(error.into()))),
             }

@@ -4,7 +4,8 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::{Check, Payload};
@@ -127,16 +128,7 @@ impl Peer {
 
     /// Compares everything up to the end with the payload of `seed`: how many bytes, and how they ended.
     pub async fn check_to_end(&mut self, seed: u64) -> (u64, End) {
-        let mut check = Check::new(seed);
-        let mut buffer = vec![0; 256 << 10];
-        loop {
-            match within(self.stream.read(&mut buffer)).await {
-                Ok(0) => return (check.position(), End::Fin),
-                Ok(n) => check.eat(&buffer[..n]),
-                Err(error) if is_reset(&error) => return (check.position(), End::Rst),
-                Err(error) => panic!("{error} after {} bytes", check.position()),
-            }
-        }
+        check_to_end(&mut self.stream, seed).await
     }
 
     /// Expects the end of the stream, without another byte.
@@ -164,9 +156,85 @@ impl Peer {
         within(self.stream.shutdown()).await.expect("shutdown");
     }
 
+    /// Expects that a reset came, or comes once something is sent: for a direction that had ended before it.
+    pub async fn expect_broken(&mut self) {
+        let broken = async {
+            while self.stream.write_all(b"?").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        within(broken).await;
+    }
+
+    /// The two directions, for a test that uses both at once.
+    pub fn split(&mut self) -> (PeerReader<'_>, PeerWriter<'_>) {
+        let (reader, writer) = self.stream.split();
+        (PeerReader(reader), PeerWriter(writer))
+    }
+
+    /// The same peer on the runtime of the caller: a socket belongs to the reactor that it was made on.
+    pub fn rehome(self) -> Self {
+        let stream = self.stream.into_std().expect("socket");
+        Self { stream: TcpStream::from_std(stream).expect("socket") }
+    }
+
     /// Closes so that the other side sees an RST.
     pub fn rst(self) {
         self.stream.set_zero_linger().expect("linger");
+    }
+}
+
+/// The receiving direction of a [`Peer`].
+#[derive(Debug)]
+pub struct PeerReader<'a>(ReadHalf<'a>);
+
+impl PeerReader<'_> {
+    /// As [`Peer::check_to_end`].
+    pub async fn check_to_end(&mut self, seed: u64) -> (u64, End) {
+        check_to_end(&mut self.0, seed).await
+    }
+}
+
+/// The sending direction of a [`Peer`].
+#[derive(Debug)]
+pub struct PeerWriter<'a>(WriteHalf<'a>);
+
+impl PeerWriter<'_> {
+    /// Sends all of `bytes`.
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        within(self.0.write_all(bytes.as_ref())).await.expect("send");
+    }
+
+    /// Sends `len` bytes of the payload of `seed` in pieces of very different sizes, then a FIN.
+    pub async fn send_in_pieces(&mut self, seed: u64, len: u64) {
+        let mut payload = Payload::new(seed);
+        let mut sizes = Payload::new(!seed);
+        while payload.position() < len {
+            let mut draw = [0; 4];
+            sizes.fill(&mut draw);
+            let size = u64::from(u32::from_le_bytes(draw) >> (12 + draw[0] % 20)).max(1);
+            let piece = payload.take(size.min(len - payload.position()) as usize);
+            self.send(&piece).await;
+        }
+        self.half_close().await;
+    }
+
+    /// Sends a FIN.
+    pub async fn half_close(&mut self) {
+        within(self.0.shutdown()).await.expect("shutdown");
+    }
+}
+
+async fn check_to_end(stream: &mut (impl AsyncRead + Unpin), seed: u64) -> (u64, End) {
+    let mut check = Check::new(seed);
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match within(stream.read(&mut buffer)).await {
+            Ok(0) => return (check.position(), End::Fin),
+            Ok(n) => check.eat(&buffer[..n]),
+            Err(error) if is_reset(&error) => return (check.position(), End::Rst),
+            Err(error) => panic!("{error} after {} bytes", check.position()),
+        }
     }
 }
 

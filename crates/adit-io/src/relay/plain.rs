@@ -2,7 +2,6 @@
 //!
 //! Nothing is held while idle: a scratch buffer belongs to its thread, a pipe returns to its pool as soon as it is empty.
 
-use std::cell::RefCell;
 use std::io;
 use std::task::{Context, Poll, ready};
 
@@ -13,10 +12,7 @@ use tokio::net::TcpStream;
 
 use super::lane::{Failure, Lane};
 use super::pipe::Pipe;
-use crate::{ByteSink, tcp};
-
-/// One read of the copying lane.
-const SCRATCH: usize = 64 << 10;
+use crate::{ByteSink, scratch, tcp};
 
 /// A read from here on counts towards splicing; one below it counts away from it.
 const BULK_READ: usize = 16 << 10;
@@ -26,10 +22,6 @@ const BULK_READS: u8 = 4;
 
 /// Small splices in a row after which copying begins again.
 const SMALL_SPLICES: u8 = 4;
-
-thread_local! {
-    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
-}
 
 /// How a plain lane moves bytes now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,9 +65,7 @@ pub(super) fn poll_move(
 
 /// `None` when the source has nothing.
 fn copy_once(lane: &mut Lane, from: &TcpStream, to: &TcpStream, limit: usize) -> Result<Option<usize>, Failure> {
-    BUFFER.with_borrow_mut(|buffer| {
-        let size = buffer.len().min(limit);
-        let buffer = buffer.get_mut(..size).unwrap_or_default();
+    scratch::with(limit, |buffer| {
         let read = match tcp::read(from, buffer) {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
@@ -92,7 +82,7 @@ fn copy_once(lane: &mut Lane, from: &TcpStream, to: &TcpStream, limit: usize) ->
             lane.held = Bytes::copy_from_slice(bytes.get(written..).unwrap_or_default());
         }
         lane.mode = match lane.mode {
-            Mode::Copy(count) if read >= BULK_READ && count + 1 >= BULK_READS && limit >= SCRATCH => Mode::Splice(0),
+            Mode::Copy(count) if read >= BULK_READ && count + 1 >= BULK_READS && limit >= scratch::SIZE => Mode::Splice(0),
             Mode::Copy(count) if read >= BULK_READ => Mode::Copy(count.saturating_add(1)),
             Mode::Copy(_) => Mode::Copy(0),
             other => other,

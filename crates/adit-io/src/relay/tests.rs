@@ -1,1 +1,201 @@
-//! The relay on real sockets.
+//! What needs no socket, or sees inside.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+
+use super::*;
+
+/// What a scripted half does next.
+#[derive(Debug, Clone)]
+enum Step {
+    Chunk(&'static str),
+    Error(StreamError),
+    End,
+    Pending,
+}
+
+#[derive(Default)]
+struct Script {
+    steps: VecDeque<Step>,
+    stopped: Vec<ErrorCode>,
+    sent: Vec<u8>,
+    ended: bool,
+    resets: Vec<ErrorCode>,
+    /// What `poll_stopped` and `poll_send` say.
+    gone: Option<StreamError>,
+    flushes: usize,
+}
+
+#[derive(Clone, Default)]
+struct Half(Arc<Mutex<Script>>);
+
+impl Half {
+    fn source(steps: impl IntoIterator<Item = Step>) -> Self {
+        let half = Self::default();
+        half.0.lock().unwrap().steps.extend(steps);
+        half
+    }
+}
+
+impl ByteSource for Half {
+    fn poll_chunk(&mut self, _cx: &mut Context<'_>, _max: usize) -> Poll<Option<Result<Bytes, StreamError>>> {
+        match self.0.lock().unwrap().steps.pop_front() {
+            Some(Step::Chunk(text)) => Poll::Ready(Some(Ok(Bytes::from_static(text.as_bytes())))),
+            Some(Step::Error(error)) => Poll::Ready(Some(Err(error))),
+            Some(Step::End) => Poll::Ready(None),
+            Some(Step::Pending) | None => Poll::Pending,
+        }
+    }
+
+    fn stop(&mut self, code: ErrorCode) {
+        self.0.lock().unwrap().stopped.push(code);
+    }
+}
+
+impl ByteSink for Half {
+    fn poll_send(&mut self, _cx: &mut Context<'_>, data: &mut Bytes, end: bool) -> Poll<Result<(), StreamError>> {
+        let mut script = self.0.lock().unwrap();
+        if let Some(error) = script.gone {
+            return Poll::Ready(Err(error));
+        }
+        script.sent.extend_from_slice(data);
+        data.clear();
+        script.ended |= end;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        self.0.lock().unwrap().flushes += 1;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_stopped(&mut self, _cx: &mut Context<'_>) -> Poll<StreamError> {
+        self.0.lock().unwrap().gone.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn reset(&mut self, code: ErrorCode) {
+        self.0.lock().unwrap().resets.push(code);
+    }
+}
+
+struct Fakes {
+    down: (Half, Half),
+    up: (Half, Half),
+    relay: RelayFuture,
+}
+
+impl Fakes {
+    fn new(down: impl IntoIterator<Item = Step>, up: impl IntoIterator<Item = Step>) -> Self {
+        let (down, up) = ((Half::source(down), Half::default()), (Half::source(up), Half::default()));
+        let side = |(source, sink): &(Half, Half)| Side::new(Box::new(source.clone()), Box::new(sink.clone()));
+        let relay = relay(side(&down), side(&up), RelayOptions::default());
+        Self { down, up, relay }
+    }
+
+    async fn poll(&mut self) -> Poll<Summary> {
+        std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut self.relay).poll(cx))).await
+    }
+}
+
+fn resets(half: &Half) -> Vec<ErrorCode> {
+    half.0.lock().unwrap().resets.clone()
+}
+
+#[tokio::test]
+async fn a_reset_keeps_its_code() {
+    let error = StreamError::Reset(ErrorCode::EnhanceYourCalm);
+    let mut fakes = Fakes::new([Step::Chunk("abc"), Step::Error(error)], []);
+    let Poll::Ready(summary) = fakes.poll().await else { panic!("pending") };
+    assert_eq!(summary.cause, Cause::Reset { by: Peer::Downstream, error });
+    assert_eq!(summary.down_to_up, DirectionSummary { bytes: 3, end: DirectionEnd::Reset(error) });
+    assert_eq!(summary.up_to_down.end, DirectionEnd::Cut);
+    assert_eq!(fakes.up.1.0.lock().unwrap().sent, b"abc");
+    assert!(!fakes.up.1.0.lock().unwrap().ended);
+    assert_eq!(resets(&fakes.up.1), [ErrorCode::EnhanceYourCalm]);
+    assert_eq!(resets(&fakes.down.1), [ErrorCode::EnhanceYourCalm]);
+    assert_eq!(fakes.up.0.0.lock().unwrap().stopped, [ErrorCode::EnhanceYourCalm]);
+}
+
+#[tokio::test]
+async fn a_truncated_source_is_no_end() {
+    let mut fakes = Fakes::new([Step::Chunk("abc"), Step::Error(StreamError::Truncated)], []);
+    let Poll::Ready(_) = fakes.poll().await else { panic!("pending") };
+    assert!(!fakes.up.1.0.lock().unwrap().ended);
+    assert_eq!(resets(&fakes.up.1), [ErrorCode::Connect]);
+}
+
+/// RFC 9114 section 4.1: a server that needs no more of a request may say so and still answer.
+#[tokio::test]
+async fn a_peer_that_needs_no_more_ends_its_direction_only() {
+    let mut fakes = Fakes::new([], [Step::Chunk("answer"), Step::Pending, Step::End]);
+    fakes.up.1.0.lock().unwrap().gone = Some(StreamError::Stopped(ErrorCode::NoError));
+    assert!(fakes.poll().await.is_pending());
+    assert_eq!(fakes.down.0.0.lock().unwrap().stopped, [ErrorCode::NoError]);
+    let Poll::Ready(summary) = fakes.poll().await else { panic!("pending") };
+    assert_eq!(summary.cause, Cause::Ended);
+    assert_eq!(summary.down_to_up.end, DirectionEnd::Stopped(StreamError::Stopped(ErrorCode::NoError)));
+    assert_eq!(summary.up_to_down, DirectionSummary { bytes: 6, end: DirectionEnd::End });
+    assert!(fakes.down.1.0.lock().unwrap().ended);
+    assert_eq!(resets(&fakes.down.1), []);
+}
+
+/// What a failed peer had already sent still reaches the other one, its end included if that came.
+#[tokio::test]
+async fn a_stopped_sink_lets_the_other_direction_run_dry() {
+    let error = StreamError::Stopped(ErrorCode::Cancel);
+    let mut fakes = Fakes::new([], [Step::Pending, Step::Chunk("tail"), Step::End]);
+    fakes.up.1.0.lock().unwrap().gone = Some(error);
+    let Poll::Ready(summary) = fakes.poll().await else { panic!("pending") };
+    assert_eq!(summary.cause, Cause::Reset { by: Peer::Upstream, error });
+    assert_eq!(summary.up_to_down, DirectionSummary { bytes: 4, end: DirectionEnd::End });
+    assert_eq!(fakes.down.1.0.lock().unwrap().sent, b"tail");
+}
+
+/// After a reset was seen by a writer, what a reader takes for an end is none.
+#[tokio::test]
+async fn a_reset_sink_makes_no_end_of_its_source() {
+    let error = StreamError::Reset(ErrorCode::Cancel);
+    let mut fakes = Fakes::new([], [Step::Pending, Step::Chunk("tail"), Step::End]);
+    fakes.up.1.0.lock().unwrap().gone = Some(error);
+    let Poll::Ready(summary) = fakes.poll().await else { panic!("pending") };
+    assert_eq!(fakes.down.1.0.lock().unwrap().sent, b"tail");
+    assert!(!fakes.down.1.0.lock().unwrap().ended);
+    assert!(matches!(summary.up_to_down.end, DirectionEnd::Reset(_)), "{summary:?}");
+    assert_eq!(resets(&fakes.down.1), [ErrorCode::Cancel]);
+}
+
+#[tokio::test]
+async fn flushes_once_the_source_is_dry() {
+    let mut fakes = Fakes::new([Step::Chunk("a"), Step::Chunk("b")], []);
+    assert!(fakes.poll().await.is_pending());
+    assert_eq!(fakes.up.1.0.lock().unwrap().flushes, 1);
+    assert!(fakes.poll().await.is_pending());
+    assert_eq!(fakes.up.1.0.lock().unwrap().flushes, 1);
+}
+
+/// What an idle tunnel pays; tokio's task, two sockets and the boxes of four halves come on top.
+#[test]
+fn sizes() {
+    assert!(size_of::<RelayFuture>() <= 416, "{}", size_of::<RelayFuture>());
+    assert!(size_of::<crate::TcpSource>() <= 48, "{}", size_of::<crate::TcpSource>());
+    assert!(size_of::<crate::TcpSink>() <= 32, "{}", size_of::<crate::TcpSink>());
+}
+
+#[test]
+fn pipes_are_used_again_and_bounded() {
+    let mut pipes: Vec<_> = std::iter::from_fn(super::pipe::Pipe::take).take(16).collect();
+    if pipes.is_empty() {
+        return; // A kernel that refuses pipes: the copying lane is all there is.
+    }
+    let before = super::pipe::Pipe::live();
+    assert!(before >= pipes.len());
+    let mut dirty = pipes.pop().unwrap();
+    dirty.len = 1;
+    dirty.give_back();
+    assert_eq!(super::pipe::Pipe::live(), before - 1);
+    pipes.into_iter().for_each(super::pipe::Pipe::give_back);
+    assert!(super::pipe::Pipe::live() <= 8);
+}

@@ -1,0 +1,151 @@
+//! Idle timeout, maximum duration, orderly close.
+
+use std::time::{Duration, Instant};
+
+use adit_io::{Cause, DirectionEnd, RelayOptions, TimeoutAction};
+use adit_testkit::Payload;
+
+use crate::rig::{ALL, Rig};
+
+fn idle(after: Duration) -> RelayOptions {
+    RelayOptions { idle_timeout: Some(after), ..RelayOptions::default() }
+}
+
+#[tokio::test]
+async fn idle_from_the_start_ends_both() {
+    for via in ALL {
+        let start = Instant::now();
+        let mut rig = Rig::new(via, idle(Duration::from_millis(100))).await;
+        rig.down.expect_fin().await;
+        rig.up.expect_fin().await;
+        let summary = rig.summary().await;
+        assert_eq!(summary.cause, Cause::IdleTimeout, "{via:?}");
+        assert_eq!((summary.down_to_up.end, summary.up_to_down.end), (DirectionEnd::Closed, DirectionEnd::Closed));
+        assert!(start.elapsed() >= Duration::from_millis(100));
+    }
+}
+
+#[tokio::test]
+async fn a_byte_either_way_defers_it() {
+    for via in ALL {
+        let mut rig = Rig::new(via, idle(Duration::from_millis(150))).await;
+        let start = Instant::now();
+        for turn in 0..6 {
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            if turn % 2 == 0 {
+                rig.down.send("x").await;
+                rig.up.expect("x").await;
+            } else {
+                rig.up.send("x").await;
+                rig.down.expect("x").await;
+            }
+        }
+        let last = Instant::now();
+        rig.down.expect_fin().await;
+        assert!(last.elapsed() >= Duration::from_millis(130), "{via:?} {:?}", last.elapsed());
+        assert!(start.elapsed() >= Duration::from_millis(490), "{via:?}");
+        assert_eq!(rig.summary().await.cause, Cause::IdleTimeout);
+    }
+}
+
+#[tokio::test]
+async fn a_half_closed_tunnel_whose_other_end_never_comes() {
+    for via in ALL {
+        let mut rig = Rig::new(via, idle(Duration::from_millis(100))).await;
+        rig.down.send("x").await;
+        rig.down.half_close().await;
+        rig.up.expect("x").await;
+        rig.up.expect_fin().await;
+        rig.down.expect_fin().await;
+        let summary = rig.summary().await;
+        assert_eq!(summary.cause, Cause::IdleTimeout, "{via:?}");
+        assert_eq!((summary.down_to_up.end, summary.up_to_down.end), (DirectionEnd::End, DirectionEnd::Closed));
+    }
+}
+
+#[tokio::test]
+async fn idle_resets_where_asked() {
+    for via in ALL {
+        let options = RelayOptions { timeout_action: TimeoutAction::Reset, ..idle(Duration::from_millis(50)) };
+        let mut rig = Rig::new(via, options).await;
+        rig.down.expect_rst().await;
+        rig.up.expect_rst().await;
+        assert_eq!(rig.summary().await.cause, Cause::IdleTimeout, "{via:?}");
+    }
+}
+
+/// Bytes that nobody takes are no activity, and an end in front of them would be a lie.
+#[tokio::test]
+async fn idle_with_a_stopped_reader_resets() {
+    for via in ALL {
+        let (mut down, mut up, relay) = Rig::small(via, idle(Duration::from_millis(300))).await.split();
+        down.send_until_blocked(&mut Payload::new(1), Duration::from_millis(100)).await;
+        let summary = adit_testkit::within(relay).await.unwrap();
+        assert_eq!(summary.cause, Cause::IdleTimeout, "{via:?}");
+        assert_eq!(summary.down_to_up.end, DirectionEnd::Cut);
+        up.expect_rst().await;
+    }
+}
+
+#[tokio::test]
+async fn the_longest_time_ends_a_busy_tunnel() {
+    for via in ALL {
+        let options = RelayOptions { max_duration: Some(Duration::from_millis(120)), ..idle(Duration::from_secs(60)) };
+        let mut rig = Rig::new(via, options).await;
+        let start = Instant::now();
+        let mut seen = false;
+        while start.elapsed() < Duration::from_secs(2) {
+            rig.down.send("x").await;
+            match rig.up.receive_some().await {
+                Ok(bytes) if !bytes.is_empty() => tokio::time::sleep(Duration::from_millis(2)).await,
+                _ => {
+                    seen = true;
+                    break;
+                }
+            }
+        }
+        assert!(seen && start.elapsed() >= Duration::from_millis(110), "{via:?} {:?}", start.elapsed());
+        assert_eq!(rig.summary().await.cause, Cause::MaxDuration);
+    }
+}
+
+#[tokio::test]
+async fn an_orderly_close_delivers_what_is_held_and_ends_both() {
+    for via in ALL {
+        let (tell, told) = tokio::sync::oneshot::channel::<()>();
+        let closing = Box::pin(async move {
+            let _ = told.await;
+        });
+        let options = RelayOptions { closing: Some(closing), ..RelayOptions::default() };
+        let mut rig = Rig::new(via, options).await;
+        rig.down.send("x").await;
+        rig.up.expect("x").await;
+        rig.down.expect_silence(Duration::from_millis(20)).await;
+        tell.send(()).unwrap();
+        rig.down.expect_fin().await;
+        rig.up.expect_fin().await;
+        assert_eq!(rig.summary().await.cause, Cause::Closing, "{via:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_orderly_close_does_not_wait_for_a_stopped_reader() {
+    for via in ALL {
+        let (tell, told) = tokio::sync::oneshot::channel::<()>();
+        let closing = Box::pin(async move {
+            let _ = told.await;
+        });
+        let options = RelayOptions { closing: Some(closing), ..RelayOptions::default() };
+        let (mut down, mut up, relay) = Rig::small(via, options).await.split();
+        down.send_until_blocked(&mut Payload::new(1), Duration::from_millis(100)).await;
+        tell.send(()).unwrap();
+        let start = Instant::now();
+        let summary = adit_testkit::within(relay).await.unwrap();
+        assert!(start.elapsed() < 2 * adit_io::LINGER, "{via:?}");
+        assert_eq!(summary.cause, Cause::Closing);
+        // A reset where bytes that we held did not go; an end where the kernel took them all.
+        let (got, end) = up.receive_to_end().await;
+        assert!(got.len() as u64 <= summary.down_to_up.bytes);
+        assert_eq!(end == adit_testkit::End::Fin, summary.down_to_up.end == DirectionEnd::Closed, "{via:?} {summary:?}");
+    }
+}
