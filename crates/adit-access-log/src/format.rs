@@ -14,7 +14,7 @@ use adit_filter::LogContext;
 use http::HeaderName;
 
 use operator::Operator;
-pub(crate) use value::Val;
+pub(crate) use value::{Val, write_json_string};
 
 /// What an access log without a format prints.
 pub const DEFAULT_FORMAT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" \

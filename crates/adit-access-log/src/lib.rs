@@ -7,7 +7,20 @@
 //! Floor F2: above adit-match. The only threads are those of [`Sinks`], one for each file, which write so that no worker
 //! ever waits for a disk.
 
+mod build;
+mod filter;
 mod format;
+mod header_adder;
+mod json;
+mod line;
+mod local_reply;
+mod sink;
 
 pub use adit_match::ConfigError;
+pub use build::build;
+pub use filter::LogFilter;
 pub use format::{DEFAULT_FORMAT, Format};
+pub use header_adder::{HeaderAdder, HeaderChanges};
+pub use line::LineFormat;
+pub use local_reply::LocalReplyMapper;
+pub use sink::{FileSink, SinkOptions, Sinks};
