@@ -103,8 +103,7 @@ impl Binder<'_> {
 
     /// The field that a key names, in either spelling.
     fn find(&mut self, descriptor: &MessageDescriptor, entry: &Entry, path: &Path) -> Option<FieldDescriptor> {
-        let found =
-            descriptor.get_field_by_name(&entry.key).or_else(|| descriptor.get_field_by_json_name(&entry.key));
+        let found = descriptor.get_field_by_name(&entry.key).or_else(|| descriptor.get_field_by_json_name(&entry.key));
         if found.is_none() {
             let names: Vec<FieldDescriptor> = descriptor.fields().collect();
             let hint = did_you_mean(&entry.key, names.iter().map(FieldDescriptor::name));

@@ -22,7 +22,9 @@ pub enum DataSourceError {
 impl fmt::Display for DataSourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unset => f.write_str("a data source needs a filename, inline_bytes, inline_string or environment_variable"),
+            Self::Unset => {
+                f.write_str("a data source needs a filename, inline_bytes, inline_string or environment_variable")
+            }
             Self::File(name, error) => write!(f, "{name} cannot be read: {error}"),
             Self::TooLong(name) => write!(f, "{name} is longer than {MAX_BYTES} octets"),
             Self::Variable(name) => write!(f, "environment variable {name} is not set"),

@@ -39,7 +39,9 @@ impl Source {
         if let Some(kind) = path.extension().and_then(|ext| ext.to_str())
             && matches!(kind, "pb" | "pb_text" | "pbtxt")
         {
-            return Err(refuse(format!("a configuration of the kind .{kind} is not implemented by adit: use YAML or JSON")));
+            return Err(refuse(format!(
+                "a configuration of the kind .{kind} is not implemented by adit: use YAML or JSON"
+            )));
         }
         let octets = std::fs::metadata(path).map_err(|error| refuse(format!("cannot be read: {error}")))?.len();
         if octets > yaml::MAX_BYTES as u64 {
@@ -93,8 +95,8 @@ pub fn load(sources: &[Source], options: &LoadOptions) -> Result<Loaded, ConfigE
     let Some(message) = bind_all(sources, options, descriptor, &mut locations, &mut findings) else {
         return Err(refusal(findings, &locations));
     };
-    let doubtful = Doubtful::new(&findings);
-    findings.extend(doubtful.sift(walk::check(&message, &Path::root())));
+    let doubtful = Doubtful::new(&findings, &locations);
+    findings.extend(doubtful.sift(walk::check(&message, &Path::root()), &locations));
 
     let message = normalize::message(message);
     let bootstrap: Bootstrap = match message.transcode_to() {
@@ -104,7 +106,7 @@ pub fn load(sources: &[Source], options: &LoadOptions) -> Result<Loaded, ConfigE
             return Err(refusal(findings, &locations));
         }
     };
-    findings.extend(doubtful.sift(semantic::check(&bootstrap, &message, options)));
+    findings.extend(doubtful.sift(semantic::check(&bootstrap, &message, options), &locations));
     if findings.iter().any(Diagnostic::is_error) {
         return Err(refusal(findings, &locations));
     }
@@ -171,26 +173,33 @@ fn merge(mut base: DynamicMessage, over: &DynamicMessage, findings: &mut Vec<Dia
 
 /// Places where binding failed. What is missing there is missing because of that, and not worth a finding of its own.
 struct Doubtful {
+    /// What could not be read, and the messages around it, which lack it.
     places: HashSet<String>,
+    /// Messages with a field that nobody knows: it may be one of the others, misspelt.
+    misspelt: HashSet<String>,
 }
 
 impl Doubtful {
-    fn new(findings: &[Diagnostic]) -> Self {
-        let mut places = HashSet::new();
+    fn new(findings: &[Diagnostic], locations: &Locations) -> Self {
+        let (mut places, mut misspelt) = (HashSet::new(), HashSet::new());
         for finding in findings.iter().filter(|finding| finding.is_error() && !finding.path.is_empty()) {
-            places.insert(finding.path.clone());
-            // The message around it, as a whole.
-            if let Some(parent) = path::parent(&finding.path) {
-                places.insert(parent.to_owned());
+            let around = path::parent(&finding.path).unwrap_or_default();
+            if !around.is_empty() {
+                places.insert(around.to_owned());
             }
+            if !locations.has(&finding.path) {
+                misspelt.insert(around.to_owned());
+            }
+            places.insert(finding.path.clone());
         }
-        Self { places }
+        Self { places, misspelt }
     }
 
-    fn sift(&self, findings: Vec<Diagnostic>) -> impl Iterator<Item = Diagnostic> {
+    fn sift(&self, findings: Vec<Diagnostic>, locations: &Locations) -> impl Iterator<Item = Diagnostic> {
         findings.into_iter().filter(|finding| {
             let around = path::parent(&finding.path).unwrap_or_default();
-            !self.places.contains(&finding.path) && (around.is_empty() || !self.places.contains(around))
+            let absent = !finding.path.is_empty() && !locations.has(&finding.path);
+            !(self.places.contains(&finding.path) || absent && self.misspelt.contains(around))
         })
     }
 }
@@ -209,6 +218,3 @@ fn in_order(findings: Vec<Diagnostic>, locations: &Locations) -> Vec<Diagnostic>
     all.dedup();
     all
 }
-
-#[cfg(test)]
-mod tests;

@@ -19,6 +19,11 @@ impl Locations {
         self.places.insert(path.to_owned(), (file, line));
     }
 
+    /// Whether `path` itself is written in a file.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.places.contains_key(path)
+    }
+
     /// File and line of `path`, or of the nearest thing around it that is written in a file.
     #[must_use]
     pub fn find(&self, path: &str) -> Option<(&str, u32)> {

@@ -308,6 +308,3 @@ fn validation_context(context: &mut CertificateValidationContext) {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -97,6 +97,11 @@ impl Schema {
         self.known.contains(message) || self.pool.get_message_by_name(message).is_some()
     }
 
+    #[cfg(test)]
+    pub fn all_rules(&self) -> impl Iterator<Item = &FieldRules> {
+        self.fields.values().filter_map(|info| info.rules.as_deref())
+    }
+
     pub fn known_types(&self) -> impl Iterator<Item = &'static str> {
         self.known.iter().copied()
     }

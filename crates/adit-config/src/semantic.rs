@@ -75,6 +75,3 @@ impl Whole {
         self.findings.push(Diagnostic::warning(path, message));
     }
 }
-
-#[cfg(test)]
-mod tests;

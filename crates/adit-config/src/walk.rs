@@ -113,7 +113,13 @@ impl Walk {
     }
 
     fn any(&mut self, any: &DynamicMessage, path: &Path, report: bool) {
-        let Some(inner) = unpack(any) else { return };
+        let Some(inner) = unpack(any) else {
+            // One without a type could not be bound, which was reported.
+            if any.has_field_by_name("type_url") {
+                self.findings.push(Diagnostic::error(path, "cannot be decoded: it is nested too deeply"));
+            }
+            return;
+        };
         let descriptor = inner.descriptor();
         let name = descriptor.full_name();
         if report && !name.starts_with("google.protobuf.") && schema().supported(name).is_none() {

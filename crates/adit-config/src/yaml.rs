@@ -161,9 +161,7 @@ impl Builder {
                 }
                 self.value(node)
             }
-            Event::SequenceStart(_, anchor, _) => {
-                self.open(Frame::Sequence { line, anchor, items: Vec::new() }, line)
-            }
+            Event::SequenceStart(_, anchor, _) => self.open(Frame::Sequence { line, anchor, items: Vec::new() }, line),
             Event::MappingStart(_, anchor, _) => self.open(
                 Frame::Mapping(Mapping {
                     line,
@@ -314,8 +312,8 @@ fn measure<'a>(children: impl Iterator<Item = &'a Arc<Node>>) -> (usize, usize) 
 }
 
 fn scalar(text: String, style: ScalarStyle, tag: Option<&Tag>) -> Data {
-    // `!` and `!!str` make a string of whatever follows.
-    let string = tag.is_some_and(|tag| tag.core_suffix() == Some("str") || tag.handle() == "!");
+    // `!`, `!!str` and tags of one's own make a string of whatever follows.
+    let string = tag.is_some_and(|tag| tag.core_suffix().is_none_or(|suffix| suffix == "str"));
     let plain = style == ScalarStyle::Plain && !string;
     if plain && matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL") {
         return Data::Null;

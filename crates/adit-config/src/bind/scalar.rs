@@ -23,7 +23,9 @@ pub(super) fn convert(data: &Data, kind: &Kind, json: bool) -> Result<Value, Str
             let other = *plain && (json || boolean(text).is_some() || small_integer(text));
             if other { Err(format!("{} (put it in quotes)", unfit())) } else { Ok(Value::String(text.clone())) }
         }
-        Kind::Bytes => decode_base64(text).map(Value::Bytes).ok_or_else(|| format!("'{}' is not base64", shorten(text))),
+        Kind::Bytes => {
+            decode_base64(text).map(Value::Bytes).ok_or_else(|| format!("'{}' is not base64", shorten(text)))
+        }
         Kind::Bool if !plain => Err(unfit()),
         Kind::Bool => boolean(text).map(Value::Bool).ok_or_else(unfit),
         Kind::Enum(descriptor) => enumeration(text, *plain, descriptor),

@@ -83,9 +83,7 @@ fn well_known(rule: &WellKnown, strict: bool, value: &str) -> Result<(), String>
         WellKnown::Ipv6(true) => (value.parse::<Ipv6Addr>().is_ok(), "IPv6 address"),
         WellKnown::Uri(true) => (uri(value), "absolute URI"),
         WellKnown::UriRef(true) => (!value.contains(|c: char| c.is_whitespace() || c.is_control()), "URI"),
-        WellKnown::Address(true) => {
-            (hostname(value) || value.parse::<IpAddr>().is_ok(), "hostname, or ip address")
-        }
+        WellKnown::Address(true) => (hostname(value) || value.parse::<IpAddr>().is_ok(), "hostname, or ip address"),
         WellKnown::Uuid(true) => (uuid(value), "UUID"),
         WellKnown::WellKnownRegex(number) => match KnownRegex::try_from(*number) {
             Ok(KnownRegex::HttpHeaderName) => (header_name(value, strict), "HTTP header name"),

@@ -31,8 +31,7 @@ pub(super) fn check(whole: &mut Whole, manager: &HttpConnectionManager, path: &P
     for (index, upgrade) in manager.upgrade_configs.iter().enumerate() {
         let here = path.item("upgrade_configs", index);
         if !names.insert(upgrade.upgrade_type.to_ascii_lowercase()) {
-            let message =
-                format!("Error: multiple upgrade configs with the same name: '{}'", upgrade.upgrade_type);
+            let message = format!("Error: multiple upgrade configs with the same name: '{}'", upgrade.upgrade_type);
             whole.error(&here.field("upgrade_type"), message);
         }
         filters::order(whole, Chain::Upgrade, &named(&upgrade.filters), &here.field("filters"));

@@ -46,7 +46,9 @@ fn unique_domains(whole: &mut Whole, host: &VirtualHost, config: &str, seen: &mu
         let message = if domain == "*" {
             format!("Only a single wildcard domain is permitted in route {config}")
         } else {
-            format!("Only unique values for domains are permitted. Duplicate entry of domain {domain} in route {config}")
+            format!(
+                "Only unique values for domains are permitted. Duplicate entry of domain {domain} in route {config}"
+            )
         };
         whole.error(&path.item("domains", index), message);
     }
