@@ -20,6 +20,9 @@ use crate::{Counter, Http2Options};
 
 /// Beyond the frame at hand, this much is read at once: what follows may be a flood of small frames.
 const READ_AHEAD: usize = 32 << 10;
+/// Answers owed to a peer that does not read: the h2 crate reads no further while one cannot leave, so more than a single
+/// read holds are never seen, and `max_outbound_control_frames` beyond this changes nothing.
+const MAX_OWED: u32 = 256;
 /// A DATA frame sent counts once for each of these towards the WINDOW_UPDATE frames it may cause.
 const WINDOW_UNIT: u32 = 16 << 10;
 
@@ -172,7 +175,7 @@ impl Tally {
             max_window_updates: options.max_inbound_window_update_frames_per_data_frame_sent.into(),
             data_units_sent: 0,
             owed: 0,
-            max_owed: options.max_outbound_control_frames,
+            max_owed: options.max_outbound_control_frames.min(MAX_OWED),
             resets: Bucket::new(options.stream_reset_burst, options.stream_reset_rate),
         }
     }

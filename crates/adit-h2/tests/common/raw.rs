@@ -162,6 +162,14 @@ impl Raw {
         }
     }
 
+    pub async fn socket_write(&mut self, bytes: &[u8]) -> bool {
+        self.socket.write_all(bytes).await.is_ok()
+    }
+
+    pub async fn expect_goaway(&mut self, code: u32) {
+        assert_eq!(self.expect(GOAWAY).await.code(), code);
+    }
+
     /// The first of RST_STREAM for this stream, its response, or the end of the connection: `rst:1`, `:status`-less
     /// `headers`, `goaway:1`, `closed`.
     pub async fn outcome(&mut self, stream: u32) -> String {
