@@ -1,1 +1,82 @@
-//! HTTP connection manager
+//! The HTTP connection manager (`envoy.filters.network.http_connection_manager`): a connection becomes streams, each is
+//! checked, routed, decided upon and sent through its filter chain, counted and logged.
+//!
+//! Deliberately unknown here: how a route is matched, where a request goes, how an upstream is reached, what a filter does:
+//! those come in as [`adit_filter::RouteTable`], [`adit_filter::FilterChain`] and their traits.
+//!
+//! Read first: [`Hcm`], then `conn.rs` (a connection) and `stream.rs` (a request).
+//!
+//! Floor F3.
+
+mod config;
+mod conn;
+mod date;
+mod path;
+mod request;
+mod response;
+mod stats;
+mod stream;
+mod upgrade;
+
+use std::sync::Arc;
+
+use adit_codec::ServerConn;
+use adit_filter::{
+    AccessLog as _, AccessLogType, BoxFuture, Connection, FilterChain, LogContext, NetworkTerminal, RouteTable, StreamInfo,
+};
+use adit_http::{RequestHead, ResponseHead};
+use adit_io::{ConnInfo, Io};
+use http::Version;
+
+pub use config::HcmContext;
+use config::{CodecType, Config};
+use stats::Stats;
+use upgrade::UpgradeTable;
+
+/// One configured HTTP connection manager; shared by every connection of its filter chain on every worker.
+pub struct Hcm {
+    config: Config,
+    stats: Stats,
+    routes: Arc<dyn RouteTable>,
+    chain: Arc<FilterChain>,
+    upgrades: UpgradeTable,
+}
+
+impl Hcm {
+    /// The codec for a connection: fixed by `codec_type`, else by ALPN, else by the first bytes.
+    async fn open_codec(&self, mut io: Io, info: &ConnInfo) -> Result<(Version, Box<dyn ServerConn>), String> {
+        let alpn = info.tls.as_ref().and_then(|tls| tls.alpn.as_deref());
+        let http2 = match (self.config.codec, alpn) {
+            (CodecType::Http1, _) => false,
+            (CodecType::Http2, _) | (CodecType::Auto, Some("h2")) => true,
+            (CodecType::Auto, Some(_)) => false,
+            (CodecType::Auto, None) => {
+                let sniff = conn::sniff_http2(&mut io);
+                match self.config.idle_timeout {
+                    Some(limit) => tokio::time::timeout(limit, sniff)
+                        .await
+                        .map_err(|_| "idle_timeout".to_owned())?
+                        .map_err(|error| error.to_string())?,
+                    None => sniff.await.map_err(|error| error.to_string())?,
+                }
+            }
+        };
+        Ok(if http2 {
+            (Version::HTTP_2, Box::new(adit_h2::server(io, self.config.http2.clone())))
+        } else {
+            (Version::HTTP_11, Box::new(adit_h1::server(io, self.config.http1.clone())))
+        })
+    }
+
+    fn log(&self, info: &StreamInfo, request: Option<&RequestHead>, response: Option<&ResponseHead>, kind: AccessLogType) {
+        for log in &self.config.access_logs {
+            log.log(&LogContext { request, response, kind, ..LogContext::new(info) });
+        }
+    }
+}
+
+impl NetworkTerminal for Hcm {
+    fn serve(self: Arc<Self>, connection: Connection) -> BoxFuture<'static, StreamInfo> {
+        Box::pin(conn::serve(self, connection))
+    }
+}

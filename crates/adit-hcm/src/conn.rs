@@ -1,0 +1,363 @@
+//! One downstream connection: the codec, the timers of a connection without streams, draining.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use adit_codec::{ConnError, IncomingStream, ServerConn};
+use adit_filter::{AccessLogType, BoxFuture, Connection, ResponseFlag, StreamInfo, WorkerEnv};
+use adit_http::ErrorCode;
+use adit_io::{ConnInfo, Io};
+use http::Version;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::Hcm;
+
+/// What the streams of one connection share.
+pub(crate) struct ConnShared {
+    pub(crate) hcm: Arc<Hcm>,
+    pub(crate) worker: Arc<WorkerEnv>,
+    pub(crate) info: Arc<ConnInfo>,
+    pub(crate) buffer_limit: usize,
+    pub(crate) streams_total: AtomicU64,
+    template: StreamInfo,
+    /// Wakes the connection when a stream of it ends.
+    ended: Notify,
+    live: AtomicU64,
+}
+
+impl ConnShared {
+    /// A stream's record that knows what the connection knows.
+    pub(crate) fn stream_info(&self) -> StreamInfo {
+        let fresh = StreamInfo::new(self.info.clone());
+        StreamInfo { start: fresh.start, started: fresh.started, ..self.template.clone() }
+    }
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(hcm: Arc<Hcm>, connection: Connection) -> StreamInfo {
+    let template = connection.stream_info();
+    let mut info = template.clone();
+    let Connection { io, listener, worker, guards, .. } = connection;
+    let started = Instant::now();
+    let shared = Arc::new(ConnShared {
+        worker,
+        info: io.info.clone(),
+        buffer_limit: listener.buffer_limit,
+        streams_total: AtomicU64::new(0),
+        template,
+        ended: Notify::new(),
+        live: AtomicU64::new(0),
+        hcm: hcm.clone(),
+    });
+    let (version, codec) = match hcm.open_codec(io, &shared.info).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            hcm.stats.http.downstream_cx_total.inc();
+            hcm.stats.http.downstream_cx_destroy.inc();
+            info.termination_details = Some(error.into());
+            return info;
+        }
+    };
+    let account = CxAccount::open(&hcm, version, shared.info.tls.is_some());
+    let end = run(&shared, codec, version, started).await;
+    account.close(&hcm, end, started.elapsed());
+    drop(guards);
+    info
+}
+
+/// How a connection came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CxEnd {
+    Remote,
+    Local,
+}
+
+async fn run(shared: &Arc<ConnShared>, mut codec: Box<dyn ServerConn>, version: Version, started: Instant) -> CxEnd {
+    let hcm = &shared.hcm;
+    let mut current: Option<BoxFuture<'static, ()>> = None;
+    let mut drained = false;
+    let multiplexed = version >= Version::HTTP_2;
+    loop {
+        if !drained && wants_drain(shared, started) {
+            codec.drain();
+            drained = true;
+        }
+        let busy = current.is_some() || shared.live.load(Ordering::Relaxed) > 0;
+        let event = if busy {
+            wait_busy(shared, &mut codec, &mut current).await
+        } else {
+            wait_idle(shared, &mut codec, started).await
+        };
+        match event {
+            Event::Request(Ok(incoming)) => {
+                let limit = hcm.config.max_requests_per_connection;
+                if limit > 0 && shared.streams_total.load(Ordering::Relaxed) + 1 >= limit && !drained {
+                    hcm.stats.http.downstream_cx_max_requests_reached.inc();
+                    codec.drain();
+                    drained = true;
+                }
+                if !drained && wants_drain(shared, started) {
+                    codec.drain();
+                    drained = true;
+                }
+                start(shared, incoming, multiplexed, &mut current);
+            }
+            Event::Request(Err(error)) => {
+                protocol_error(shared, error);
+                finish(shared, current).await;
+                return CxEnd::Local;
+            }
+            Event::Over => {
+                finish(shared, current).await;
+                return CxEnd::Remote;
+            }
+            Event::StreamDone => {}
+            Event::Idle => {
+                hcm.stats.http.downstream_cx_idle_timeout.inc();
+                close_idle(&mut codec).await;
+                return CxEnd::Local;
+            }
+            Event::MaxDuration => {
+                hcm.stats.http.downstream_cx_max_duration_reached.inc();
+                close_idle(&mut codec).await;
+                return CxEnd::Local;
+            }
+            Event::Closing => {
+                if busy {
+                    finish(shared, current).await;
+                }
+                close_idle(&mut codec).await;
+                return CxEnd::Local;
+            }
+        }
+    }
+}
+
+fn wants_drain(shared: &ConnShared, started: Instant) -> bool {
+    let hcm = &shared.hcm;
+    if shared.worker.lifecycle.should_drain() {
+        hcm.stats.http.downstream_cx_drain_close.inc();
+        return true;
+    }
+    hcm.config.max_connection_duration.is_some_and(|limit| started.elapsed() >= limit)
+}
+
+fn start(
+    shared: &Arc<ConnShared>,
+    incoming: IncomingStream,
+    multiplexed: bool,
+    current: &mut Option<BoxFuture<'static, ()>>,
+) {
+    let stream = crate::stream::serve(shared.clone(), incoming);
+    if !multiplexed {
+        *current = Some(Box::pin(stream));
+        return;
+    }
+    shared.live.fetch_add(1, Ordering::Relaxed);
+    let live = Live(shared.clone());
+    shared.worker.spawn.spawn(Box::pin(async move {
+        stream.await;
+        drop(live);
+    }));
+}
+
+/// A stream in a task of its own; dropped with the task, however it ends.
+struct Live(Arc<ConnShared>);
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.0.live.fetch_sub(1, Ordering::Relaxed);
+        self.0.ended.notify_one();
+    }
+}
+
+enum Event {
+    Request(Result<IncomingStream, ConnError>),
+    /// The connection is over.
+    Over,
+    StreamDone,
+    Idle,
+    MaxDuration,
+    Closing,
+}
+
+/// Waits while streams live: they have their own timers.
+async fn wait_busy(
+    shared: &Arc<ConnShared>,
+    codec: &mut Box<dyn ServerConn>,
+    current: &mut Option<BoxFuture<'static, ()>>,
+) -> Event {
+    let inline = poll_fn(|cx| {
+        if let Some(stream) = current
+            && stream.as_mut().poll(cx).is_ready()
+        {
+            *current = None;
+            return Poll::Ready(Event::StreamDone);
+        }
+        match codec.poll_accept(cx) {
+            Poll::Ready(Some(request)) => Poll::Ready(Event::Request(request)),
+            // The connection is over but its stream still writes its account.
+            Poll::Ready(None) if current.is_some() => Poll::Pending,
+            Poll::Ready(None) => Poll::Ready(Event::Over),
+            Poll::Pending => Poll::Pending,
+        }
+    });
+    if shared.live.load(Ordering::Relaxed) == 0 {
+        return inline.await;
+    }
+    tokio::select! {
+        biased;
+        event = inline => event,
+        () = shared.ended.notified() => Event::StreamDone,
+    }
+}
+
+/// Waits for the next request of a connection without streams.
+async fn wait_idle(shared: &Arc<ConnShared>, codec: &mut Box<dyn ServerConn>, started: Instant) -> Event {
+    let config = &shared.hcm.config;
+    let idle = config.idle_timeout.map(|timeout| (Instant::now() + timeout, Event::Idle));
+    let age = config.max_connection_duration.map(|limit| (started + limit, Event::MaxDuration));
+    let (deadline, event) = match (idle, age) {
+        (Some(idle), Some(age)) if age.0 < idle.0 => (Some(age.0), age.1),
+        (Some(idle), _) => (Some(idle.0), idle.1),
+        (None, Some(age)) => (Some(age.0), age.1),
+        (None, None) => (None, Event::Idle),
+    };
+    let timer = async {
+        match deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        request = poll_fn(|cx| codec.poll_accept(cx)) => match request {
+            Some(request) => Event::Request(request),
+            None => Event::Over,
+        },
+        () = shared.worker.lifecycle.closing() => Event::Closing,
+        () = timer => event,
+    }
+}
+
+/// Ends a connection without streams in order: GOAWAY where there is one, then the end.
+async fn close_idle(codec: &mut Box<dyn ServerConn>) {
+    codec.drain();
+    let over = poll_fn(|cx| match codec.poll_accept(cx) {
+        Poll::Ready(None | Some(Err(_))) => Poll::Ready(()),
+        // A request that raced with the end is reset by being dropped.
+        Poll::Ready(Some(Ok(_))) => {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+        Poll::Pending => Poll::Pending,
+    });
+    // Bounded: a peer that answers nothing is cut.
+    let _ = tokio::time::timeout(Duration::from_secs(1), over).await;
+    codec.abort(ErrorCode::NoError);
+}
+
+/// Lets the streams of a connection that is over write their accounts.
+async fn finish(shared: &Arc<ConnShared>, current: Option<BoxFuture<'static, ()>>) {
+    if let Some(stream) = current {
+        stream.await;
+    }
+    while shared.live.load(Ordering::Relaxed) > 0 {
+        shared.ended.notified().await;
+    }
+}
+
+/// A request that the codec refused before it was one: it is counted and logged all the same.
+fn protocol_error(shared: &ConnShared, error: ConnError) {
+    let hcm = &shared.hcm;
+    let stats = &hcm.stats.http;
+    let Some(status) = error.answered else {
+        if matches!(error.error, adit_http::StreamError::Protocol(_) | adit_http::StreamError::TooLarge(_)) {
+            stats.downstream_cx_protocol_error.inc();
+        }
+        return;
+    };
+    stats.downstream_cx_protocol_error.inc();
+    stats.downstream_rq_total.inc();
+    stats.downstream_rq_http1_total.inc();
+    if status == http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE {
+        stats.downstream_rq_too_large.inc();
+    }
+    if status == http::StatusCode::REQUEST_TIMEOUT {
+        stats.downstream_rq_header_timeout.inc();
+    }
+    hcm.stats.completed(status.as_u16());
+    let mut info = shared.stream_info();
+    info.response_code = status.as_u16();
+    info.protocol = Some(Version::HTTP_11);
+    info.details = Some(error.details.into());
+    info.flags.set(ResponseFlag::DownstreamProtocolError);
+    info.timing.end = Some(info.elapsed());
+    hcm.log(&info, None, None, AccessLogType::DownstreamEnd);
+}
+
+/// Counts a connection from its first byte to its end.
+struct CxAccount(Version, bool);
+
+impl CxAccount {
+    fn open(hcm: &Hcm, version: Version, tls: bool) -> Self {
+        let stats = &hcm.stats.http;
+        stats.downstream_cx_total.inc();
+        stats.downstream_cx_active.inc();
+        if tls {
+            stats.downstream_cx_ssl_total.inc();
+            stats.downstream_cx_ssl_active.inc();
+        }
+        let (total, active) = by_version(hcm, version);
+        total.inc();
+        active.inc();
+        Self(version, tls)
+    }
+
+    fn close(self, hcm: &Hcm, end: CxEnd, length: Duration) {
+        let stats = &hcm.stats.http;
+        stats.downstream_cx_active.dec();
+        stats.downstream_cx_destroy.inc();
+        match end {
+            CxEnd::Remote => stats.downstream_cx_destroy_remote.inc(),
+            CxEnd::Local => stats.downstream_cx_destroy_local.inc(),
+        }
+        if self.1 {
+            stats.downstream_cx_ssl_active.dec();
+        }
+        by_version(hcm, self.0).1.dec();
+        stats.downstream_cx_length_ms.record(u64::try_from(length.as_millis()).unwrap_or(u64::MAX));
+    }
+}
+
+fn by_version(hcm: &Hcm, version: Version) -> (&adit_stats::Counter, &adit_stats::Gauge) {
+    let stats = &hcm.stats.http;
+    match version {
+        Version::HTTP_2 => (&stats.downstream_cx_http2_total, &stats.downstream_cx_http2_active),
+        Version::HTTP_3 => (&stats.downstream_cx_http3_total, &stats.downstream_cx_http3_active),
+        _ => (&stats.downstream_cx_http1_total, &stats.downstream_cx_http1_active),
+    }
+}
+
+/// The bytes by which an HTTP/2 client announces itself (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Whether the first bytes of a connection are those of HTTP/2; waits only until that is decided.
+pub(crate) async fn sniff_http2(io: &mut Io) -> std::io::Result<bool> {
+    let mut wanted = 1;
+    loop {
+        let seen = io.fill(wanted, PREFACE.len()).await?;
+        let n = seen.len().min(PREFACE.len());
+        if PREFACE.get(..n) != seen.get(..n) || n < wanted {
+            return Ok(false);
+        }
+        if n == PREFACE.len() {
+            return Ok(true);
+        }
+        wanted = n + 1;
+    }
+}

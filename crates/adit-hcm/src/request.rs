@@ -1,0 +1,284 @@
+//! What the connection manager does to a request's head before it is routed: who the client is, which host and path it
+//! means, which fields it may not bring along (Envoy's order, docs/life-of-a-byte.md).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use adit_filter::{LocalReply, ResponseFlag};
+use adit_http::{RequestHead, RequestKind, Scheme};
+use adit_io::{Address, ConnInfo};
+use adit_match::CidrSet;
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+
+use crate::path::{Normalized, PathOptions};
+
+/// `headers_with_underscores_action`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Underscores {
+    #[default]
+    Allow,
+    Reject,
+    Drop,
+}
+
+/// `strip_port_mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum StripPort {
+    #[default]
+    No,
+    Matching,
+    Any,
+}
+
+/// How a request's head is prepared.
+#[derive(Default)]
+pub(crate) struct RequestOptions {
+    pub(crate) use_remote_address: bool,
+    pub(crate) xff_num_trusted_hops: usize,
+    pub(crate) skip_xff_append: bool,
+    pub(crate) internal_addresses: CidrSet,
+    pub(crate) internal_unix_sockets: bool,
+    pub(crate) append_x_forwarded_port: bool,
+    pub(crate) generate_request_id: bool,
+    pub(crate) preserve_external_request_id: bool,
+    pub(crate) via: Option<HeaderValue>,
+    pub(crate) user_agent: Option<HeaderValue>,
+    pub(crate) strip_port: StripPort,
+    pub(crate) strip_trailing_host_dot: bool,
+    pub(crate) underscores: Underscores,
+    pub(crate) path: PathOptions,
+    pub(crate) scheme_overwrite: Option<Scheme>,
+}
+
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_ENVOY_INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
+const X_ENVOY_EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
+
+/// Fields that only trusted clients may send (Envoy's `cleanInternalHeaders`).
+const INTERNAL_ONLY: [&str; 16] = [
+    "x-envoy-decorator-operation",
+    "x-envoy-downstream-service-cluster",
+    "x-envoy-downstream-service-node",
+    "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-force-trace",
+    "x-envoy-hedge-on-per-try-timeout",
+    "x-envoy-internal",
+    "x-envoy-ip-tags",
+    "x-envoy-max-retries",
+    "x-envoy-original-path",
+    "x-envoy-original-url",
+    "x-envoy-retriable-header-names",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-retry-on",
+    "x-envoy-upstream-rq-timeout-ms",
+];
+
+/// Who the client is, as far as the request and the connection tell.
+pub(crate) struct Client {
+    /// `%DOWNSTREAM_REMOTE_ADDRESS%`, where `x-forwarded-for` changes it.
+    pub(crate) remote: Option<Address>,
+    /// Whether the client is internal (`internal_address_config`).
+    pub(crate) internal: bool,
+}
+
+/// Refuses what no route may see; otherwise makes the head canonical.
+pub(crate) fn check(head: &mut RequestHead, conn: &ConnInfo, options: &RequestOptions) -> Result<(), LocalReply> {
+    if head.authority.is_none() {
+        return Err(refuse("missing_host_header"));
+    }
+    if options.underscores != Underscores::Allow {
+        check_underscores(head, options.underscores)?;
+    }
+    if let Some(scheme) = options.scheme_overwrite {
+        head.scheme = scheme;
+    }
+    check_path(head, options)?;
+    strip_host(head, conn, options);
+    Ok(())
+}
+
+fn refuse(details: &'static str) -> LocalReply {
+    LocalReply::new(StatusCode::BAD_REQUEST, details).flag(ResponseFlag::DownstreamProtocolError)
+}
+
+fn check_underscores(head: &mut RequestHead, action: Underscores) -> Result<(), LocalReply> {
+    let names: Vec<HeaderName> = head.headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+    if !names.is_empty() && action == Underscores::Reject {
+        return Err(refuse("http1.unexpected_underscore"));
+    }
+    for name in names {
+        head.headers.remove(name);
+    }
+    Ok(())
+}
+
+fn check_path(head: &mut RequestHead, options: &RequestOptions) -> Result<(), LocalReply> {
+    let Some(path) = &head.path else {
+        return match head.kind {
+            RequestKind::Connect(_) => Ok(()),
+            _ => Err(LocalReply::new(StatusCode::NOT_FOUND, "missing_path_rejected")),
+        };
+    };
+    if !path.as_str().starts_with('/') {
+        let asterisk = path.as_str() == "*" && head.method == Method::OPTIONS;
+        return if asterisk { Ok(()) } else { Err(LocalReply::new(StatusCode::NOT_FOUND, "absolute_path_rejected")) };
+    }
+    match crate::path::normalize(path, &options.path) {
+        Normalized::Unchanged => {}
+        Normalized::Path(path) => head.path = Some(path),
+        Normalized::Refused => return Err(LocalReply::new(StatusCode::BAD_REQUEST, "path_normalization_failed")),
+        Normalized::Redirect(path) => return Err(redirect(&path)),
+    }
+    Ok(())
+}
+
+fn redirect(path: &PathAndQuery) -> LocalReply {
+    let mut reply = LocalReply::new(StatusCode::TEMPORARY_REDIRECT, "path_normalization_redirect");
+    if let Ok(value) = HeaderValue::from_str(path.as_str()) {
+        reply.headers.insert(header::LOCATION, value);
+    }
+    reply
+}
+
+/// Takes the port or a trailing dot off the host for routing. A CONNECT's target keeps both in its kind.
+fn strip_host(head: &mut RequestHead, conn: &ConnInfo, options: &RequestOptions) {
+    let Some(authority) = &head.authority else { return };
+    let host = authority.host();
+    let port = authority.port_u16();
+    let strip_port = match options.strip_port {
+        StripPort::No => false,
+        StripPort::Matching => port.is_some() && port == conn.local.port(),
+        StripPort::Any => port.is_some(),
+    };
+    let dotless = host.strip_suffix('.').filter(|host| options.strip_trailing_host_dot && !host.is_empty());
+    if !strip_port && dotless.is_none() {
+        return;
+    }
+    let host = dotless.unwrap_or(host);
+    let text = match port.filter(|_| !strip_port) {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    };
+    if let Ok(authority) = Authority::from_maybe_shared(bytes::Bytes::from(text)) {
+        head.authority = Some(authority);
+    }
+}
+
+/// Sets the fields by which upstreams know the client, and takes away those that it may not set.
+pub(crate) fn prepare(head: &mut RequestHead, conn: &ConnInfo, options: &RequestOptions, id: impl FnOnce() -> Option<HeaderValue>) -> Client {
+    let client = identify(head, conn, options);
+    let edge = options.use_remote_address && !client.internal;
+    if edge {
+        for name in INTERNAL_ONLY {
+            head.headers.remove(name);
+        }
+    }
+    if options.use_remote_address {
+        if !options.skip_xff_append && let Some(ip) = conn.remote.ip() {
+            append(head, X_FORWARDED_FOR, &ip.to_string());
+        }
+        head.headers.remove(X_ENVOY_EXTERNAL_ADDRESS);
+        if edge && let Some(ip) = client.remote.as_ref().or(Some(&conn.remote)).and_then(Address::ip) {
+            set(head, X_ENVOY_EXTERNAL_ADDRESS, &ip.to_string());
+        }
+    }
+    let trust_proto = !options.use_remote_address || options.xff_num_trusted_hops > 0;
+    if !(trust_proto && head.headers.contains_key(X_FORWARDED_PROTO)) {
+        let proto = if conn.tls.is_some() || conn.transport == "quic" { Scheme::Https } else { Scheme::Http };
+        head.headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto.as_str()));
+    }
+    if options.append_x_forwarded_port && !head.headers.contains_key(X_FORWARDED_PORT) && let Some(port) = conn.local.port() {
+        set(head, X_FORWARDED_PORT, &port.to_string());
+    }
+    if client.internal {
+        head.headers.insert(X_ENVOY_INTERNAL, HeaderValue::from_static("true"));
+    } else {
+        head.headers.remove(X_ENVOY_INTERNAL);
+    }
+    if let Some(agent) = &options.user_agent {
+        head.headers.entry(header::USER_AGENT).or_insert_with(|| agent.clone());
+    }
+    if edge && !options.preserve_external_request_id && options.generate_request_id {
+        head.headers.remove(X_REQUEST_ID);
+    }
+    if options.generate_request_id && !head.headers.contains_key(X_REQUEST_ID) && let Some(value) = id() {
+        head.headers.insert(X_REQUEST_ID, value);
+    }
+    if let Some(via) = &options.via {
+        head.headers.append(header::VIA, via.clone());
+    }
+    client
+}
+
+fn identify(head: &RequestHead, conn: &ConnInfo, options: &RequestOptions) -> Client {
+    let peer = conn.remote.ip();
+    let hops = options.xff_num_trusted_hops;
+    let forwarded = || forwarded_address(head, if options.use_remote_address { hops.checked_sub(1)? } else { hops });
+    let from_header = if options.use_remote_address && hops == 0 { None } else { forwarded() };
+    let pipe = matches!(conn.remote, Address::Pipe(_)) && options.internal_unix_sockets;
+    let ip = from_header.or(peer);
+    let single = head.headers.get(X_FORWARDED_FOR).is_none_or(|value| !value.as_bytes().contains(&b','));
+    let listed = ip.is_some_and(|ip| options.internal_addresses.contains(ip));
+    let internal = pipe
+        || listed && (!head.headers.contains_key(X_FORWARDED_FOR) || !options.use_remote_address && single);
+    let remote = from_header.map(|ip| Address::Ip(std::net::SocketAddr::new(ip, 0)));
+    Client { remote, internal }
+}
+
+/// The address that stands `hops` places before the last in `x-forwarded-for`.
+fn forwarded_address(head: &RequestHead, hops: usize) -> Option<IpAddr> {
+    let mut values = head.headers.get_all(X_FORWARDED_FOR).iter().collect::<Vec<_>>();
+    values.reverse();
+    let text = values
+        .into_iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.rsplit(','))
+        .nth(hops)?
+        .trim();
+    text.trim_matches(['[', ']']).parse().ok()
+}
+
+fn append(head: &mut RequestHead, name: HeaderName, value: &str) {
+    let joined = match head.headers.get(&name).and_then(|old| old.to_str().ok()) {
+        Some(old) if !old.is_empty() => format!("{old},{value}"),
+        _ => value.to_owned(),
+    };
+    set(head, name, &joined);
+}
+
+fn set(head: &mut RequestHead, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        head.headers.insert(name, value);
+    }
+}
+
+/// A random UUID, version 4 (RFC 9562 section 5.4).
+pub(crate) fn uuid() -> String {
+    let random = fastrand::u128(..);
+    let value = (random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    let hex = format!("{value:032x}");
+    let part = |range| hex.get(range).unwrap_or_default();
+    [part(0..8), part(8..12), part(12..16), part(16..20), part(20..32)].join("-")
+}
+
+/// The facts of a connection as one of its requests sees them.
+pub(crate) fn with_remote(conn: &Arc<ConnInfo>, client: &Client) -> Arc<ConnInfo> {
+    match &client.remote {
+        Some(remote) if *remote != conn.remote => {
+            let mut changed = (**conn).clone();
+            changed.direct_remote = Some(conn.direct_remote().clone());
+            changed.remote = remote.clone();
+            Arc::new(changed)
+        }
+        _ => conn.clone(),
+    }
+}
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

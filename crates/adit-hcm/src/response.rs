@@ -1,0 +1,120 @@
+//! What the connection manager does to a response on its way to the client.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use adit_filter::{AccessLogType, HttpFilter, LocalReply, ResponseHook, StreamInfo};
+use adit_http::{RequestHead, ResponseHead};
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header};
+use tokio::time::{Instant, Sleep};
+
+use crate::Hcm;
+use crate::request::X_REQUEST_ID;
+
+/// `server_header_transformation`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum ServerHeader {
+    #[default]
+    Overwrite,
+    AppendIfAbsent,
+    PassThrough,
+}
+
+/// The response path of one stream: the chain's filters, then the connection manager.
+pub(crate) struct ResponsePath {
+    pub(crate) hcm: Arc<Hcm>,
+    pub(crate) filters: Vec<Box<dyn HttpFilter>>,
+    /// Set once the tunnel stands.
+    pub(crate) tunnel: bool,
+    /// The next periodic log line; made only where an interval is configured.
+    periodic: Option<std::pin::Pin<Box<Sleep>>>,
+}
+
+impl ResponsePath {
+    pub(crate) fn new(hcm: Arc<Hcm>) -> Self {
+        Self { hcm, filters: Vec::new(), tunnel: false, periodic: None }
+    }
+
+    fn finish(&self, head: &mut ResponseHead, request: &RequestHead) {
+        let config = &self.hcm.config;
+        let server = HeaderValue::clone(&config.server_name);
+        match config.server_header {
+            ServerHeader::Overwrite => {
+                head.headers.insert(header::SERVER, server);
+            }
+            ServerHeader::AppendIfAbsent => {
+                head.headers.entry(header::SERVER).or_insert(server);
+            }
+            ServerHeader::PassThrough => {}
+        }
+        if !head.headers.contains_key(header::DATE) && let Some(date) = crate::date::now() {
+            head.headers.insert(header::DATE, date);
+        }
+        if let Some(via) = &config.request.via {
+            head.headers.append(header::VIA, via.clone());
+        }
+        if config.always_set_request_id_in_response && let Some(id) = request.headers.get(X_REQUEST_ID) {
+            head.headers.insert(X_REQUEST_ID, id.clone());
+        }
+        if head.status != StatusCode::SWITCHING_PROTOCOLS {
+            head.headers.remove(header::UPGRADE);
+        }
+    }
+}
+
+impl ResponseHook for ResponsePath {
+    fn keep_filter(&mut self, filter: Box<dyn HttpFilter>) {
+        self.filters.push(filter);
+    }
+
+    fn on_response(&mut self, head: &mut ResponseHead, request: &RequestHead, info: &mut StreamInfo) {
+        for filter in self.filters.iter_mut().rev() {
+            filter.on_response(head, info);
+        }
+        self.finish(head, request);
+        info.timing.downstream_first_sent.get_or_insert_with(|| info.started.elapsed());
+    }
+
+    fn render_reply(&mut self, reply: LocalReply, request: &RequestHead, info: &mut StreamInfo) -> (ResponseHead, Bytes) {
+        let mut reply = reply;
+        let content_type = self.hcm.config.local_reply.map(&mut reply, request, info);
+        let mut head = ResponseHead::new(reply.status);
+        head.headers = std::mem::take(&mut reply.headers);
+        if !reply.body.is_empty() {
+            if let Ok(content_type) = HeaderValue::from_str(content_type) {
+                head.headers.entry(header::CONTENT_TYPE).or_insert(content_type);
+            }
+            head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
+        }
+        let body = match reply.body {
+            Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
+            Cow::Owned(text) => Bytes::from(text),
+        };
+        for filter in self.filters.iter_mut().rev() {
+            filter.on_response(&mut head, info);
+        }
+        self.finish(&mut head, request);
+        info.timing.downstream_first_sent.get_or_insert_with(|| info.started.elapsed());
+        let body = if request.method == Method::HEAD { Bytes::new() } else { body };
+        (head, body)
+    }
+
+    fn on_tunnel(&mut self, request: &RequestHead, info: &mut StreamInfo) {
+        self.tunnel = true;
+        if self.hcm.config.log_on_tunnel {
+            self.hcm.log(info, Some(request), None, AccessLogType::DownstreamTunnelSuccessfullyEstablished);
+        }
+    }
+
+    fn poll_tick(&mut self, cx: &mut Context<'_>, request: &RequestHead, info: &mut StreamInfo) {
+        let Some(interval) = self.hcm.config.log_interval else { return };
+        let sleep = self.periodic.get_or_insert_with(|| Box::pin(tokio::time::sleep(interval)));
+        while sleep.as_mut().poll(cx) == Poll::Ready(()) {
+            self.hcm.log(info, Some(request), None, AccessLogType::DownstreamPeriodic);
+            sleep.as_mut().reset(Instant::now() + interval.max(Duration::from_millis(1)));
+        }
+    }
+}

@@ -1,0 +1,466 @@
+//! One request on its way through the connection manager: checks, route, upgrade decision, filters, the terminal filter,
+//! and its account afterwards.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use adit_codec::{IncomingStream, RecvStream};
+use adit_filter::{AccessLogType, FilterChain, HttpStream, LocalReply, ResponseFlag, RouteTable as _, Verdict};
+use adit_http::{ErrorCode, RequestKind, StreamError, target};
+use adit_io::ByteSource;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, StatusCode, Version};
+
+use crate::conn::ConnShared;
+use crate::request;
+use crate::response::ResponsePath;
+use crate::stats::HttpStats;
+use crate::upgrade;
+
+/// How long a live tunnel may take to end in order once the process closes.
+const CLOSING_GRACE: Duration = Duration::from_secs(1);
+
+/// Serves one request to its end. Every path answers or resets.
+pub(crate) async fn serve(shared: Arc<ConnShared>, incoming: IncomingStream) {
+    let account = Account::open(&shared, incoming.head.version);
+    let mut stream = new_stream(&shared, incoming);
+    let hcm = shared.hcm.clone();
+    if hcm.config.log_on_new_request {
+        hcm.log(&stream.info, Some(&stream.request), None, AccessLogType::DownstreamStart);
+    }
+    let mut upgrade = None;
+    let chain = match admit(&shared, &mut stream) {
+        Ok(chain) => {
+            if stream.request.kind.is_tunnel() {
+                upgrade = Some(UpgradeAccount::open(&hcm.stats.http));
+            }
+            Some(chain)
+        }
+        Err(reply) => {
+            let _ = stream.reply(*reply).await;
+            None
+        }
+    };
+    if let Some(chain) = chain {
+        drive(&shared, &mut stream, &chain).await;
+    }
+    drop(upgrade);
+    account.close(&shared, &mut stream);
+}
+
+fn new_stream(shared: &Arc<ConnShared>, incoming: IncomingStream) -> HttpStream {
+    let IncomingStream { mut head, recv, responder } = incoming;
+    let hcm = &shared.hcm;
+    let mut info = shared.stream_info();
+    info.protocol = Some(head.version);
+    let id = || HeaderValue::from_maybe_shared(Bytes::from(request::uuid())).ok();
+    let client = request::prepare(&mut head, &shared.info, &hcm.config.request, id);
+    info.conn = request::with_remote(&shared.info, &client);
+    info.stream_id = head.headers.get(request::X_REQUEST_ID).and_then(|id| id.to_str().ok()).map(Arc::from);
+    let end = recv.is_end();
+    if end {
+        info.timing.request_received = Some(info.elapsed());
+    }
+    let hook = Box::new(ResponsePath::new(hcm.clone()));
+    let mut stream = HttpStream::new(head, recv, responder, hook, info, shared.worker.clone());
+    stream.random = fastrand::u64(..);
+    stream.buffer_limit = shared.buffer_limit;
+    stream.idle_timeout = hcm.config.stream_idle_timeout;
+    stream.internal = client.internal;
+    stream
+}
+
+/// Checks the request, finds its route, decides about an upgrade: the chain to run, or the refusal.
+fn admit(shared: &Arc<ConnShared>, stream: &mut HttpStream) -> Result<Arc<FilterChain>, Box<LocalReply>> {
+    let hcm = &shared.hcm;
+    let stats = &hcm.stats.http;
+    if let RequestKind::Upgrade(token) = &stream.request.kind
+        && token.is_connect_udp()
+    {
+        connect_udp_authority(stream)?;
+    }
+    let before = stream.request.authority.clone();
+    request::check(&mut stream.request, &shared.info, &hcm.config.request).map_err(|reply| {
+        match &*reply.details {
+            "path_normalization_failed" => stats.downstream_rq_failed_path_normalization.inc(),
+            "path_normalization_redirect" => stats.downstream_rq_redirected_with_normalized_path.inc(),
+            "absolute_path_rejected" => stats.downstream_rq_non_relative_path.inc(),
+            "http1.unexpected_underscore" => hcm.stats.rejected_underscores.inc(),
+            _ => {}
+        }
+        Box::new(reply)
+    })?;
+    let route = hcm.routes.find(&stream.request, &stream.info, stream.random);
+    if matches!(stream.request.kind, RequestKind::Connect(_)) {
+        stream.request.authority = before;
+    }
+    let upgrade_type = stream.request.kind.upgrade_type().map(str::to_owned);
+    if let Some(route) = &route {
+        stream.info.route_name = (!route.name().is_empty()).then(|| route.name().clone());
+        if let Some(timeout) = route.idle_timeout() {
+            stream.idle_timeout = (!timeout.is_zero()).then_some(timeout);
+        }
+    }
+    let mut chain = hcm.chain.clone();
+    if let (Some(upgrade_type), Some(route)) = (&upgrade_type, &route) {
+        let entry = hcm.upgrades.find(upgrade_type);
+        if !upgrade::allowed(entry.map(|entry| entry.enabled), route.upgrade(upgrade_type)) {
+            stats.downstream_rq_ws_on_non_ws_route.inc();
+            return Err(Box::new(LocalReply::new(StatusCode::FORBIDDEN, "upgrade_failed")));
+        }
+        if let Some(own) = entry.and_then(|entry| entry.chain.clone()) {
+            chain = own;
+        }
+    }
+    stream.route = route;
+    Ok(chain)
+}
+
+/// The target in the path of a CONNECT-UDP (RFC 9298 section 2) becomes the authority by which it is routed.
+fn connect_udp_authority(stream: &mut HttpStream) -> Result<(), Box<LocalReply>> {
+    let authority = target::connect_udp_target(stream.request.path_only())
+        .map_err(|error| {
+            let status = match error {
+                target::TargetError::Port => StatusCode::BAD_REQUEST,
+                _ => StatusCode::NOT_FOUND,
+            };
+            Box::new(LocalReply::new(status, "invalid_path").body("The path is incorrect for CONNECT-UDP"))
+        })?
+        .authority();
+    stream.request.authority = authority;
+    Ok(())
+}
+
+/// Runs the chain under the timers that end a stream whatever it is doing.
+async fn drive(shared: &Arc<ConnShared>, stream: &mut HttpStream, chain: &FilterChain) {
+    let config = &shared.hcm.config;
+    let limit = stream.route.as_ref().and_then(|route| route.max_stream_duration()).or(config.max_stream_duration);
+    let max_duration = limit.filter(|limit| !limit.is_zero());
+    let received = config.request_timeout.map(|_| watch_request(stream));
+    let tunnel = stream.request.kind.is_tunnel();
+    let end = {
+        let work = run_chain(shared, stream, chain);
+        tokio::pin!(work);
+        let closing = async {
+            shared.worker.lifecycle.closing().await;
+            if tunnel {
+                tokio::time::sleep(CLOSING_GRACE).await;
+            }
+        };
+        let request_timeout = async {
+            match (config.request_timeout, &received) {
+                (Some(timeout), Some(received)) => {
+                    tokio::time::sleep(timeout).await;
+                    if received.load(Ordering::Relaxed) {
+                        std::future::pending::<()>().await;
+                    }
+                }
+                _ => std::future::pending().await,
+            }
+        };
+        let max_duration = async {
+            match max_duration {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        if needs_timers(config.request_timeout, limit) {
+            tokio::select! {
+                biased;
+                () = &mut work => None,
+                () = closing => Some(StreamEnd::Closing),
+                () = request_timeout => Some(StreamEnd::RequestTimeout),
+                () = max_duration => Some(StreamEnd::MaxDuration),
+            }
+        } else {
+            tokio::select! {
+                biased;
+                () = &mut work => None,
+                () = closing => Some(StreamEnd::Closing),
+            }
+        }
+    };
+    if let Some(end) = end {
+        cut(&shared.hcm.stats.http, stream, end).await;
+    }
+}
+
+fn needs_timers(request_timeout: Option<Duration>, max_duration: Option<Duration>) -> bool {
+    request_timeout.is_some() || max_duration.is_some_and(|limit| !limit.is_zero())
+}
+
+/// Why a stream is ended from above its terminal filter.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum StreamEnd {
+    Closing,
+    RequestTimeout,
+    MaxDuration,
+}
+
+async fn cut(stats: &HttpStats, stream: &mut HttpStream, end: StreamEnd) {
+    let reply = match end {
+        StreamEnd::Closing => {
+            stream.info.local_close_reason = Some("server_shutdown".into());
+            stream.reset(ErrorCode::NoError);
+            return;
+        }
+        StreamEnd::RequestTimeout => {
+            if stream.answered() {
+                return;
+            }
+            stats.downstream_rq_timeout.inc();
+            LocalReply::new(StatusCode::REQUEST_TIMEOUT, "request_overall_timeout").body("request timeout")
+        }
+        StreamEnd::MaxDuration => {
+            stats.downstream_rq_max_duration_reached.inc();
+            LocalReply::new(StatusCode::REQUEST_TIMEOUT, "max_duration_timeout").body("downstream duration timeout")
+        }
+    };
+    stream.info.details = Some(reply.details.clone());
+    // The client may be gone already; then there is nobody to answer.
+    let _ = stream.reply(reply).await;
+}
+
+/// Filters in order, then the terminal filter.
+async fn run_chain(shared: &Arc<ConnShared>, stream: &mut HttpStream, chain: &FilterChain) {
+    if !chain.entries.is_empty() {
+        let filters = chain.instantiate(stream.route.as_deref());
+        if !filters.is_empty() {
+            match run_filters(stream, filters).await {
+                Ok(()) => {}
+                Err(FilterEnd::Reply(reply)) => {
+                    let _ = stream.reply(*reply).await;
+                    return;
+                }
+                Err(FilterEnd::Client(error)) => {
+                    client_gone(stream, error);
+                    return;
+                }
+            }
+        }
+    }
+    let _ = shared;
+    chain.terminal.serve(stream).await;
+}
+
+enum FilterEnd {
+    Reply(Box<LocalReply>),
+    Client(StreamError),
+}
+
+/// Records a client that left before it was answered.
+pub(crate) fn client_gone(stream: &mut HttpStream, error: StreamError) {
+    let details = if matches!(error, StreamError::Reset(_)) && stream.request.version >= Version::HTTP_2 {
+        "http2.remote_reset"
+    } else {
+        "downstream_remote_disconnect"
+    };
+    stream.info.details = Some(details.into());
+    stream.info.flags.set(ResponseFlag::DownstreamConnectionTermination);
+    stream.reset(ErrorCode::Cancel);
+}
+
+/// Shows the head to each filter. The filters then wait in the response path, where they see the answer.
+async fn run_filters(
+    stream: &mut HttpStream,
+    filters: Vec<Box<dyn adit_filter::HttpFilter>>,
+) -> Result<(), FilterEnd> {
+    for mut filter in filters {
+        let end = stream.recv.as_ref().is_none_or(|recv| recv.is_end());
+        let mut verdict = filter.on_request(stream, end);
+        if let Verdict::Delay(delay) = verdict {
+            wait(stream, delay).await.map_err(FilterEnd::Client)?;
+            verdict = filter.after_delay(stream);
+        }
+        stream.keep_filter(filter);
+        match verdict {
+            Verdict::Continue => {}
+            Verdict::Delay(delay) => wait(stream, delay).await.map_err(FilterEnd::Client)?,
+            Verdict::Buffer(limit) => buffer(stream, limit).await?,
+            Verdict::Reply(reply) => return Err(FilterEnd::Reply(Box::new(reply))),
+        }
+    }
+    Ok(())
+}
+
+async fn wait(stream: &mut HttpStream, delay: Duration) -> Result<(), StreamError> {
+    tokio::select! {
+        () = tokio::time::sleep(delay) => Ok(()),
+        error = std::future::poll_fn(|cx| stream.poll_cancelled(cx)) => Err(error),
+    }
+}
+
+/// Holds the whole body in memory, at most `limit` bytes: then the chain goes on.
+async fn buffer(stream: &mut HttpStream, limit: u64) -> Result<(), FilterEnd> {
+    let Some(mut recv) = stream.recv.take() else { return Ok(()) };
+    if recv.is_end() {
+        stream.recv = Some(recv);
+        return Ok(());
+    }
+    let too_large = || {
+        let reply = LocalReply::new(StatusCode::PAYLOAD_TOO_LARGE, "request_payload_too_large");
+        FilterEnd::Reply(Box::new(reply.body("Payload Too Large")))
+    };
+    let mut held = BytesMut::new();
+    loop {
+        let chunk = tokio::select! {
+            biased;
+            chunk = std::future::poll_fn(|cx| recv.poll_chunk(cx, 16 * 1024)) => chunk,
+            () = idle(stream.idle_timeout) => {
+                let reply = LocalReply::new(StatusCode::REQUEST_TIMEOUT, "stream_idle_timeout");
+                return Err(FilterEnd::Reply(Box::new(reply.body("stream timeout").flag(ResponseFlag::StreamIdleTimeout))));
+            }
+        };
+        match chunk {
+            Some(Ok(chunk)) if (held.len() + chunk.len()) as u64 > limit => return Err(too_large()),
+            Some(Ok(chunk)) => held.extend_from_slice(&chunk),
+            Some(Err(error)) => return Err(FilterEnd::Client(error)),
+            None => break,
+        }
+    }
+    let trailers = std::future::poll_fn(|cx| recv.poll_trailers(cx)).await.map_err(FilterEnd::Client)?;
+    if matches!(stream.request.kind, RequestKind::Plain) {
+        stream.request.headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(held.len()));
+    }
+    stream.info.timing.request_received = Some(stream.info.elapsed());
+    stream.recv = Some(Box::new(Held { body: held.freeze(), trailers }));
+    Ok(())
+}
+
+async fn idle(timeout: Option<Duration>) {
+    match timeout {
+        Some(timeout) => tokio::time::sleep(timeout).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A body that is all in memory.
+struct Held {
+    body: Bytes,
+    trailers: Option<HeaderMap>,
+}
+
+impl ByteSource for Held {
+    fn poll_chunk(&mut self, _cx: &mut Context<'_>, max: usize) -> Poll<Option<Result<Bytes, StreamError>>> {
+        if self.body.is_empty() {
+            return Poll::Ready(None);
+        }
+        let n = self.body.len().min(max.max(1));
+        Poll::Ready(Some(Ok(self.body.split_to(n))))
+    }
+
+    fn stop(&mut self, _code: ErrorCode) {
+        self.body = Bytes::new();
+    }
+}
+
+impl RecvStream for Held {
+    fn poll_trailers(&mut self, _cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, StreamError>> {
+        Poll::Ready(Ok(self.trailers.take()))
+    }
+
+    fn is_end(&self) -> bool {
+        self.body.is_empty() && self.trailers.is_none()
+    }
+}
+
+/// Notes when the request was received whole, for `request_timeout`.
+fn watch_request(stream: &mut HttpStream) -> Arc<AtomicBool> {
+    let done = Arc::new(AtomicBool::new(false));
+    if let Some(recv) = stream.recv.take() {
+        done.store(recv.is_end(), Ordering::Relaxed);
+        stream.recv = Some(Box::new(Watched { recv, done: done.clone() }));
+    }
+    done
+}
+
+struct Watched {
+    recv: Box<dyn RecvStream>,
+    done: Arc<AtomicBool>,
+}
+
+impl ByteSource for Watched {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Option<Result<Bytes, StreamError>>> {
+        let chunk = std::task::ready!(self.recv.poll_chunk(cx, max));
+        if chunk.is_none() || self.recv.is_end() {
+            self.done.store(true, Ordering::Relaxed);
+        }
+        Poll::Ready(chunk)
+    }
+
+    fn stop(&mut self, code: ErrorCode) {
+        self.recv.stop(code);
+    }
+
+    fn as_tcp(&self) -> Option<&tokio::net::TcpStream> {
+        self.recv.as_tcp()
+    }
+}
+
+impl RecvStream for Watched {
+    fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, StreamError>> {
+        self.recv.poll_trailers(cx)
+    }
+
+    fn is_end(&self) -> bool {
+        self.recv.is_end()
+    }
+}
+
+/// Counts a request from its head to its end.
+struct Account;
+
+impl Account {
+    fn open(shared: &ConnShared, version: Version) -> Self {
+        let stats = &shared.hcm.stats.http;
+        stats.downstream_rq_total.inc();
+        stats.downstream_rq_active.inc();
+        match version {
+            Version::HTTP_2 => stats.downstream_rq_http2_total.inc(),
+            Version::HTTP_3 => stats.downstream_rq_http3_total.inc(),
+            _ => stats.downstream_rq_http1_total.inc(),
+        }
+        shared.streams_total.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+
+    fn close(self, shared: &ConnShared, stream: &mut HttpStream) {
+        let hcm = &shared.hcm;
+        let stats = &hcm.stats.http;
+        stats.downstream_rq_active.dec();
+        let info = &mut stream.info;
+        let elapsed = info.elapsed();
+        info.timing.end = Some(elapsed);
+        if info.response_code != 0 {
+            hcm.stats.completed(info.response_code);
+        }
+        if info.details.as_deref() == Some("stream_idle_timeout") {
+            stats.downstream_rq_idle_timeout.inc();
+        }
+        if info.details.as_deref().is_some_and(|details| details.ends_with("remote_reset")) {
+            stats.downstream_rq_rx_reset.inc();
+        }
+        stats.downstream_rq_time.record(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
+        hcm.log(info, Some(&stream.request), stream.response.as_ref(), AccessLogType::DownstreamEnd);
+    }
+}
+
+/// Counts an upgrade or a CONNECT for as long as its stream lives. Dropped with the stream's future, so that a stream cut
+/// from above is counted out too.
+struct UpgradeAccount(adit_stats::Gauge);
+
+impl UpgradeAccount {
+    fn open(stats: &HttpStats) -> Self {
+        stats.downstream_cx_upgrades_total.inc();
+        stats.downstream_cx_upgrades_active.inc();
+        Self(stats.downstream_cx_upgrades_active.clone())
+    }
+}
+
+impl Drop for UpgradeAccount {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
