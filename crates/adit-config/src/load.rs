@@ -173,33 +173,37 @@ fn merge(mut base: DynamicMessage, over: &DynamicMessage, findings: &mut Vec<Dia
 
 /// Places where binding failed. What is missing there is missing because of that, and not worth a finding of its own.
 struct Doubtful {
-    /// What could not be read, and the messages around it, which lack it.
-    places: HashSet<String>,
+    /// What could not be read: nothing at it or below it is known.
+    failed: HashSet<String>,
+    /// Messages around those, which lack them.
+    around: HashSet<String>,
     /// Messages with a field that nobody knows: it may be one of the others, misspelt.
     misspelt: HashSet<String>,
 }
 
 impl Doubtful {
     fn new(findings: &[Diagnostic], locations: &Locations) -> Self {
-        let (mut places, mut misspelt) = (HashSet::new(), HashSet::new());
+        let mut doubtful = Self { failed: HashSet::new(), around: HashSet::new(), misspelt: HashSet::new() };
         for finding in findings.iter().filter(|finding| finding.is_error() && !finding.path.is_empty()) {
-            let around = path::parent(&finding.path).unwrap_or_default();
-            if !around.is_empty() {
-                places.insert(around.to_owned());
-            }
+            let around = path::parent(&finding.path).unwrap_or_default().to_owned();
             if !locations.has(&finding.path) {
-                misspelt.insert(around.to_owned());
+                doubtful.misspelt.insert(around.clone());
             }
-            places.insert(finding.path.clone());
+            doubtful.around.insert(around);
+            doubtful.failed.insert(finding.path.clone());
         }
-        Self { places, misspelt }
+        doubtful
     }
 
     fn sift(&self, findings: Vec<Diagnostic>, locations: &Locations) -> impl Iterator<Item = Diagnostic> {
         findings.into_iter().filter(|finding| {
-            let around = path::parent(&finding.path).unwrap_or_default();
-            let absent = !finding.path.is_empty() && !locations.has(&finding.path);
-            !(self.places.contains(&finding.path) || absent && self.misspelt.contains(around))
+            let path = finding.path.as_str();
+            if path.is_empty() {
+                return true;
+            }
+            let mut within = std::iter::successors(Some(path), |path| path::parent(path));
+            let absent = !locations.has(path) && self.misspelt.contains(path::parent(path).unwrap_or_default());
+            !(absent || self.around.contains(path) || within.any(|path| self.failed.contains(path)))
         })
     }
 }

@@ -52,6 +52,27 @@ static_resources:
 }
 
 #[test]
+fn what_follows_from_a_mistake_is_not_a_mistake() {
+    assert_errors(
+        "static_resources: {clusters: [7, {nam: a}]}\n",
+        &[
+            "x.yaml: line 1: static_resources.clusters[0]: expected a mapping, found the number 7",
+            "x.yaml: line 1: static_resources.clusters[1].nam: unknown field 'nam' in \
+             envoy.config.cluster.v3.Cluster; did you mean 'name'?",
+        ],
+    );
+    // Two mistakes in one message are two.
+    assert_errors(
+        "static_resources: {clusters: [{name: '', lb_policy: NONE}]}\n",
+        &[
+            "x.yaml: line 1: static_resources.clusters[0].lb_policy: 'NONE' is no value of \
+             envoy.config.cluster.v3.Cluster.LbPolicy",
+            "x.yaml: line 1: static_resources.clusters[0].name: value length must be at least 1 characters",
+        ],
+    );
+}
+
+#[test]
 fn wrong_types() {
     let path = "static_resources.listeners[0]";
     for (field, value, why) in [

@@ -149,7 +149,7 @@ fn free_scalar(text: &str, plain: bool, json: bool) -> (&'static str, Option<Val
             return ("bool_value", Some(Value::Bool(value)));
         }
         let number = if json {
-            scalar::float(text)
+            scalar::float(text).filter(|number| number.is_finite())
         } else {
             let digits = text.trim_start_matches(['-', '+']);
             let whole = digits.starts_with(|c: char| c.is_ascii_digit()) && !digits.contains(['.', 'e', 'E'])
