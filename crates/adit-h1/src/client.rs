@@ -1,0 +1,181 @@
+//! The requesting side of a connection.
+
+mod pending;
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use adit_codec::{Capabilities, ClientConn, OutgoingStream, SendStream};
+use adit_http::{ErrorCode, RequestHead, StreamError};
+use adit_io::{ByteSink, Io};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method, Version};
+use tokio::net::TcpStream;
+
+use crate::config::ClientConfig;
+use crate::encode;
+use crate::io::{self, Reader, SCRATCH};
+use crate::response::Asked;
+use crate::send::Sender;
+use crate::slot::{Shared, Side, Slot};
+use pending::Pending;
+
+/// The requesting side of one HTTP/1.1 connection: one exchange at a time, driven by the streams themselves.
+///
+/// It may be dropped while a stream lives; the stream goes on. [`ClientConn::poll_ready`] gives an error as soon as no
+/// further exchange is possible: `Stopped(NoError)` when the idle peer closed, `Local(NoError)` when the last exchange
+/// was the last one (`connection: close`, a tunnel attempt, an answer or a request left unfinished).
+pub struct Client {
+    cfg: Arc<ClientConfig>,
+    slot: Arc<Slot>,
+    /// Here while no exchange is on.
+    reader: Option<Reader>,
+    drained: bool,
+    error: Option<StreamError>,
+}
+
+impl Client {
+    pub(crate) fn new(io: Io, cfg: Arc<ClientConfig>) -> Self {
+        let (reader, writer) = io::split(io);
+        Self { cfg, slot: Arc::new(Slot::new(None, writer)), reader: Some(reader), drained: false, error: None }
+    }
+
+    /// Takes the halves of a finished exchange back. Ready once the connection is idle.
+    fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        if self.reader.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut shared = self.slot.lock();
+        if shared.last || shared.recv == Side::Cut || shared.send == Side::Cut {
+            return Poll::Ready(Err(StreamError::Local(ErrorCode::NoError)));
+        }
+        if shared.recv == Side::Open || shared.send == Side::Open {
+            Shared::wait(&mut shared.conn, cx.waker());
+            return Poll::Pending;
+        }
+        self.reader = shared.reader.take();
+        Poll::Ready(if self.reader.is_some() { Ok(()) } else { Err(StreamError::Local(ErrorCode::NoError)) })
+    }
+
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        let Some(reader) = &mut self.reader else { return Poll::Ready(Err(StreamError::Local(ErrorCode::NoError))) };
+        if !reader.buf.is_empty() {
+            return Poll::Ready(Err(StreamError::Protocol("http1.codec_error")));
+        }
+        reader.buf = BytesMut::new();
+        match reader.poll_fill(cx, SCRATCH) {
+            Poll::Pending => Poll::Ready(Ok(())),
+            Poll::Ready(Ok(true)) => Poll::Ready(Err(StreamError::Protocol("http1.codec_error"))),
+            Poll::Ready(Ok(false)) => Poll::Ready(Err(StreamError::Stopped(ErrorCode::NoError))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        }
+    }
+}
+
+impl ClientConn for Client {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<Capabilities, StreamError>> {
+        if self.drained {
+            self.error.get_or_insert(StreamError::Local(ErrorCode::NoError));
+        }
+        if let Some(error) = self.error {
+            return Poll::Ready(Err(error));
+        }
+        let settled = std::task::ready!(self.poll_settled(cx));
+        let idle = settled.and_then(|()| match self.poll_idle(cx) {
+            Poll::Ready(result) => result,
+            Poll::Pending => Ok(()),
+        });
+        match idle {
+            Ok(()) => Poll::Ready(Ok(Capabilities { open: 1, extended_connect: true, version: Version::HTTP_11 })),
+            Err(error) => {
+                self.error = Some(error);
+                self.reader = None;
+                Poll::Ready(Err(error))
+            }
+        }
+    }
+
+    fn open(&mut self, head: RequestHead, end: bool) -> Result<OutgoingStream, StreamError> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        let Some(mut reader) = self.reader.take() else { return Err(StreamError::Local(ErrorCode::Refused)) };
+        let tunnel = head.kind.is_tunnel();
+        let ended = end && !tunnel;
+        let mut shared = self.slot.lock();
+        let body = match &mut shared.writer {
+            Some(writer) => encode::request(&mut writer.out, &head, end, &self.cfg).inspect_err(|_| {
+                writer.out = BytesMut::new();
+            }),
+            None => Err(StreamError::Local(ErrorCode::Internal)),
+        };
+        let body = match body {
+            Ok(body) => body,
+            Err(error) => {
+                drop(shared);
+                self.reader = Some(reader);
+                return Err(error);
+            }
+        };
+        shared.recv = Side::Open;
+        shared.send = if ended { Side::Done } else { Side::Open };
+        shared.last = tunnel;
+        drop(shared);
+        let mut sender = Sender::new(self.slot.clone(), body, self.cfg.header_case, self.cfg.enable_trailers, false);
+        if ended {
+            sender.set_ended();
+        }
+        if tunnel {
+            sender.keep_socket(reader.socket().cloned());
+        }
+        reader.buf = BytesMut::new();
+        let asked = Asked { head: head.method == Method::HEAD, kind: head.kind };
+        let pending = Pending::new(reader, self.slot.clone(), self.cfg.clone(), asked);
+        Ok(OutgoingStream { send: Box::new(ClientSend(sender)), response: Box::new(pending) })
+    }
+
+    fn live_streams(&self) -> usize {
+        if self.reader.is_some() || self.error.is_some() {
+            return 0;
+        }
+        let shared = self.slot.lock();
+        usize::from(shared.recv == Side::Open || shared.send == Side::Open)
+    }
+
+    fn drain(&mut self) {
+        self.drained = true;
+        self.slot.update(|shared| shared.last = true);
+    }
+}
+
+/// The request's body. A tunnel opened with `end` ends this direction only when its owner says so after acceptance: a FIN
+/// straight behind the head of a CONNECT would look like a client that left.
+struct ClientSend(Sender);
+
+impl ByteSink for ClientSend {
+    fn poll_send(&mut self, cx: &mut Context<'_>, data: &mut Bytes, end: bool) -> Poll<Result<(), StreamError>> {
+        self.0.poll_send(cx, data, end)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        self.0.poll_flush(cx)
+    }
+
+    fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        self.0.poll_stopped(cx)
+    }
+
+    fn reset(&mut self, code: ErrorCode) {
+        self.0.reset(code);
+    }
+
+    fn as_tcp(&self) -> Option<&TcpStream> {
+        self.0.as_tcp()
+    }
+}
+
+impl SendStream for ClientSend {
+    fn poll_send_trailers(&mut self, cx: &mut Context<'_>, trailers: &HeaderMap) -> Poll<Result<(), StreamError>> {
+        self.0.poll_trailers(cx, trailers)
+    }
+}

@@ -1,0 +1,145 @@
+//! The answer to come.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use adit_codec::{PendingResponse, RecvStream};
+use adit_http::{ErrorCode, ResponseHead, StreamError};
+
+use crate::config::ClientConfig;
+use crate::decode::{Body, Decoder, Limits};
+use crate::io::{Reader, SCRATCH, reset_now};
+use crate::recv::{NoBody, Recv};
+use crate::response::{self, Asked, Response};
+use crate::scan::Scanner;
+use crate::server::find_head;
+use crate::slot::{Side, Slot};
+
+pub(super) struct Pending {
+    /// Gone once the answer is known to have no body.
+    reader: Option<Reader>,
+    slot: Arc<Slot>,
+    cfg: Arc<ClientConfig>,
+    asked: Asked,
+    scanner: Scanner,
+    interim: u16,
+    /// What delimits the body, once the final head is there.
+    body: Option<Body>,
+    /// The request's head has left, or its body's sender sees to it.
+    flushed: bool,
+    error: Option<StreamError>,
+}
+
+impl Pending {
+    pub(super) fn new(reader: Reader, slot: Arc<Slot>, cfg: Arc<ClientConfig>, asked: Asked) -> Self {
+        let scanner = Scanner::default();
+        Self { reader: Some(reader), slot, cfg, asked, scanner, interim: 0, body: None, flushed: false, error: None }
+    }
+
+    /// Sends the request's head, where its body's sender has not done so. A failure to write is not the answer's end: a
+    /// server may have answered and closed before it read everything.
+    fn send_head(&mut self, cx: &mut Context<'_>) {
+        if self.flushed {
+            return;
+        }
+        let mut shared = self.slot.lock();
+        match shared.writer.as_mut().map(|writer| writer.poll_flush(cx)) {
+            Some(Poll::Pending) => {}
+            Some(Poll::Ready(Err(_))) => {
+                shared.last = true;
+                shared.writer = None;
+                self.flushed = true;
+            }
+            Some(Poll::Ready(Ok(()))) => self.flushed = true,
+            None => {}
+        }
+    }
+
+    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response, StreamError>> {
+        loop {
+            let Some(reader) = &mut self.reader else { return Poll::Ready(Err(StreamError::Truncated)) };
+            let found = find_head(&mut self.scanner, &reader.buf, self.cfg.max_head_bytes);
+            if let Some(length) = found.map_err(|refusal| refusal.error())? {
+                let head = reader.buf.split_to(length).freeze();
+                self.scanner = Scanner::default();
+                let response = response::parse(&head, &self.cfg, &self.asked).map_err(|refusal| refusal.error())?;
+                return Poll::Ready(Ok(response));
+            }
+            if !ready!(reader.poll_fill(cx, SCRATCH))? {
+                return Poll::Ready(Err(StreamError::Truncated));
+            }
+        }
+    }
+
+    fn accept(&mut self, response: Response) -> Result<ResponseHead, StreamError> {
+        if response.interim {
+            self.interim += 1;
+            if self.interim > self.cfg.max_interim {
+                return Err(StreamError::TooLarge("http1.codec_error"));
+            }
+            return Ok(response.head);
+        }
+        self.body = Some(response.body);
+        let returned = if response.body == Body::Empty { self.reader.take() } else { None };
+        self.slot.update(|shared| {
+            let sending = shared.send != Side::Done || shared.writer.as_ref().is_none_or(|writer| !writer.out.is_empty());
+            shared.last |= !response.keep_alive || sending;
+            if let Some(reader) = returned {
+                shared.recv = Side::Done;
+                shared.reader = Some(reader);
+            }
+        });
+        Ok(response.head)
+    }
+
+    /// Ends the connection: nobody waits for the answer any more.
+    fn abandon(&mut self, code: ErrorCode) {
+        let Some(reader) = self.reader.take() else { return };
+        let mut shared = self.slot.lock();
+        shared.recv = Side::Cut;
+        shared.last = true;
+        shared.aborted.get_or_insert(StreamError::Local(code));
+        if let Some(writer) = &mut shared.writer {
+            writer.reset(code);
+        }
+        if let Some(socket) = reader.socket() {
+            reset_now(socket);
+        }
+        let wakers = shared.take_wakers();
+        drop(shared);
+        wakers.into_iter().flatten().for_each(std::task::Waker::wake);
+    }
+}
+
+impl PendingResponse for Pending {
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, StreamError>> {
+        if let Some(error) = self.error {
+            return Poll::Ready(Err(error));
+        }
+        self.send_head(cx);
+        let result = ready!(self.poll_response(cx)).and_then(|response| self.accept(response));
+        if let Err(error) = result {
+            let error = self.slot.lock().aborted.unwrap_or(error);
+            self.error = Some(error);
+            self.abandon(error.code());
+            return Poll::Ready(Err(error));
+        }
+        Poll::Ready(result)
+    }
+
+    fn into_recv(mut self: Box<Self>) -> Box<dyn RecvStream> {
+        let (Some(body), Some(reader)) = (self.body, self.reader.take()) else { return Box::new(NoBody) };
+        let limits = Limits {
+            max_bytes: self.cfg.max_head_bytes,
+            max_fields: self.cfg.max_headers,
+            keep: self.cfg.enable_trailers,
+        };
+        Box::new(Recv::new(reader, Decoder::new(body, limits), body == Body::Raw, self.slot.clone()))
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.abandon(ErrorCode::Cancel);
+    }
+}

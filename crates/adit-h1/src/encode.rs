@@ -1,0 +1,275 @@
+//! Heads and bodies to bytes (RFC 9112 sections 3 to 7). Pure: no socket, no clock.
+
+use adit_http::{ErrorCode, RequestHead, RequestKind, ResponseHead, StreamError};
+use bytes::BytesMut;
+use http::header::{self, HeaderMap, HeaderName};
+use http::{Method, StatusCode};
+
+use crate::config::{ClientConfig, HeaderCase};
+use crate::fields;
+
+/// Fields that the codec writes itself, or that belong to another hop.
+fn is_ours(name: &HeaderName) -> bool {
+    name == header::CONNECTION
+        || name == header::TRANSFER_ENCODING
+        || name == header::UPGRADE
+        || name == header::HOST
+        || *name == HeaderName::from_static("keep-alive")
+        || *name == HeaderName::from_static("proxy-connection")
+}
+
+/// What delimits the body that is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Out {
+    /// There is none.
+    Nothing,
+    /// Exactly this many bytes.
+    Length(u64),
+    Chunked,
+    /// The end of the connection ends a response.
+    UntilClose,
+    /// A tunnel.
+    Raw,
+    /// Bytes are given and not sent: the answer to HEAD, and answers that have no body.
+    Discard,
+}
+
+/// Writes a field.
+fn field(out: &mut BytesMut, case: HeaderCase, name: &str, value: &[u8]) {
+    match case {
+        HeaderCase::Lower => out.extend_from_slice(name.as_bytes()),
+        HeaderCase::ProperWords => {
+            let mut start = true;
+            out.extend(name.bytes().map(|byte| {
+                let byte = if start { byte.to_ascii_uppercase() } else { byte };
+                start = !byte.is_ascii_alphanumeric();
+                byte
+            }));
+        }
+    }
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn fields_of(out: &mut BytesMut, case: HeaderCase, map: &HeaderMap, skip: impl Fn(&HeaderName) -> bool) {
+    for (name, value) in map {
+        if !skip(name) {
+            field(out, case, name.as_str(), value.as_bytes());
+        }
+    }
+}
+
+/// About how many bytes a head takes, so that its buffer is made once.
+fn room_for(map: &HeaderMap) -> usize {
+    map.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>() + 96
+}
+
+/// Writes the head of a chunk.
+pub(crate) fn chunk_head(out: &mut BytesMut, length: usize) {
+    let digits = length.max(1).ilog2() / 4 + 1;
+    for place in (0..digits).rev() {
+        let digit = (length >> (place * 4)) & 15;
+        out.extend_from_slice(b"0123456789abcdef".get(digit..=digit).unwrap_or_default());
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the last chunk, trailers and the empty line.
+pub(crate) fn last_chunk(out: &mut BytesMut, case: HeaderCase, trailers: Option<&HeaderMap>) {
+    out.extend_from_slice(b"0\r\n");
+    if let Some(trailers) = trailers {
+        let mut trailers = trailers.clone();
+        fields::clean_trailers(&mut trailers);
+        fields_of(out, case, &trailers, |_| false);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What a request asks, as far as its answer's form depends on it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answering {
+    pub(crate) upgrade: bool,
+    pub(crate) connect: bool,
+    pub(crate) head: bool,
+    /// HTTP/1.0.
+    pub(crate) old: bool,
+    /// The connection may be kept.
+    pub(crate) keep: bool,
+}
+
+/// How a response goes out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sent {
+    pub(crate) body: Out,
+    /// The connection may carry another request.
+    pub(crate) keep: bool,
+}
+
+/// Writes a final response head, or a 101; decides what delimits its body.
+pub(crate) fn response(
+    out: &mut BytesMut,
+    head: &ResponseHead,
+    end: bool,
+    to: Answering,
+    case: HeaderCase,
+) -> Result<Sent, StreamError> {
+    let bad = StreamError::Local(ErrorCode::Internal);
+    let status = head.status;
+    let switched = status == StatusCode::SWITCHING_PROTOCOLS;
+    if status.is_informational() && !(switched && to.upgrade) {
+        return Err(bad);
+    }
+    let tunnel = switched || (to.connect && status.is_success());
+    let body = if tunnel { Out::Raw } else { response_body(head, end, to).ok_or(bad)? };
+    let told_to_close = adit_http::hop_by_hop::has_token(&head.headers, &header::CONNECTION, "close");
+    let keep = to.keep && !tunnel && !to.upgrade && !to.connect && !told_to_close && body != Out::UntilClose;
+
+    out.reserve(room_for(&head.headers));
+    status_line(out, status);
+    let no_length = tunnel || status == StatusCode::NO_CONTENT;
+    fields_of(out, case, &head.headers, |name| is_ours(name) || (*name == header::CONTENT_LENGTH && no_length));
+    if switched {
+        switch_fields(out, case, &head.headers);
+    } else if !tunnel {
+        if !keep {
+            field(out, case, "connection", b"close");
+        } else if to.old {
+            field(out, case, "connection", b"keep-alive");
+        }
+    }
+    let has_length = head.headers.contains_key(header::CONTENT_LENGTH);
+    match body {
+        Out::Nothing if !has_length && may_have_body(status) && !to.head => field(out, case, "content-length", b"0"),
+        Out::Chunked => field(out, case, "transfer-encoding", b"chunked"),
+        _ => {}
+    }
+    out.extend_from_slice(b"\r\n");
+    Ok(Sent { body, keep })
+}
+
+fn may_have_body(status: StatusCode) -> bool {
+    !status.is_informational() && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
+}
+
+fn response_body(head: &ResponseHead, end: bool, to: Answering) -> Option<Out> {
+    let length = fields::length_of(&head.headers).ok()?;
+    if to.head || !may_have_body(head.status) {
+        return Some(if end { Out::Nothing } else { Out::Discard });
+    }
+    match (end, length) {
+        (true, None | Some(0)) => Some(Out::Nothing),
+        (true, Some(_)) => None,
+        (false, Some(length)) => Some(Out::Length(length)),
+        (false, None) if to.old => Some(Out::UntilClose),
+        (false, None) => Some(Out::Chunked),
+    }
+}
+
+/// The fields of a 101: what the answer says of the switch, and `connection: upgrade` in any case.
+fn switch_fields(out: &mut BytesMut, case: HeaderCase, map: &HeaderMap) {
+    for value in map.get_all(header::UPGRADE) {
+        field(out, case, "upgrade", value.as_bytes());
+    }
+    if adit_http::hop_by_hop::has_token(map, &header::CONNECTION, "upgrade") {
+        for value in map.get_all(header::CONNECTION) {
+            field(out, case, "connection", value.as_bytes());
+        }
+    } else {
+        field(out, case, "connection", b"upgrade");
+    }
+}
+
+fn status_line(out: &mut BytesMut, status: StatusCode) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.extend_from_slice(b" ");
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes an interim response (1xx but 101).
+pub(crate) fn interim(out: &mut BytesMut, head: &ResponseHead, case: HeaderCase) -> Result<(), StreamError> {
+    if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(StreamError::Local(ErrorCode::Internal));
+    }
+    status_line(out, head.status);
+    fields_of(out, case, &head.headers, |name| is_ours(name) || name == header::CONTENT_LENGTH);
+    out.extend_from_slice(b"\r\n");
+    Ok(())
+}
+
+/// Writes the codec's own answer to a head that it did not take.
+pub(crate) fn refusal(out: &mut BytesMut, status: StatusCode, case: HeaderCase) {
+    status_line(out, status);
+    field(out, case, "content-length", b"0");
+    field(out, case, "connection", b"close");
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a request head; decides what delimits its body. The target of a CONNECT is also its `host` (RFC 9112 section
+/// 3.2).
+pub(crate) fn request(out: &mut BytesMut, head: &RequestHead, end: bool, cfg: &ClientConfig) -> Result<Out, StreamError> {
+    let bad = StreamError::Local(ErrorCode::Internal);
+    let case = cfg.header_case;
+    let body = request_body(head, end).ok_or(bad)?;
+    out.reserve(room_for(&head.headers) + head.path.as_ref().map_or(0, |path| path.as_str().len()));
+    out.extend_from_slice(head.method.as_str().as_bytes());
+    out.extend_from_slice(b" ");
+    let authority = match &head.kind {
+        RequestKind::Connect(target) => Some(target),
+        _ => head.authority.as_ref(),
+    };
+    let authority = authority.map_or("", |authority| authority.as_str());
+    match (&head.kind, &head.path) {
+        (RequestKind::Connect(target), _) => out.extend_from_slice(target.as_str().as_bytes()),
+        (_, None) => {
+            out.clear();
+            return Err(bad);
+        }
+        (_, Some(path)) => {
+            if cfg.send_fully_qualified_url && !authority.is_empty() && path.as_str().starts_with('/') {
+                out.extend_from_slice(head.scheme.as_str().as_bytes());
+                out.extend_from_slice(b"://");
+                out.extend_from_slice(authority.as_bytes());
+            }
+            out.extend_from_slice(path.as_str().as_bytes());
+        }
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    field(out, case, "host", authority.as_bytes());
+    let connect = matches!(head.kind, RequestKind::Connect(_));
+    fields_of(out, case, &head.headers, |name| is_ours(name) || (connect && name == header::CONTENT_LENGTH));
+    if let RequestKind::Upgrade(token) = &head.kind {
+        if !head.headers.contains_key(header::UPGRADE) {
+            field(out, case, "upgrade", token.as_str().as_bytes());
+        }
+        switch_fields(out, case, &head.headers);
+    }
+    let must_say = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
+    match body {
+        Out::Nothing if must_say && !head.headers.contains_key(header::CONTENT_LENGTH) => {
+            field(out, case, "content-length", b"0");
+        }
+        Out::Chunked => field(out, case, "transfer-encoding", b"chunked"),
+        _ => {}
+    }
+    out.extend_from_slice(b"\r\n");
+    Ok(body)
+}
+
+fn request_body(head: &RequestHead, end: bool) -> Option<Out> {
+    if head.kind.is_tunnel() {
+        return Some(Out::Raw);
+    }
+    match (end, fields::length_of(&head.headers).ok()?) {
+        (true, None | Some(0)) => Some(Out::Nothing),
+        (true, Some(_)) => None,
+        (false, Some(length)) => Some(Out::Length(length)),
+        (false, None) => Some(Out::Chunked),
+    }
+}
+
+#[cfg(test)]
+#[path = "encode_tests.rs"]
+mod tests;

@@ -1,0 +1,58 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+
+fn map(fields: &[(&'static str, &str)]) -> HeaderMap {
+    fields.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())).collect()
+}
+
+#[test]
+fn u27_a_content_length_is_digits_only() {
+    for bad in ["", "+5", "-5", "5,5", "5, 5", "0x5", "5 5", "99999999999999999999", "5a"] {
+        assert_eq!(framing(&mut map(&[("content-length", bad)]), false), Err(Refusal::CODEC), "{bad:?}");
+    }
+    assert_eq!(framing(&mut map(&[("content-length", "007")]), false), Ok(Framing::Length(7)));
+}
+
+#[test]
+fn equal_content_lengths_collapse_and_others_are_refused() {
+    let mut equal = map(&[("content-length", "5"), ("content-length", "5")]);
+    assert_eq!(framing(&mut equal, false), Ok(Framing::Length(5)));
+    assert_eq!(equal.get_all("content-length").iter().count(), 1);
+    assert_eq!(framing(&mut map(&[("content-length", "5"), ("content-length", "05")]), false), Err(Refusal::CODEC));
+}
+
+#[test]
+fn u4_content_length_with_transfer_encoding() {
+    let fields = [("content-length", "5"), ("transfer-encoding", "chunked")];
+    assert_eq!(framing(&mut map(&fields), false), Err(Refusal::LENGTH_AND_CHUNKED));
+    let mut allowed = map(&fields);
+    assert_eq!(framing(&mut allowed, true), Ok(Framing::Chunked));
+    assert!(!allowed.contains_key("content-length"));
+}
+
+#[test]
+fn u27_transfer_encoding_is_exactly_one_chunked() {
+    for bad in ["chunked, identity", ", chunked", "chunked,", "identity", "gzip, chunked", "xchunked", "chunked chunked", ""] {
+        assert_eq!(framing(&mut map(&[("transfer-encoding", bad)]), false), Err(Refusal::TRANSFER_ENCODING), "{bad:?}");
+    }
+    let twice = [("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")];
+    assert_eq!(framing(&mut map(&twice), false), Err(Refusal::TRANSFER_ENCODING));
+    assert_eq!(framing(&mut map(&[("transfer-encoding", "Chunked")]), false), Ok(Framing::Chunked));
+}
+
+#[test]
+fn tokens_are_taken_from_every_value() {
+    let mut fields = map(&[("upgrade", "h2c, websocket"), ("upgrade", "foo\t,H2C")]);
+    assert!(remove_tokens(&mut fields, &header::UPGRADE, |token| token.eq_ignore_ascii_case("h2c")));
+    assert_eq!(fields.get_all("upgrade").iter().collect::<Vec<_>>(), ["websocket, foo"]);
+    assert!(!remove_tokens(&mut fields, &header::UPGRADE, |token| token == "bar"));
+    assert!(remove_tokens(&mut fields, &header::UPGRADE, |_| true));
+    assert!(!fields.contains_key("upgrade"));
+}
+
+#[test]
+fn trailers_carry_no_framing() {
+    let mut fields = map(&[("content-length", "5"), ("host", "x"), ("transfer-encoding", "chunked"), ("te", "trailers"), ("x", "y")]);
+    clean_trailers(&mut fields);
+    assert_eq!(fields, map(&[("x", "y")]));
+}

@@ -1,0 +1,141 @@
+//! The two halves of a connection, each with the buffer in front of it. An idle half holds no memory but itself.
+
+mod tcp;
+mod writer;
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use adit_http::StreamError;
+use adit_io::{ByteSource, Io, Stream};
+use bytes::{Bytes, BytesMut};
+use tokio::net::TcpStream;
+
+pub(crate) use tcp::{Watch, reset_now};
+pub(crate) use writer::{WriteHalf, Writer};
+
+/// One read of heads and chunk framing, in bytes. Each worker has one such scratch buffer.
+pub(crate) const SCRATCH: usize = 16 << 10;
+/// Reads up to this size get a buffer of their own size, so that a small message never pins a large block.
+const SMALL_READ: usize = 2 << 10;
+
+thread_local! {
+    static SCRATCH_BUFFER: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+}
+
+/// The socket or the half of a transport that is read from.
+pub(crate) enum ReadHalf {
+    Tcp(Arc<TcpStream>),
+    Other(Box<dyn ByteSource>),
+}
+
+/// The reading half.
+pub(crate) struct Reader {
+    pub(crate) half: ReadHalf,
+    /// Bytes that arrived and that nobody took yet.
+    pub(crate) buf: BytesMut,
+    /// The peer has ended its direction.
+    pub(crate) eof: bool,
+}
+
+/// Takes a connection apart.
+pub(crate) fn split(io: Io) -> (Reader, Writer) {
+    if io.tcp_socket().is_some() {
+        let (stream, first) = io.into_parts();
+        return match stream {
+            Stream::Tcp(socket) => {
+                (Reader::new(ReadHalf::Tcp(socket.clone()), first), Writer::new(WriteHalf::Tcp(socket)))
+            }
+            Stream::Other(transport) => {
+                let (source, sink) = transport.into_halves();
+                (Reader::new(ReadHalf::Other(source), first), Writer::new(WriteHalf::Other(sink)))
+            }
+        };
+    }
+    let (source, sink) = io.into_halves();
+    (Reader::new(ReadHalf::Other(source), Bytes::new()), Writer::new(WriteHalf::Other(sink)))
+}
+
+impl Reader {
+    fn new(half: ReadHalf, first: Bytes) -> Self {
+        Self { half, buf: BytesMut::from(first), eof: false }
+    }
+
+    /// The socket, where this is plain TCP.
+    pub(crate) fn socket(&self) -> Option<&Arc<TcpStream>> {
+        match &self.half {
+            ReadHalf::Tcp(socket) => Some(socket),
+            ReadHalf::Other(_) => None,
+        }
+    }
+
+    /// Reads once, about `want` bytes, behind what the buffer holds. False is the end.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<Result<bool, StreamError>> {
+        if self.eof {
+            return Poll::Ready(Ok(false));
+        }
+        let buf = &mut self.buf;
+        let before = buf.len();
+        match &mut self.half {
+            ReadHalf::Tcp(socket) if want <= SCRATCH => ready!(with_scratch(|scratch| {
+                tcp::poll_read(socket, cx, scratch)
+                    .map_ok(|n| buf.extend_from_slice(scratch.get(..n).unwrap_or_default()))
+            }))?,
+            ReadHalf::Tcp(socket) => {
+                let mut block = Vec::with_capacity(before + want);
+                block.extend_from_slice(buf);
+                let n = ready!(tcp::poll_read_spare(socket, cx, &mut block))?;
+                if n <= SMALL_READ {
+                    buf.extend_from_slice(block.get(before..).unwrap_or_default());
+                } else {
+                    *buf = BytesMut::from(Bytes::from(block));
+                }
+            }
+            ReadHalf::Other(source) => match ready!(source.poll_chunk(cx, want)).transpose()? {
+                Some(chunk) if buf.is_empty() => *buf = BytesMut::from(chunk),
+                Some(chunk) => buf.extend_from_slice(&chunk),
+                None => {}
+            },
+        }
+        self.eof = buf.len() == before;
+        Poll::Ready(Ok(!self.eof))
+    }
+
+    /// With an empty buffer: reads once, at most `max` bytes, straight to the caller. A source that chooses its own sizes
+    /// may give more than `max`: the rest goes to the buffer.
+    pub(crate) fn poll_direct(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>, StreamError>> {
+        if self.eof {
+            return Poll::Ready(Ok(None));
+        }
+        let data = match &mut self.half {
+            ReadHalf::Tcp(socket) => {
+                let mut block = Vec::with_capacity(max);
+                let n = ready!(tcp::poll_read_spare(socket, cx, &mut block))?;
+                if n <= SMALL_READ && max > 2 * SMALL_READ {
+                    Bytes::copy_from_slice(&block)
+                } else {
+                    Bytes::from(block)
+                }
+            }
+            ReadHalf::Other(source) => {
+                let mut data = ready!(source.poll_chunk(cx, max)).transpose()?.unwrap_or_default();
+                if data.len() > max {
+                    self.buf = BytesMut::from(data.split_off(max));
+                }
+                data
+            }
+        };
+        self.eof = data.is_empty();
+        Poll::Ready(Ok((!self.eof).then_some(data)))
+    }
+}
+
+/// Lends the worker's scratch buffer; a second borrower at the same time would get one of its own.
+fn with_scratch<T>(use_it: impl FnOnce(&mut [u8]) -> T) -> T {
+    let mut scratch =
+        SCRATCH_BUFFER.with(Cell::take).unwrap_or_else(|| vec![0u8; SCRATCH].into_boxed_slice());
+    let result = use_it(&mut scratch);
+    SCRATCH_BUFFER.with(|slot| slot.set(Some(scratch)));
+    result
+}

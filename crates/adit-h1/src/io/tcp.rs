@@ -1,0 +1,113 @@
+//! Plain TCP: system calls with readiness, and nothing else.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use rustix::net::{Shutdown, sockopt};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// Reads once. A short read means that the socket is drained (it is watched edge-triggered), so the next call waits
+/// instead of asking the kernel again.
+fn poll_once(
+    socket: &TcpStream,
+    cx: &mut Context<'_>,
+    capacity: usize,
+    mut read: impl FnMut() -> rustix::io::Result<usize>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(socket.poll_read_ready(cx))?;
+        let mut got = None;
+        let result = socket.try_io(Interest::READABLE, || {
+            let n = read()?;
+            got = Some(n);
+            if n > 0 && n < capacity { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        match (got, result) {
+            (Some(n), _) => return Poll::Ready(Ok(n)),
+            (None, Err(error)) if !is_again(&error) => return Poll::Ready(Err(error)),
+            (None, _) => {}
+        }
+    }
+}
+
+fn is_again(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+pub(super) fn poll_read(socket: &TcpStream, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+    let capacity = buf.len();
+    poll_once(socket, cx, capacity, || rustix::io::read(socket, &mut *buf))
+}
+
+/// Reads into the spare capacity of `block`.
+pub(super) fn poll_read_spare(
+    socket: &TcpStream,
+    cx: &mut Context<'_>,
+    block: &mut Vec<u8>,
+) -> Poll<io::Result<usize>> {
+    let capacity = block.capacity() - block.len();
+    poll_once(socket, cx, capacity, || rustix::io::read(socket, rustix::buffer::spare_capacity(block)))
+}
+
+pub(super) fn poll_write(
+    socket: &TcpStream,
+    cx: &mut Context<'_>,
+    pieces: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(socket.poll_write_ready(cx))?;
+        let result = match pieces {
+            [one] => socket.try_write(one),
+            many => socket.try_write_vectored(many),
+        };
+        match result {
+            Err(error) if is_again(&error) => {}
+            result => return Poll::Ready(result),
+        }
+    }
+}
+
+/// FIN. A peer that is gone already is no error: there is nobody left to tell.
+pub(super) fn shutdown_write(socket: &TcpStream) -> io::Result<()> {
+    match rustix::net::shutdown(socket, Shutdown::Write) {
+        Ok(()) | Err(rustix::io::Errno::NOTCONN) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes the close of the socket, once its last owner drops it, an RST.
+pub(crate) fn set_abortive(socket: &TcpStream) {
+    // A failure means that the socket is gone, and with it the peer's need to know.
+    let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+}
+
+/// RST at once, although others may still own the socket: they see it fail.
+pub(crate) fn reset_now(socket: &TcpStream) {
+    set_abortive(socket);
+    // Dissolving the association aborts the connection (connect(2)); where it is not possible, the close will.
+    let _ = rustix::net::connect_unspec(socket);
+}
+
+/// Waits for the socket's error event: a peer's RST, seen without reading. Made only when somebody asks.
+pub(crate) struct Watch(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl Watch {
+    pub(crate) fn new(socket: &Arc<TcpStream>) -> Self {
+        let socket = socket.clone();
+        Self(Box::pin(async move {
+            // An error of the wait itself means that the reactor is gone: then nothing more will happen here.
+            while !socket.ready(Interest::ERROR).await.is_ok_and(|ready| ready.is_error()) {
+                tokio::task::yield_now().await;
+            }
+        }))
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
+    }
+}

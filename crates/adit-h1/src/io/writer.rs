@@ -1,0 +1,199 @@
+//! The writing half: heads and small bodies gather in front of one write, large bodies go beside them in a writev.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use adit_http::{ErrorCode, StreamError};
+use adit_io::ByteSink;
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::net::TcpStream;
+
+use super::tcp;
+
+/// Bodies up to this size are copied behind their head, so that both leave in one write.
+const COALESCE: usize = 4 << 10;
+
+/// The socket or the half of a transport that is written to.
+pub(crate) enum WriteHalf {
+    Tcp(Arc<TcpStream>),
+    Other(Box<dyn ByteSink>),
+}
+
+/// The writing half. Dropped with bytes that did not leave, it makes the close a reset.
+pub(crate) struct Writer {
+    half: WriteHalf,
+    /// Bytes to be sent before anything else; their memory is given up when they are gone.
+    pub(crate) out: BytesMut,
+}
+
+impl Writer {
+    pub(crate) fn new(half: WriteHalf) -> Self {
+        Self { half, out: BytesMut::new() }
+    }
+
+    /// The socket, where this is plain TCP.
+    pub(crate) fn socket(&self) -> Option<&Arc<TcpStream>> {
+        match &self.half {
+            WriteHalf::Tcp(socket) => Some(socket),
+            WriteHalf::Other(_) => None,
+        }
+    }
+
+    /// Sends what has gathered.
+    pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        self.poll_parts(cx, &mut Bytes::new(), 0, b"")
+    }
+
+    /// Sends what has gathered, the first `n` bytes of `data`, and `tail`.
+    ///
+    /// Pending: bytes were taken from the front of `data`; once all `n` are, the tail is taken too and gathered.
+    pub(crate) fn poll_parts(
+        &mut self,
+        cx: &mut Context<'_>,
+        data: &mut Bytes,
+        mut n: usize,
+        mut tail: &[u8],
+    ) -> Poll<Result<(), StreamError>> {
+        n = n.min(data.len());
+        let alone = self.out.is_empty() && tail.is_empty();
+        let split = n < data.len() && matches!(self.half, WriteHalf::Other(_));
+        if split || (n <= COALESCE && !alone) {
+            self.out.reserve(n + tail.len());
+            self.out.extend_from_slice(data.get(..n).unwrap_or_default());
+            self.out.extend_from_slice(tail);
+            data.advance(n);
+            (n, tail) = (0, b"");
+        }
+        match &mut self.half {
+            WriteHalf::Tcp(socket) => ready!(send_tcp(socket, cx, &mut self.out, data, n, tail))?,
+            WriteHalf::Other(sink) => {
+                ready!(send_gathered(&mut **sink, cx, &mut self.out))?;
+                if n > 0 {
+                    let result = sink.poll_send(cx, data, false);
+                    if data.is_empty() {
+                        self.out.extend_from_slice(tail);
+                    }
+                    ready!(result)?;
+                    ready!(send_gathered(&mut **sink, cx, &mut self.out))?;
+                }
+            }
+        }
+        self.out = BytesMut::new();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends what has gathered as far as that is possible right now, where this is plain TCP. What is left, an error too,
+    /// is for the next poll.
+    pub(crate) fn try_drain(&mut self) {
+        if let WriteHalf::Tcp(socket) = &self.half {
+            while !self.out.is_empty() {
+                match socket.try_write(&self.out) {
+                    Ok(n) => self.out.advance(n),
+                    Err(_) => return,
+                }
+            }
+            self.out = BytesMut::new();
+        }
+    }
+
+    /// Sends what has gathered and sees it leave.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        ready!(self.poll_drain(cx))?;
+        match &mut self.half {
+            WriteHalf::Tcp(_) => Poll::Ready(Ok(())),
+            WriteHalf::Other(sink) => sink.poll_flush(cx),
+        }
+    }
+
+    /// Sends what has gathered, then the end of this direction.
+    pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        ready!(self.poll_drain(cx))?;
+        match &mut self.half {
+            WriteHalf::Tcp(socket) => Poll::Ready(tcp::shutdown_write(socket).map_err(Into::into)),
+            WriteHalf::Other(sink) => {
+                ready!(sink.poll_send(cx, &mut Bytes::new(), true))?;
+                sink.poll_flush(cx)
+            }
+        }
+    }
+
+    /// For a transport that is not plain TCP: ready when its peer reads no more.
+    pub(crate) fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        match &mut self.half {
+            WriteHalf::Tcp(_) => Poll::Pending,
+            WriteHalf::Other(sink) => sink.poll_stopped(cx),
+        }
+    }
+
+    /// A reset at once.
+    pub(crate) fn reset(&mut self, code: ErrorCode) {
+        self.out = BytesMut::new();
+        match &mut self.half {
+            WriteHalf::Tcp(socket) => tcp::reset_now(socket),
+            WriteHalf::Other(sink) => sink.reset(code),
+        }
+    }
+
+    /// A reset when the last owner of the connection lets go of it, so that what is still to be read can be read.
+    pub(crate) fn reset_at_close(&mut self) {
+        self.out = BytesMut::new();
+        self.set_abortive();
+    }
+
+    /// As [`Writer::reset_at_close`], and what has gathered may still leave.
+    pub(crate) fn set_abortive(&self) {
+        if let WriteHalf::Tcp(socket) = &self.half {
+            tcp::set_abortive(socket);
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.out.is_empty() {
+            self.reset_at_close();
+        }
+    }
+}
+
+fn send_tcp(
+    socket: &TcpStream,
+    cx: &mut Context<'_>,
+    out: &mut BytesMut,
+    data: &mut Bytes,
+    mut n: usize,
+    mut tail: &[u8],
+) -> Poll<Result<(), StreamError>> {
+    while n > 0 || !out.is_empty() || !tail.is_empty() {
+        let body = data.get(..n).unwrap_or_default();
+        let sent = if body.is_empty() && tail.is_empty() {
+            ready!(tcp::poll_write(socket, cx, &[IoSlice::new(out)]))?
+        } else if out.is_empty() && tail.is_empty() {
+            ready!(tcp::poll_write(socket, cx, &[IoSlice::new(body)]))?
+        } else {
+            ready!(tcp::poll_write(socket, cx, &[IoSlice::new(out), IoSlice::new(body), IoSlice::new(tail)]))?
+        };
+        let from_out = sent.min(out.len());
+        out.advance(from_out);
+        let from_data = (sent - from_out).min(n);
+        data.advance(from_data);
+        n -= from_data;
+        if n == 0 {
+            // Out is empty here, or nothing of the data and the tail went.
+            out.extend_from_slice(tail.get(sent - from_out - from_data..).unwrap_or_default());
+            tail = b"";
+        }
+    }
+    Poll::Ready(Ok(()))
+}
+
+fn send_gathered(sink: &mut dyn ByteSink, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Result<(), StreamError>> {
+    if out.is_empty() {
+        return Poll::Ready(Ok(()));
+    }
+    let mut gathered = out.split().freeze();
+    let result = sink.poll_send(cx, &mut gathered, false);
+    *out = BytesMut::from(gathered);
+    result
+}

@@ -1,0 +1,177 @@
+//! The receiving half of a stream, for both sides.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use adit_codec::RecvStream;
+use adit_http::{ErrorCode, StreamError};
+use adit_io::ByteSource;
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use tokio::net::TcpStream;
+
+use crate::decode::{Decoder, Step};
+use crate::io::{Reader, SCRATCH};
+use crate::slot::{Side, Slot};
+
+/// A message without a body.
+pub(crate) struct NoBody;
+
+impl ByteSource for NoBody {
+    fn poll_chunk(&mut self, _cx: &mut Context<'_>, _max: usize) -> Poll<Option<Result<Bytes, StreamError>>> {
+        Poll::Ready(None)
+    }
+
+    fn stop(&mut self, _code: ErrorCode) {}
+}
+
+impl RecvStream for NoBody {
+    fn poll_trailers(&mut self, _cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, StreamError>> {
+        Poll::Ready(Ok(None))
+    }
+
+    fn is_end(&self) -> bool {
+        true
+    }
+}
+
+/// A body that is being received, or a tunnel's direction from the peer. Owns the reader until its end.
+pub(crate) struct Recv {
+    reader: Option<Reader>,
+    decoder: Decoder,
+    slot: Arc<Slot>,
+    error: Option<StreamError>,
+    /// Bytes are a tunnel's.
+    raw: bool,
+    /// The sender waits for a 100 before it sends its body.
+    pub(crate) expect_continue: bool,
+}
+
+impl Recv {
+    pub(crate) fn new(reader: Reader, decoder: Decoder, raw: bool, slot: Arc<Slot>) -> Self {
+        Self { reader: Some(reader), decoder, slot, error: None, raw, expect_continue: false }
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>, StreamError>> {
+        let max = max.max(1);
+        let Some(reader) = &mut self.reader else { return Poll::Ready(Ok(None)) };
+        loop {
+            match self.decoder.step(&mut reader.buf, max)? {
+                Step::End => return Poll::Ready(Ok(None)),
+                Step::Data(data) => {
+                    self.decoder.settle(&mut reader.buf)?;
+                    return Poll::Ready(Ok(Some(data)));
+                }
+                Step::More => {}
+            }
+            reader.buf = if reader.buf.is_empty() { BytesMut::new() } else { std::mem::take(&mut reader.buf) };
+            if let (true, Some(direct)) = (reader.buf.is_empty(), self.decoder.direct()) {
+                let most = max.min(usize::try_from(direct).unwrap_or(usize::MAX));
+                match ready!(reader.poll_direct(cx, most))? {
+                    Some(data) => {
+                        self.decoder.passed(data.len());
+                        return Poll::Ready(Ok(Some(data)));
+                    }
+                    None => self.decoder.end_of_input()?,
+                }
+            } else if !ready!(reader.poll_fill(cx, max.max(SCRATCH)))? {
+                self.decoder.end_of_input()?;
+            }
+        }
+    }
+
+    /// Gives the reader back once the body is over.
+    fn finish(&mut self) {
+        if !self.decoder.is_done() {
+            return;
+        }
+        if let Some(reader) = self.reader.take() {
+            self.slot.update(|shared| {
+                shared.recv = Side::Done;
+                shared.reader = Some(reader);
+            });
+        }
+    }
+
+    fn cut(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            self.slot.update(|shared| {
+                shared.recv = Side::Cut;
+                shared.last = true;
+                shared.reader = Some(reader);
+            });
+        }
+    }
+
+    /// Sends the 100 that the sender waits for, unless the final answer was faster (RFC 9110 section 10.1.1).
+    fn send_continue(&mut self, cx: &mut Context<'_>) {
+        self.expect_continue = false;
+        self.slot.update(|shared| {
+            if shared.send == Side::Open && let Some(writer) = &mut shared.writer {
+                writer.out.extend_from_slice(crate::CONTINUE);
+                // What does not go now, or fails, is the connection's to see.
+                let _ = writer.poll_drain(cx);
+            }
+        });
+    }
+}
+
+impl ByteSource for Recv {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Option<Result<Bytes, StreamError>>> {
+        if let Some(error) = self.error {
+            return Poll::Ready(Some(Err(error)));
+        }
+        if self.expect_continue {
+            self.send_continue(cx);
+        }
+        let result = match self.poll_body(cx, max) {
+            Poll::Ready(result) => result,
+            Poll::Pending if self.reader.as_ref().is_some_and(|reader| reader.socket().is_some()) => {
+                return Poll::Pending;
+            }
+            Poll::Pending => Err(ready!(self.slot.park(0, cx))),
+        };
+        match &result {
+            Ok(_) => self.finish(),
+            Err(error) => {
+                let error = self.slot.lock().aborted.unwrap_or(*error);
+                self.error = Some(error);
+                self.cut();
+                return Poll::Ready(Some(Err(error)));
+            }
+        }
+        Poll::Ready(result.transpose())
+    }
+
+    fn stop(&mut self, code: ErrorCode) {
+        if self.reader.is_some() {
+            self.error = Some(StreamError::Local(code));
+            self.cut();
+        }
+    }
+
+    fn as_tcp(&self) -> Option<&TcpStream> {
+        let reader = self.reader.as_ref()?;
+        let idle = self.raw && reader.buf.is_empty() && !reader.eof;
+        reader.socket().filter(|_| idle).map(|socket| &**socket)
+    }
+}
+
+impl RecvStream for Recv {
+    fn poll_trailers(&mut self, _cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, StreamError>> {
+        match self.error {
+            Some(error) => Poll::Ready(Err(error)),
+            None => Poll::Ready(Ok(self.decoder.take_trailers())),
+        }
+    }
+
+    fn is_end(&self) -> bool {
+        self.error.is_none() && self.decoder.is_done() && !self.decoder.has_trailers()
+    }
+}
+
+impl Drop for Recv {
+    fn drop(&mut self) {
+        self.cut();
+    }
+}

@@ -1,0 +1,197 @@
+//! The head of a request, from bytes to the model.
+
+use std::mem::MaybeUninit;
+
+use adit_http::{RequestHead, RequestKind, Scheme, Token, hop_by_hop};
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName};
+use http::{Method, Version};
+
+use crate::config::ServerConfig;
+use crate::decode::Body;
+use crate::fields::{self, Framing};
+use crate::refuse::Refusal;
+use crate::target;
+
+/// Heads with more fields than this are parsed with a table on the heap.
+const FIELDS_ON_STACK: usize = 100;
+
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Methods taken with `allow_custom_methods: false`: those that Envoy's parser knows.
+const KNOWN_METHODS: [&str; 34] = [
+    "ACL", "BIND", "CHECKOUT", "CONNECT", "COPY", "DELETE", "GET", "HEAD", "LINK", "LOCK", "MERGE", "MKACTIVITY",
+    "MKCALENDAR", "MKCOL", "MOVE", "M-SEARCH", "NOTIFY", "OPTIONS", "PATCH", "POST", "PROPFIND", "PROPPATCH", "PURGE",
+    "PUT", "REBIND", "REPORT", "SEARCH", "SOURCE", "SUBSCRIBE", "TRACE", "UNBIND", "UNLINK", "UNLOCK", "UNSUBSCRIBE",
+];
+
+/// A request that was taken, and what it means for its connection.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) head: RequestHead,
+    /// How the bytes behind the head are delimited.
+    pub(crate) body: Body,
+    /// The client wants the connection kept.
+    pub(crate) keep_alive: bool,
+    /// A 100 is to be sent when the body is asked for.
+    pub(crate) expect_continue: bool,
+}
+
+/// Parses a complete head, its empty line included.
+pub(crate) fn parse(head: &Bytes, cfg: &ServerConfig, scheme: Scheme) -> Result<Request, Refusal> {
+    if cfg.max_headers <= FIELDS_ON_STACK {
+        let mut table = [const { MaybeUninit::uninit() }; FIELDS_ON_STACK];
+        let table = table.get_mut(..cfg.max_headers).unwrap_or_default();
+        parse_with(head, cfg, scheme, table)
+    } else {
+        let mut table = vec![MaybeUninit::uninit(); cfg.max_headers];
+        parse_with(head, cfg, scheme, &mut table)
+    }
+}
+
+fn parse_with<'h>(
+    head: &'h Bytes,
+    cfg: &ServerConfig,
+    scheme: Scheme,
+    table: &mut [MaybeUninit<httparse::Header<'h>>],
+) -> Result<Request, Refusal> {
+    let mut parsed = httparse::Request::new(&mut []);
+    let status = httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut parsed, head, table)?;
+    if status != httparse::Status::Complete(head.len()) {
+        return Err(Refusal::CODEC);
+    }
+    let (Some(method), Some(path), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
+        return Err(Refusal::CODEC);
+    };
+    if !cfg.allow_custom_methods && !KNOWN_METHODS.contains(&method) {
+        return Err(Refusal::CODEC);
+    }
+    let line = Line {
+        method: Method::from_bytes(method.as_bytes()).map_err(|_| Refusal::CODEC)?,
+        target: head.slice_ref(path.as_bytes()),
+        version: if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 },
+    };
+    if line.version == Version::HTTP_10 && !cfg.accept_http_10 {
+        return Err(Refusal::LOW_VERSION);
+    }
+    assemble(line, fields::to_map(head, parsed.headers)?, cfg, scheme)
+}
+
+/// The request line.
+struct Line {
+    method: Method,
+    target: Bytes,
+    version: Version,
+}
+
+fn assemble(line: Line, mut map: HeaderMap, cfg: &ServerConfig, scheme: Scheme) -> Result<Request, Refusal> {
+    let mut hosts = map.get_all(header::HOST).iter();
+    let host = hosts.next().cloned();
+    if hosts.next().is_some() {
+        return Err(Refusal::CODEC);
+    }
+    map.remove(header::HOST);
+    let old = line.version == Version::HTTP_10;
+    let framing = fields::framing(&mut map, cfg.allow_chunked_length)?;
+    if old && framing == Framing::Chunked {
+        return Err(Refusal::CODEC);
+    }
+    let keep_alive = keep_alive(&map, old);
+    let target = target::parse(&line.method, &line.target, host.as_ref(), cfg, scheme)?;
+    let upgrade = upgrade_token(&mut map, cfg)?.filter(|_| !old);
+    let kind = match (target.connect, upgrade) {
+        (Some(authority), _) => RequestKind::Connect(authority),
+        (None, Some(token)) => RequestKind::Upgrade(token),
+        (None, None) => RequestKind::Plain,
+    };
+    let body = body(&kind, framing, &mut map)?;
+    let expect_continue = !old && !cfg.proxy_100_continue && takes_continue(&mut map);
+    hop_by_hop::strip(&mut map, matches!(kind, RequestKind::Upgrade(_)));
+    let authority = target.authority.or_else(|| cfg.default_host_for_http_10.clone().filter(|_| old));
+    let head = RequestHead {
+        kind,
+        method: line.method,
+        scheme: target.scheme,
+        authority,
+        path: target.path,
+        version: line.version,
+        headers: map,
+    };
+    Ok(Request { head, body, keep_alive, expect_continue })
+}
+
+/// Persistence (RFC 9112 section 9.3); `proxy-connection` counts as `connection`, as in Envoy.
+pub(crate) fn keep_alive(map: &HeaderMap, old: bool) -> bool {
+    if !map.contains_key(header::CONNECTION) && !map.contains_key(PROXY_CONNECTION) {
+        return !old;
+    }
+    let has = |token| {
+        hop_by_hop::has_token(map, &header::CONNECTION, token) || hop_by_hop::has_token(map, &PROXY_CONNECTION, token)
+    };
+    !has("close") && (!old || has("keep-alive"))
+}
+
+/// What the client asks to switch to. `h2c` never counts (a proxy that let it through would open a way around every
+/// check), nor does what `ignore_http_11_upgrade` names, nor an `upgrade` that `connection` does not announce.
+fn upgrade_token(map: &mut HeaderMap, cfg: &ServerConfig) -> Result<Option<Token>, Refusal> {
+    if !map.contains_key(header::UPGRADE) {
+        if hop_by_hop::has_token(map, &header::CONNECTION, "upgrade") {
+            drop_connection_token(map, "upgrade");
+        }
+        return Ok(None);
+    }
+    let h2c = |token: &str| token.eq_ignore_ascii_case("h2c");
+    if fields::remove_tokens(map, &header::UPGRADE, h2c) {
+        map.remove(HTTP2_SETTINGS);
+        drop_connection_token(map, "http2-settings");
+    }
+    if let Some(ignored) = &cfg.ignore_upgrade {
+        fields::remove_tokens(map, &header::UPGRADE, |token| ignored.matches(token));
+    }
+    if map.get_all(header::UPGRADE).iter().nth(1).is_some() {
+        fields::join(map, &header::UPGRADE);
+    }
+    let value = map.get(header::UPGRADE).cloned().filter(|value| !value.is_empty());
+    let announced = hop_by_hop::has_token(map, &header::CONNECTION, "upgrade");
+    let Some(value) = value.filter(|_| announced) else {
+        map.remove(header::UPGRADE);
+        drop_connection_token(map, "upgrade");
+        return Ok(None);
+    };
+    let text = value.to_str().map_err(|_| Refusal::CODEC)?;
+    Token::new(text).map(Some).ok_or(Refusal::CODEC)
+}
+
+fn drop_connection_token(map: &mut HeaderMap, token: &str) {
+    fields::remove_tokens(map, &header::CONNECTION, |item| item.eq_ignore_ascii_case(token));
+}
+
+/// How the bytes behind the head are delimited. Behind an upgrade or a CONNECT nothing delimits them.
+fn body(kind: &RequestKind, framing: Framing, map: &mut HeaderMap) -> Result<Body, Refusal> {
+    match (kind, framing) {
+        (RequestKind::Connect(_), Framing::Chunked) => Err(Refusal::TRANSFER_ENCODING),
+        (RequestKind::Connect(_), Framing::Length(1..)) => Err(Refusal::BODY_DISALLOWED),
+        (RequestKind::Connect(_), _) => {
+            map.remove(header::CONTENT_LENGTH);
+            Ok(Body::Raw)
+        }
+        (RequestKind::Upgrade(_), _) => Ok(Body::Raw),
+        (RequestKind::Plain, Framing::Unsaid | Framing::Length(0)) => Ok(Body::Empty),
+        (RequestKind::Plain, Framing::Length(length)) => Ok(Body::Length(length)),
+        (RequestKind::Plain, Framing::Chunked) => Ok(Body::Chunked),
+    }
+}
+
+/// Removes `expect: 100-continue` and says whether it was there (RFC 9110 section 10.1.1).
+fn takes_continue(map: &mut HeaderMap) -> bool {
+    let asked = map.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if asked {
+        map.remove(header::EXPECT);
+    }
+    asked
+}
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

@@ -1,0 +1,141 @@
+//! The head of a response, from bytes to the model.
+
+use std::mem::MaybeUninit;
+
+use adit_http::{RequestKind, ResponseHead, hop_by_hop};
+use bytes::Bytes;
+use http::header::{self, HeaderMap};
+use http::{StatusCode, Version};
+
+use crate::config::ClientConfig;
+use crate::decode::Body;
+use crate::fields::{self, Framing};
+use crate::refuse::Refusal;
+use crate::request::keep_alive;
+
+/// Heads with more fields than this are parsed with a table on the heap.
+const FIELDS_ON_STACK: usize = 100;
+
+/// What was asked, as far as the answer's meaning depends on it.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) kind: RequestKind,
+    pub(crate) head: bool,
+}
+
+/// A response that was taken, and what it means for its connection.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) head: ResponseHead,
+    pub(crate) body: Body,
+    /// More heads follow.
+    pub(crate) interim: bool,
+    /// The connection may carry another request after this answer.
+    pub(crate) keep_alive: bool,
+}
+
+/// Parses a complete head, its empty line included.
+pub(crate) fn parse(head: &Bytes, cfg: &ClientConfig, asked: &Asked) -> Result<Response, Refusal> {
+    if cfg.max_headers <= FIELDS_ON_STACK {
+        let mut table = [const { MaybeUninit::uninit() }; FIELDS_ON_STACK];
+        parse_with(head, cfg, asked, table.get_mut(..cfg.max_headers).unwrap_or_default())
+    } else {
+        parse_with(head, cfg, asked, &mut vec![MaybeUninit::uninit(); cfg.max_headers])
+    }
+}
+
+fn parse_with<'h>(
+    head: &'h Bytes,
+    cfg: &ClientConfig,
+    asked: &Asked,
+    table: &mut [MaybeUninit<httparse::Header<'h>>],
+) -> Result<Response, Refusal> {
+    let mut parsed = httparse::Response::new(&mut []);
+    let status = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, head, table)?;
+    if status != httparse::Status::Complete(head.len()) {
+        return Err(Refusal::CODEC);
+    }
+    let (Some(code), Some(minor)) = (parsed.code, parsed.version) else { return Err(Refusal::CODEC) };
+    let status = StatusCode::from_u16(code).ok().filter(|_| code < 600).ok_or(Refusal::CODEC)?;
+    let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
+    assemble(status, version, fields::to_map(head, parsed.headers)?, cfg, asked)
+}
+
+fn assemble(
+    status: StatusCode,
+    version: Version,
+    mut map: HeaderMap,
+    cfg: &ClientConfig,
+    asked: &Asked,
+) -> Result<Response, Refusal> {
+    let old = version == Version::HTTP_10;
+    let mut alive = keep_alive(&map, old);
+    let switched = status == StatusCode::SWITCHING_PROTOCOLS;
+    let interim = status.is_informational() && !switched;
+    let body = if switched {
+        if old || !is_wanted_switch(&map, asked) {
+            return Err(Refusal::CODEC);
+        }
+        unframe(&mut map);
+        Body::Raw
+    } else if interim {
+        unframe(&mut map);
+        Body::Empty
+    } else if matches!(asked.kind, RequestKind::Connect(_)) && status.is_success() {
+        unframe(&mut map);
+        Body::Raw
+    } else {
+        let framing = fields::framing(&mut map, cfg.allow_chunked_length)?;
+        if old && framing == Framing::Chunked {
+            return Err(Refusal::TRANSFER_ENCODING);
+        }
+        if status == StatusCode::NO_CONTENT {
+            map.remove(header::CONTENT_LENGTH);
+        }
+        let none = asked.head || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+        match framing {
+            _ if none => Body::Empty,
+            Framing::Length(0) => Body::Empty,
+            Framing::Length(length) => Body::Length(length),
+            Framing::Chunked => Body::Chunked,
+            Framing::Unsaid => Body::UntilClose,
+        }
+    };
+    alive &= !matches!(body, Body::Raw | Body::UntilClose);
+    hop_by_hop::strip(&mut map, switched);
+    Ok(Response { head: ResponseHead { status, headers: map, version }, body, interim, keep_alive: alive })
+}
+
+/// Framing fields of an answer that has no framing mean nothing (RFC 9110 sections 8.6 and 9.3.6).
+fn unframe(map: &mut HeaderMap) {
+    map.remove(header::CONTENT_LENGTH);
+    map.remove(header::TRANSFER_ENCODING);
+}
+
+/// A 101 counts only as the answer to an upgrade, with `connection: upgrade`, and to a protocol that was offered
+/// (RFC 9110 section 7.8).
+fn is_wanted_switch(map: &HeaderMap, asked: &Asked) -> bool {
+    let RequestKind::Upgrade(offered) = &asked.kind else { return false };
+    if !hop_by_hop::has_token(map, &header::CONNECTION, "upgrade") {
+        return false;
+    }
+    let mut any = false;
+    for value in map.get_all(header::UPGRADE) {
+        let Ok(value) = value.to_str() else { return false };
+        for token in tokens(value) {
+            if !tokens(offered.as_str()).any(|offer| offer.eq_ignore_ascii_case(token)) {
+                return false;
+            }
+            any = true;
+        }
+    }
+    any
+}
+
+fn tokens(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(|token| token.trim_matches([' ', '\t'])).filter(|token| !token.is_empty())
+}
+
+#[cfg(test)]
+#[path = "response_tests.rs"]
+mod tests;

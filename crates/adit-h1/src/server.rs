@@ -1,0 +1,375 @@
+//! The serving side of a connection.
+
+mod stream;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use adit_codec::{ConnError, IncomingStream, RecvStream, ServerConn};
+use adit_http::{ErrorCode, Scheme, StreamError};
+use adit_io::Io;
+use bytes::{Buf, BytesMut};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+use crate::config::ServerConfig;
+use crate::decode::{Body, Decoder, Limits};
+use crate::encode::{self, Answering};
+use crate::io::{self, Reader, SCRATCH, Watch, reset_now};
+use crate::recv::{NoBody, Recv};
+use crate::refuse::Refusal;
+use crate::request::{self, Request};
+use crate::scan::{Scan, Scanner};
+use crate::slot::{Shared, Side, Slot};
+use stream::ServerStream;
+
+/// Input read and thrown away behind a closing answer, in bytes at most.
+const MAX_LINGER: usize = 1 << 20;
+
+/// What a connection does now.
+///
+/// ```text
+/// Head -- a head was taken --> Live -- both directions done, may be kept --> Head
+///   |                            |---- not to be kept ----------------------> Closing
+///   |-- refused, peer gone ------+------------------------------------------> Closing -- FIN sent --> Lingering --> Over
+///   any -- reset, lost ----------------------------------------------------------------------------------------> Over
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Head,
+    Live,
+    Closing { linger: bool },
+    Lingering,
+    Over,
+}
+
+/// The serving side of one HTTP/1.1 connection: requests one after the other, in the order they came.
+///
+/// After a closing answer it sends a FIN and reads on for `delayed_close_timeout`, so that the answer is not lost to an
+/// RST; only then it reports its end, or the error that the answer was for.
+pub struct Server {
+    cfg: Arc<ServerConfig>,
+    slot: Arc<Slot>,
+    socket: Option<Arc<TcpStream>>,
+    reader: Option<Reader>,
+    scheme: Scheme,
+    phase: Phase,
+    /// An empty line in front of the head was skipped (RFC 9112 section 2.2).
+    skipped_line: bool,
+    drained: bool,
+    scanner: Scanner,
+    lingered: usize,
+    /// Of `request_headers_timeout`, then of `delayed_close_timeout`.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Sees a reset where it cannot be read, because input is waiting in front of it.
+    watch: Option<Watch>,
+    verdict: Option<Box<ConnError>>,
+}
+
+impl Server {
+    pub(crate) fn new(io: Io, cfg: Arc<ServerConfig>) -> Self {
+        let scheme = if io.info.tls.is_some() { Scheme::Https } else { Scheme::Http };
+        let socket = io.tcp_socket().cloned();
+        let (reader, writer) = io::split(io);
+        Self {
+            cfg,
+            slot: Arc::new(Slot::new(None, writer)),
+            socket,
+            reader: Some(reader),
+            scheme,
+            phase: Phase::Head,
+            skipped_line: false,
+            drained: false,
+            scanner: Scanner::default(),
+            lingered: 0,
+            timer: None,
+            watch: None,
+            verdict: None,
+        }
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Option<IncomingStream>> {
+        loop {
+            let Some(reader) = &mut self.reader else {
+                self.phase = Phase::Over;
+                return Poll::Ready(None);
+            };
+            if !self.skipped_line && reader.buf.starts_with(b"\r\n") {
+                self.skipped_line = true;
+                reader.buf.advance(2);
+            }
+            match find_head(&mut self.scanner, &reader.buf, self.cfg.max_head_bytes) {
+                Ok(Some(length)) => {
+                    let head = reader.buf.split_to(length).freeze();
+                    match request::parse(&head, &self.cfg, self.scheme) {
+                        Ok(request) => return Poll::Ready(Some(self.start(request))),
+                        Err(refusal) => return self.refuse(refusal),
+                    }
+                }
+                Ok(None) => {}
+                Err(refusal) => return self.refuse(refusal),
+            }
+            let empty = reader.buf.is_empty();
+            if empty {
+                reader.buf = BytesMut::new();
+                if self.drained {
+                    self.phase = Phase::Closing { linger: false };
+                    return Poll::Ready(None);
+                }
+            }
+            match reader.poll_fill(cx, SCRATCH) {
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Ok(false)) => return self.lost_in_head(empty, StreamError::Truncated),
+                Poll::Ready(Err(error)) => return self.lost_in_head(empty, error),
+                Poll::Pending => {
+                    Shared::wait(&mut self.slot.lock().conn, cx.waker());
+                    if !empty && self.poll_head_timer(cx).is_ready() {
+                        return self.refuse(Refusal::HEAD_TIMEOUT);
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    fn poll_head_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(timeout) = self.cfg.request_headers_timeout else { return Poll::Pending };
+        self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout))).as_mut().poll(cx)
+    }
+
+    /// Answers a head that is not taken; nothing behind it is looked at.
+    fn refuse(&mut self, refusal: Refusal) -> Poll<Option<IncomingStream>> {
+        if let Some(writer) = &mut self.slot.lock().writer {
+            encode::refusal(&mut writer.out, refusal.status, self.cfg.header_case);
+        }
+        self.timer = None;
+        self.verdict = Some(Box::new(ConnError {
+            error: refusal.error(),
+            answered: Some(refusal.status),
+            details: refusal.details,
+        }));
+        self.phase = Phase::Closing { linger: true };
+        Poll::Ready(None)
+    }
+
+    /// The peer is gone. Between two messages that is how connections end.
+    fn lost_in_head(&mut self, between: bool, error: StreamError) -> Poll<Option<IncomingStream>> {
+        self.timer = None;
+        if !between {
+            self.verdict =
+                Some(Box::new(ConnError { error, answered: None, details: "downstream_remote_disconnect" }));
+        }
+        let ended = self.reader.as_ref().is_some_and(|reader| reader.eof);
+        self.phase = if ended { Phase::Closing { linger: false } } else { Phase::Over };
+        Poll::Ready(None)
+    }
+
+    fn start(&mut self, request: Request) -> IncomingStream {
+        let Request { head, body, keep_alive, expect_continue } = request;
+        self.phase = Phase::Live;
+        self.scanner = Scanner::default();
+        self.timer = None;
+        self.skipped_line = false;
+        let reader = if body == Body::Empty { None } else { self.reader.take() };
+        let mut shared = self.slot.lock();
+        shared.send = Side::Open;
+        shared.recv = if reader.is_some() { Side::Open } else { Side::Done };
+        shared.last = !keep_alive || self.drained;
+        shared.watched = reader.is_none();
+        if expect_continue && body == Body::Raw && let Some(writer) = &mut shared.writer {
+            writer.out.extend_from_slice(crate::CONTINUE);
+        }
+        drop(shared);
+        let recv: Box<dyn RecvStream> = match reader {
+            None => Box::new(NoBody),
+            Some(reader) => {
+                let limits = Limits {
+                    max_bytes: self.cfg.max_head_bytes,
+                    max_fields: self.cfg.max_headers,
+                    keep: self.cfg.enable_trailers,
+                };
+                let decoder = Decoder::new(body, limits);
+                let mut recv = Recv::new(reader, decoder, body == Body::Raw, self.slot.clone());
+                recv.expect_continue = expect_continue && body != Body::Raw;
+                Box::new(recv)
+            }
+        };
+        let to = Answering::to(&head, keep_alive);
+        let responder = Box::new(ServerStream::new(self.slot.clone(), self.cfg.clone(), to));
+        IncomingStream { head, recv, responder }
+    }
+
+    fn poll_live(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut shared = self.slot.lock();
+        Shared::wait(&mut shared.conn, cx.waker());
+        if shared.aborted.is_some() || shared.send == Side::Cut {
+            self.phase = Phase::Over;
+            return Poll::Ready(());
+        }
+        if self.reader.is_none() {
+            self.reader = shared.reader.take();
+        }
+        let unanswered = shared.send == Side::Open;
+        let ends_tunnel = shared.tunnel && !unanswered;
+        let flushed = match &mut shared.writer {
+            Some(writer) if ends_tunnel => writer.poll_end(cx),
+            Some(writer) => writer.poll_flush(cx),
+            None => Poll::Ready(Ok(())),
+        };
+        match flushed {
+            Poll::Ready(Ok(())) if ends_tunnel => shared.writer = None,
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) if unanswered => shared.set_lost(error),
+            Poll::Ready(Err(_)) => {
+                self.phase = Phase::Over;
+                return Poll::Ready(());
+            }
+            Poll::Pending => {}
+        }
+        if flushed.is_ready() && !unanswered && shared.recv != Side::Open {
+            self.phase = match (shared.tunnel, shared.last || shared.recv == Side::Cut) {
+                (true, _) => Phase::Over,
+                (false, true) => Phase::Closing { linger: true },
+                (false, false) => Phase::Head,
+            };
+            shared.lost = None;
+            shared.canceller = None;
+            self.watch = None;
+            return Poll::Ready(());
+        }
+        if unanswered && shared.writer.is_some() && self.reader.is_some() {
+            shared.watched = true;
+            drop(shared);
+            if let Poll::Ready(error) = self.poll_lost(cx) {
+                self.slot.lock().set_lost(error);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// While a request waits for its answer: ready when the peer has reset the connection. One read of pipelined input is
+    /// taken; a FIN is a half-close, and no reason to stop.
+    fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        let Some(reader) = &mut self.reader else { return Poll::Pending };
+        if reader.buf.is_empty() && !reader.eof {
+            match ready!(reader.poll_fill(cx, SCRATCH)) {
+                Ok(_) => {}
+                Err(error) => {
+                    reader.eof = true;
+                    return Poll::Ready(error);
+                }
+            }
+        }
+        let Some(socket) = &self.socket else { return Poll::Pending };
+        ready!(self.watch.get_or_insert_with(|| Watch::new(socket)).poll(cx));
+        self.watch = None;
+        Poll::Ready(StreamError::Reset(ErrorCode::Cancel))
+    }
+
+    /// Sends what is queued and a FIN.
+    fn poll_closing(&mut self, cx: &mut Context<'_>, linger: bool) -> Poll<()> {
+        let mut shared = self.slot.lock();
+        if self.reader.is_none() {
+            self.reader = shared.reader.take();
+        }
+        let sent = match &mut shared.writer {
+            Some(writer) => ready!(writer.poll_end(cx)).is_ok(),
+            None => false,
+        };
+        let open = self.reader.as_ref().is_some_and(|reader| !reader.eof);
+        let timeout = self.cfg.delayed_close_timeout;
+        self.phase = if sent && open && linger && !timeout.is_zero() {
+            self.timer = Some(Box::pin(tokio::time::sleep(timeout)));
+            Phase::Lingering
+        } else {
+            Phase::Over
+        };
+        Poll::Ready(())
+    }
+
+    /// Reads and throws away until the peer's FIN, or until it has been enough.
+    fn poll_lingering(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut over = self.timer.as_mut().is_none_or(|timer| timer.as_mut().poll(cx).is_ready());
+        while !over {
+            let Some(reader) = &mut self.reader else { break };
+            reader.buf = BytesMut::new();
+            over = !matches!(ready!(reader.poll_fill(cx, SCRATCH)), Ok(true));
+            self.lingered += reader.buf.len();
+            over |= self.lingered > MAX_LINGER;
+        }
+        self.phase = Phase::Over;
+        Poll::Ready(())
+    }
+}
+
+impl ServerConn for Server {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<IncomingStream, ConnError>>> {
+        loop {
+            match self.phase {
+                Phase::Head => {
+                    if let Some(stream) = ready!(self.poll_head(cx)) {
+                        return Poll::Ready(Some(Ok(stream)));
+                    }
+                }
+                Phase::Live => ready!(self.poll_live(cx)),
+                Phase::Closing { linger } => ready!(self.poll_closing(cx, linger)),
+                Phase::Lingering => ready!(self.poll_lingering(cx)),
+                Phase::Over => {
+                    self.reader = None;
+                    self.timer = None;
+                    self.watch = None;
+                    self.socket = None;
+                    let mut shared = self.slot.lock();
+                    shared.writer = None;
+                    shared.reader = None;
+                    drop(shared);
+                    return Poll::Ready(self.verdict.take().map(|verdict| Err(*verdict)));
+                }
+            }
+        }
+    }
+
+    fn drain(&mut self) {
+        self.drained = true;
+        self.slot.update(|shared| shared.last = true);
+    }
+
+    fn abort(&mut self, code: ErrorCode) {
+        if self.phase == Phase::Over {
+            return;
+        }
+        let mut shared = self.slot.lock();
+        shared.aborted.get_or_insert(StreamError::Local(code));
+        shared.send = Side::Cut;
+        shared.last = true;
+        if let Some(writer) = &mut shared.writer {
+            writer.reset(code);
+        }
+        if let Some(socket) = &self.socket {
+            reset_now(socket);
+        }
+        let wakers = shared.take_wakers();
+        drop(shared);
+        wakers.into_iter().flatten().for_each(std::task::Waker::wake);
+        self.phase = Phase::Over;
+    }
+
+    fn live_streams(&self) -> usize {
+        usize::from(self.phase == Phase::Live)
+    }
+}
+
+/// Looks for a complete head at the front of `buf`. What cannot become one is refused as early as that is seen.
+pub(crate) fn find_head(scanner: &mut Scanner, buf: &[u8], max: usize) -> Result<Option<usize>, Refusal> {
+    let Some(first) = buf.first() else { return Ok(None) };
+    match scanner.scan(buf) {
+        Scan::Complete(length) if length <= max => Ok(Some(length)),
+        Scan::BadLine => Err(Refusal::CODEC),
+        Scan::Partial if buf.len() <= max => {
+            // A TLS record, say: no message starts so.
+            if first.is_ascii_graphic() || *first == b'\r' { Ok(None) } else { Err(Refusal::CODEC) }
+        }
+        _ => Err(Refusal::HEAD_TOO_LARGE),
+    }
+}
