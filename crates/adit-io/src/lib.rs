@@ -10,6 +10,7 @@
 mod address;
 mod halves;
 mod info;
+mod refusal;
 mod relay;
 mod scratch;
 mod state;
@@ -20,6 +21,7 @@ mod unix;
 pub use address::Address;
 pub use halves::transport_halves;
 pub use info::{ConnInfo, TlsInfo};
+pub use refusal::{Refusal, RefusalSlot};
 pub use relay::{
     Cause, DEFAULT_BUFFER_LIMIT, Direction, DirectionEnd, DirectionSummary, LINGER, Peer, Relay, RelayFuture,
     RelayObserver, RelayOptions, Side, SideMut, Summary, TimeoutAction, relay,

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::tcp::{TcpSink, TcpSource};
-use crate::{ByteSink, ByteSource, ConnInfo, FilterState, Metadata};
+use crate::{ByteSink, ByteSource, ConnInfo, FilterState, Metadata, RefusalSlot};
 
 /// A byte stream that is not plain TCP: TLS, an internal pair, a Unix socket, a tunnel.
 ///
@@ -48,12 +48,21 @@ pub struct Io {
     pub state: FilterState,
     /// Dynamic metadata of the connection.
     pub metadata: Metadata,
+    /// On both ends of an internal connection: why the accepting end refused it.
+    pub refusal: Option<RefusalSlot>,
 }
 
 impl Io {
     /// A stream of which nothing was read yet.
     pub fn new(stream: Stream, info: Arc<ConnInfo>) -> Self {
-        Self { stream, read_ahead: Bytes::new(), info, state: FilterState::default(), metadata: Metadata::default() }
+        Self {
+            stream,
+            read_ahead: Bytes::new(),
+            info,
+            state: FilterState::default(),
+            metadata: Metadata::default(),
+            refusal: None,
+        }
     }
 
     /// A plain TCP stream. The socket should have `TCP_NODELAY` set.

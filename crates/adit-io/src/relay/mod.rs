@@ -218,7 +218,8 @@ pub enum Cause {
 ///
 /// Each direction ends on its own: an end at its source becomes an end at its sink after the last byte. A reset at either
 /// side becomes a reset with its code at the other and ends both directions; bytes of the failed peer that are at hand
-/// are delivered first, for at most [`LINGER`]. A sink that says that its peer needs nothing more
+/// are delivered first, for at most [`LINGER`]. A peer that only reads no more is heard out as long as it has something
+/// to say, and where that includes its end, the other side's reset follows [`LINGER`] later so as not to overtake it. A sink that says that its peer needs nothing more
 /// ([`StreamError::Stopped`] with [`ErrorCode::NoError`]) ends its own direction only.
 pub fn relay(downstream: Side, upstream: Side, options: RelayOptions) -> RelayFuture {
     RelayFuture { sides: Some((downstream, upstream)), relay: Relay::new(options) }
@@ -257,7 +258,8 @@ impl Future for RelayFuture {
 /// What a relay does now.
 ///
 /// ```text
-/// Running -- a sink failed ----------------> Lingering -- source dry, or LINGER over --> reset both
+/// Running -- a sink failed ----------------> Lingering -- its source dry ---------------> reset both
+///    |                                           +-- its source ended --> Tail -- LINGER --> reset both
 ///    |-- a source failed ----------------------------------------------------------> reset both
 ///    |-- idle, too long, asked to close ---> Finishing -- held bytes and ends out --> over
 ///    +-- both directions over -----------------------------------------------------> over
@@ -267,6 +269,11 @@ enum Phase {
     Running,
     /// The sink towards `by` failed; what its source still has at hand goes to the other side.
     Lingering {
+        by: Peer,
+        error: StreamError,
+    },
+    /// As `Lingering`, and the other side was given the end. A reset would overtake its last bytes, so it waits.
+    Tail {
         by: Peer,
         error: StreamError,
     },
@@ -329,6 +336,7 @@ impl Relay {
             let outcome = match self.phase {
                 Phase::Running => self.poll_running(cx, &mut sides),
                 Phase::Lingering { by, error } => self.poll_lingering(cx, &mut sides, by, error),
+                Phase::Tail { by, error } => self.poll_tail(cx, &mut sides, by, error),
                 Phase::Finishing(cause) => self.poll_finishing(cx, &mut sides, cause),
             };
             match outcome {
@@ -377,7 +385,7 @@ impl Relay {
         if self.lanes.iter().all(Lane::is_done) {
             return Poll::Ready(Turn::Over(Cause::Ended));
         }
-        self.poll_timers(cx)
+        self.poll_timers(cx).map(|cause| self.time_out(cause))
     }
 
     fn poll_lane(
@@ -455,12 +463,12 @@ impl Relay {
                 // Linux answers EPIPE, which is `Stopped`, where the peer's FIN came before its RST: then an end that is
                 // read now is that FIN. Else it is only how a socket reads once its error was taken.
                 let back = &mut self.lanes[1 - direction as usize];
+                self.phase = Phase::Lingering { by: to, error };
                 if !matches!(error, StreamError::Stopped(_)) {
                     back.withhold_end();
+                    self.deadline = Instant::now().checked_add(LINGER);
+                    self.arm();
                 }
-                self.phase = Phase::Lingering { by: to, error };
-                self.deadline = Instant::now().checked_add(LINGER);
-                self.arm();
                 Some(Turn::Again)
             }
         }
@@ -479,6 +487,12 @@ impl Relay {
             Peer::Upstream => Direction::UpToDown,
         };
         match self.poll_lane(direction, cx, sides) {
+            Poll::Ready(Ok(())) if self.lanes[direction as usize].is_ended() => {
+                self.phase = Phase::Tail { by, error };
+                self.deadline = Instant::now().checked_add(LINGER);
+                self.arm();
+                return Poll::Ready(Turn::Again);
+            }
             Poll::Ready(Ok(())) => return over,
             Poll::Ready(Err(Failure::Source(error))) => {
                 self.lanes[direction as usize].finish(DirectionEnd::Reset(error));
@@ -495,7 +509,25 @@ impl Relay {
         if dry && tokio::task::coop::has_budget_remaining() {
             return over;
         }
-        if self.poll_deadline(cx) { over } else { Poll::Pending }
+        // What is left is the other side's to take, in the time that any reader has; after a reset, in LINGER.
+        if self.poll_timers(cx).is_ready() { over } else { Poll::Pending }
+    }
+
+    fn poll_tail(
+        &mut self,
+        cx: &mut Context<'_>,
+        sides: &mut Sides<'_>,
+        by: Peer,
+        error: StreamError,
+    ) -> Poll<Turn> {
+        let sink = match by {
+            Peer::Downstream => &mut *sides.up.sink,
+            Peer::Upstream => &mut *sides.down.sink,
+        };
+        if sink.poll_stopped(cx).is_ready() || self.poll_deadline(cx) {
+            return Poll::Ready(Turn::Over(Cause::Reset { by, error }));
+        }
+        Poll::Pending
     }
 
     fn poll_finishing(&mut self, cx: &mut Context<'_>, sides: &mut Sides<'_>, cause: Cause) -> Poll<Turn> {
@@ -524,27 +556,29 @@ impl Relay {
         Turn::Again
     }
 
-    /// The idle and the duration timeout of a running relay.
-    fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+    /// Which timeout is over.
+    fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<Cause> {
         while let Some(timer) = &mut self.timer {
             std::task::ready!(timer.as_mut().poll(cx));
             let now = Instant::now();
-            let cause = if self.deadline.is_some_and(|at| at <= now) {
-                Cause::MaxDuration
-            } else if self.idle_at().is_some_and(|at| at <= now) {
-                Cause::IdleTimeout
-            } else {
-                self.arm();
-                continue;
-            };
-            return Poll::Ready(match (self.timeout_action, cause) {
-                (TimeoutAction::Reset, _) => Turn::Over(cause),
-                // What was stuck for the whole idle time will not move in another second.
-                (TimeoutAction::End, Cause::IdleTimeout) => self.start_finishing(cause, Duration::ZERO),
-                (TimeoutAction::End, _) => self.start_finishing(cause, LINGER),
-            });
+            if self.deadline.is_some_and(|at| at <= now) {
+                return Poll::Ready(Cause::MaxDuration);
+            }
+            if self.idle_at().is_some_and(|at| at <= now) {
+                return Poll::Ready(Cause::IdleTimeout);
+            }
+            self.arm();
         }
         Poll::Pending
+    }
+
+    fn time_out(&mut self, cause: Cause) -> Turn {
+        match (self.timeout_action, cause) {
+            (TimeoutAction::Reset, _) => Turn::Over(cause),
+            // What was stuck for the whole idle time will not move in another second.
+            (TimeoutAction::End, Cause::IdleTimeout) => self.start_finishing(cause, Duration::ZERO),
+            (TimeoutAction::End, _) => self.start_finishing(cause, LINGER),
+        }
     }
 
     /// Whether the time to linger is over.
@@ -571,7 +605,7 @@ impl Relay {
 
     /// Sets the one timer to whatever comes first.
     fn arm(&mut self) {
-        let idle = if matches!(self.phase, Phase::Running) { self.idle_at() } else { None };
+        let idle = if matches!(self.phase, Phase::Running | Phase::Lingering { .. }) { self.idle_at() } else { None };
         let at = match (self.deadline, idle) {
             (Some(deadline), Some(idle)) => deadline.min(idle),
             (Some(at), None) | (None, Some(at)) => at,

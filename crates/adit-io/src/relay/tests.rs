@@ -142,13 +142,19 @@ async fn a_peer_that_needs_no_more_ends_its_direction_only() {
     assert_eq!(resets(&fakes.down.1), []);
 }
 
-/// What a failed peer had already sent still reaches the other one, its end included if that came.
-#[tokio::test]
+/// What a failed peer had already sent still reaches the other one, its end included if that came; a reset does not
+/// overtake it.
+#[tokio::test(start_paused = true)]
 async fn a_stopped_sink_lets_the_other_direction_run_dry() {
     let error = StreamError::Stopped(ErrorCode::Cancel);
     let mut fakes = Fakes::new([], [Step::Pending, Step::Chunk("tail"), Step::End]);
     fakes.up.1.0.lock().unwrap().gone = Some(error);
-    let Poll::Ready(summary) = fakes.poll().await else { panic!("pending") };
+    let start = Instant::now();
+    assert!(fakes.poll().await.is_pending());
+    assert_eq!(resets(&fakes.down.1), []);
+    let summary = (&mut fakes.relay).await;
+    assert!(start.elapsed() >= LINGER);
+    assert_eq!(resets(&fakes.down.1), [ErrorCode::Cancel]);
     assert_eq!(summary.cause, Cause::Reset { by: Peer::Upstream, error });
     assert_eq!(summary.up_to_down, DirectionSummary { bytes: 4, end: DirectionEnd::End });
     assert_eq!(fakes.down.1.0.lock().unwrap().sent, b"tail");

@@ -130,3 +130,26 @@ async fn one_byte_at_a_time() {
         assert_eq!((summary.down_to_up.bytes, summary.up_to_down.bytes), (500, 500), "{via:?}");
     }
 }
+
+/// A server answers early and closes while the client still sends: its answer is not lost to the reset that follows.
+#[tokio::test]
+async fn an_early_answer_survives_the_reset_behind_it() {
+    const LEN: usize = 200 << 10;
+    for via in ALL {
+        let (mut down, mut up, relay) = Rig::small(via, RelayOptions::default()).await.split();
+        down.send("request").await;
+        up.expect("request").await;
+        up.send(Payload::all(5, LEN)).await;
+        // Everything is on our side of the wire before the close.
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        drop(up);
+        for _ in 0..5 {
+            down.send("more of the request").await;
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        assert_eq!(down.check_to_end(5).await, (LEN as u64, End::Fin), "{via:?}");
+        drop(down);
+        let summary = adit_testkit::within(relay).await.unwrap();
+        assert_eq!(summary.up_to_down.end, DirectionEnd::End, "{via:?}");
+    }
+}

@@ -1,0 +1,328 @@
+//! One direction of a pair.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use adit_http::{ErrorCode, StreamError};
+use bytes::Bytes;
+
+/// What a chunk counts for at least, so that many tiny ones are bounded too.
+const LEAST_CHARGE: usize = 64;
+
+/// How much one direction holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    high: u32,
+}
+
+impl Limits {
+    /// The marks for Envoy's `buffer_size_kb`: the high one is this many KiB, the low one half of that. `None` outside
+    /// 1 to 8192.
+    pub fn from_kb(kb: u32) -> Option<Self> {
+        (1..=8192).contains(&kb).then_some(Self { high: kb * 1024 })
+    }
+
+    /// Above this many bytes a writer waits.
+    pub fn high(self) -> usize {
+        self.high as usize
+    }
+
+    /// At this many bytes a waiting writer is woken.
+    pub fn low(self) -> usize {
+        self.high() / 2
+    }
+}
+
+impl Default for Limits {
+    /// 1 MiB.
+    fn default() -> Self {
+        Self { high: 1 << 20 }
+    }
+}
+
+/// How the writer left the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Open,
+    Ended,
+    Reset(ErrorCode),
+}
+
+/// A bounded queue of chunks with one reader and one writer. Wakers are called outside the lock.
+#[derive(Debug)]
+pub(crate) struct Queue(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    /// The oldest chunk: most queues never hold a second one. Empty only when the queue is.
+    front: Bytes,
+    rest: VecDeque<Bytes>,
+    charged: usize,
+    limits: Limits,
+    end: End,
+    stopped: Option<ErrorCode>,
+    /// The high mark was reached, and the low one not yet again.
+    blocked: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+impl Queue {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self(Mutex::new(State {
+            front: Bytes::new(),
+            rest: VecDeque::new(),
+            charged: 0,
+            limits,
+            end: End::Open,
+            stopped: None,
+            blocked: false,
+            reader: None,
+            writer: None,
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that can panic runs under the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes from the front of `data` what the high mark allows; pending while some is left.
+    pub(crate) fn poll_push(&self, cx: &mut Context<'_>, data: &mut Bytes) -> Poll<Result<(), StreamError>> {
+        self.poll_add(cx, |room| {
+            let chunk = data.split_to(room.min(data.len()));
+            (chunk, data.is_empty())
+        })
+    }
+
+    /// Copies one chunk from `data`, as much as the high mark allows, at least a byte.
+    pub(crate) fn poll_write(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize, StreamError>> {
+        let mut written = 0;
+        let result = self.poll_add(cx, |room| {
+            let part = data.get(..room.min(data.len())).unwrap_or_default();
+            written = part.len();
+            (Bytes::copy_from_slice(part), true)
+        });
+        result.map_ok(|()| written)
+    }
+
+    /// Adds chunks until `next` says that there are no more. It is told how many bytes there is room for, never 0.
+    fn poll_add(
+        &self,
+        cx: &mut Context<'_>,
+        mut next: impl FnMut(usize) -> (Bytes, bool),
+    ) -> Poll<Result<(), StreamError>> {
+        let mut state = self.lock();
+        if let Some(error) = state.refuses() {
+            return Poll::Ready(Err(error));
+        }
+        let result = loop {
+            let room = state.limits.high().saturating_sub(state.charged);
+            state.blocked = if state.blocked { state.charged > state.limits.low() } else { room == 0 };
+            if state.blocked {
+                park(&mut state.writer, cx);
+                break Poll::Pending;
+            }
+            let (chunk, last) = next(room);
+            state.add(chunk);
+            if last {
+                break Poll::Ready(Ok(()));
+            }
+        };
+        let reader = if state.front.is_empty() { None } else { state.reader.take() };
+        drop(state);
+        wake(reader);
+        result
+    }
+
+    /// The oldest chunk, whole; the end or the reset behind the last one.
+    pub(crate) fn poll_pop(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamError>>> {
+        let mut state = self.lock();
+        if state.front.is_empty() {
+            return state.poll_over(cx);
+        }
+        let chunk = state.next();
+        state.charged = state.charged.saturating_sub(charge(chunk.len()));
+        let writer = state.writer_to_wake();
+        drop(state);
+        wake(writer);
+        Poll::Ready(Some(Ok(chunk)))
+    }
+
+    /// Copies into `buffer` until it is full or the queue empty; 0 bytes are the end.
+    pub(crate) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<Result<(), StreamError>> {
+        let mut state = self.lock();
+        if state.front.is_empty() {
+            return state.poll_over(cx).map(|over| over.map_or(Ok(()), |result| result.map(|_| ())));
+        }
+        while buffer.remaining() > 0 && !state.front.is_empty() {
+            let n = buffer.remaining().min(state.front.len());
+            let before = charge(state.front.len());
+            if n == state.front.len() {
+                buffer.put_slice(&state.next());
+                state.charged = state.charged.saturating_sub(before);
+            } else {
+                buffer.put_slice(&state.front.split_to(n));
+                state.charged = state.charged.saturating_sub(before) + charge(state.front.len());
+            }
+        }
+        let writer = state.writer_to_wake();
+        drop(state);
+        wake(writer);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Nothing comes any more: an end.
+    pub(crate) fn end(&self) -> Result<(), StreamError> {
+        let mut state = self.lock();
+        match state.end {
+            End::Ended => return Ok(()),
+            End::Reset(code) => return Err(StreamError::Local(code)),
+            End::Open => {}
+        }
+        if let Some(code) = state.stopped {
+            return Err(StreamError::Stopped(code));
+        }
+        state.end = End::Ended;
+        let reader = state.reader.take();
+        drop(state);
+        wake(reader);
+        Ok(())
+    }
+
+    /// Nothing comes any more: a reset, unless the end was given before.
+    pub(crate) fn reset(&self, code: ErrorCode) {
+        let mut state = self.lock();
+        if state.end != End::Open {
+            return;
+        }
+        state.end = End::Reset(code);
+        let (reader, writer) = (state.reader.take(), state.writer.take());
+        drop(state);
+        wake(reader);
+        drop(writer);
+    }
+
+    /// Nothing is read any more: what is queued is dropped, and the writer learns it.
+    pub(crate) fn stop(&self, code: ErrorCode) {
+        let mut state = self.lock();
+        if state.stopped.is_some() {
+            return;
+        }
+        state.stopped = Some(code);
+        let chunks = (std::mem::take(&mut state.front), std::mem::take(&mut state.rest));
+        state.charged = 0;
+        state.blocked = false;
+        let (reader, writer) = (state.reader.take(), state.writer.take());
+        drop(state);
+        wake(writer);
+        drop((chunks, reader));
+    }
+
+    /// Ready when nothing is read any more.
+    pub(crate) fn poll_stopped(&self, cx: &mut Context<'_>) -> Poll<ErrorCode> {
+        let mut state = self.lock();
+        match state.stopped {
+            Some(code) => Poll::Ready(code),
+            None => {
+                park(&mut state.writer, cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Ready when the writer has reset, whatever is still queued.
+    pub(crate) fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if matches!(state.end, End::Reset(_)) {
+            return Poll::Ready(());
+        }
+        park(&mut state.reader, cx);
+        Poll::Pending
+    }
+
+    /// Bytes that count against the marks.
+    #[cfg(test)]
+    pub(crate) fn charged(&self) -> usize {
+        self.lock().charged
+    }
+}
+
+impl State {
+    /// Why the writer may not write.
+    fn refuses(&self) -> Option<StreamError> {
+        match (self.stopped, self.end) {
+            (Some(code), _) => Some(StreamError::Stopped(code)),
+            (None, End::Ended) => Some(StreamError::Local(ErrorCode::StreamClosed)),
+            (None, End::Reset(code)) => Some(StreamError::Local(code)),
+            (None, End::Open) => None,
+        }
+    }
+
+    fn add(&mut self, chunk: Bytes) {
+        if chunk.is_empty() {
+            return;
+        }
+        self.charged += charge(chunk.len());
+        if self.front.is_empty() {
+            self.front = chunk;
+        } else {
+            self.rest.push_back(chunk);
+        }
+    }
+
+    fn next(&mut self) -> Bytes {
+        let next = self.rest.pop_front().unwrap_or_default();
+        if self.rest.is_empty() && self.rest.capacity() > 0 {
+            // An idle queue holds no memory.
+            self.rest = VecDeque::new();
+        }
+        std::mem::replace(&mut self.front, next)
+    }
+
+    /// What an empty queue says to its reader.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamError>>> {
+        match self.end {
+            End::Ended => Poll::Ready(None),
+            End::Reset(code) => Poll::Ready(Some(Err(StreamError::Reset(code)))),
+            End::Open => {
+                park(&mut self.reader, cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// The writer, once the low mark is reached from above.
+    fn writer_to_wake(&mut self) -> Option<Waker> {
+        if self.blocked && self.charged <= self.limits.low() {
+            self.blocked = false;
+            return self.writer.take();
+        }
+        None
+    }
+}
+
+fn charge(len: usize) -> usize {
+    if len == 0 { 0 } else { len.max(LEAST_CHARGE) }
+}
+
+fn park(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    match slot {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *slot = Some(cx.waker().clone()),
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests;
