@@ -1,1 +1,43 @@
-//! Shared pieces of the end-to-end tests.
+//! What the end-to-end tests share: the binary as a process, Envoy as a process, programs of others, raw peers.
+//!
+//! Everything is blocking and on loopback; every wait has an end. A test asks for ports by name in its YAML
+//! (`{{port}}`-style placeholders are not used: format the text with [`free_port`]).
+
+pub mod config;
+pub mod origin;
+pub mod peer;
+pub mod process;
+
+pub use process::{Proxy, curl, python, venv};
+
+use std::net::{TcpListener, UdpSocket};
+use std::time::{Duration, Instant};
+
+/// No wait in a test is longer.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A port on which nobody listens just now, by TCP nor UDP.
+pub fn free_port() -> u16 {
+    use std::sync::atomic::{AtomicU16, Ordering};
+    // Below the kernel's range of ephemeral ports (from 32768), so that no outgoing connection takes one meanwhile; each
+    // process starts elsewhere.
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = (std::process::id() % 190) as u16 * 64;
+    for _ in 0..20_000 {
+        let port = 12_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port");
+}
+
+/// Asks until the answer is yes.
+#[track_caller]
+pub fn eventually(what: &str, mut ask: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !ask() {
+        assert!(Instant::now() < end, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

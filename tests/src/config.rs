@@ -1,0 +1,86 @@
+//! Pieces of YAML. Each is a whole, indented for its place.
+
+use std::fmt::Write as _;
+
+/// `static_resources` of these listeners and clusters.
+pub fn resources(listeners: &[String], clusters: &[String]) -> String {
+    format!("static_resources:\n  listeners:\n{}  clusters:\n{}", listeners.concat(), clusters.concat())
+}
+
+/// A listener on a loopback port with one filter chain of one filter.
+pub fn listener(name: &str, port: u16, filter: &str) -> String {
+    format!(
+        "  - name: {name}\n    address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }}\n    \
+         filter_chains:\n    - filters:\n{filter}"
+    )
+}
+
+/// A TCP proxy; `more` is appended to its fields (at ten spaces).
+pub fn tcp_proxy(cluster: &str, more: &str) -> String {
+    let mut text = format!(
+        "      - name: tcp\n        typed_config:\n          \
+         \"@type\": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy\n          \
+         stat_prefix: {cluster}\n          cluster: {cluster}\n"
+    );
+    push(&mut text, more, 10);
+    text
+}
+
+/// A connection manager with these routes (a YAML list) under one virtual host `*`; `more` is appended to its fields.
+pub fn hcm(stat_prefix: &str, routes: &str, more: &str) -> String {
+    let mut text = format!(
+        "      - name: http\n        typed_config:\n          \
+         \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\n          \
+         stat_prefix: {stat_prefix}\n          route_config:\n            virtual_hosts:\n            - name: all\n              \
+         domains: [\"*\"]\n              routes:\n"
+    );
+    push(&mut text, routes, 14);
+    text.push_str(
+        "          http_filters:\n          - name: router\n            typed_config:\n              \
+         \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router\n",
+    );
+    push(&mut text, more, 10);
+    text
+}
+
+/// A static cluster of one loopback port; `more` is appended to its fields (at four spaces).
+pub fn cluster(name: &str, port: u16, more: &str) -> String {
+    let mut text = format!(
+        "  - name: {name}\n    connect_timeout: 5s\n    load_assignment:\n      cluster_name: {name}\n      endpoints:\n      \
+         - lb_endpoints:\n        - endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }} }}\n"
+    );
+    push(&mut text, more, 4);
+    text
+}
+
+/// Fields that make a cluster speak HTTP/2.
+pub const HTTP2: &str = "\
+typed_extension_protocol_options:
+  envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+    \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+    explicit_http_config: { http2_protocol_options: { allow_connect: true } }
+";
+
+/// A route that sends a CONNECT to a cluster and terminates it.
+pub fn terminate(cluster: &str) -> String {
+    format!(
+        "- match: {{ connect_matcher: {{}} }}\n  route: {{ cluster: {cluster}, upgrade_configs: [{{ upgrade_type: CONNECT, connect_config: {{}} }}] }}\n"
+    )
+}
+
+/// A route that sends everything to a cluster.
+pub fn prefix(cluster: &str) -> String {
+    format!("- match: {{ prefix: / }}\n  route: {{ cluster: {cluster} }}\n")
+}
+
+/// The `upgrade_configs` of a connection manager that lets these types through.
+pub fn upgrades(types: &[&str]) -> String {
+    let entries: String = types.iter().map(|name| format!("- upgrade_type: {name}\n")).collect();
+    format!("upgrade_configs:\n{entries}")
+}
+
+fn push(text: &mut String, more: &str, indent: usize) {
+    for line in more.lines() {
+        let _ = writeln!(text, "{:indent$}{line}", "");
+    }
+}
