@@ -13,6 +13,7 @@ use bytes::Bytes;
 use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use tokio::time::{Instant, Sleep};
 
+use crate::config::FieldRules;
 use crate::keepalive::{Keepalive, poll_dead};
 use crate::recv::H2Recv;
 use crate::send::H2Send;
@@ -248,7 +249,7 @@ impl ClientConn for Client {
             recv: None,
             kind,
             guard: guard.clone(),
-            max_fields: self.cfg.http2.max_headers_count,
+            rules: self.cfg.http2.field_rules(),
             interim: 0,
             answered: false,
         };
@@ -276,7 +277,7 @@ struct H2Pending {
     recv: Option<h2::RecvStream>,
     kind: RequestKind,
     guard: Arc<StreamGuard>,
-    max_fields: usize,
+    rules: FieldRules,
     interim: u8,
     /// The final head came, or the error that stands for it.
     answered: bool,
@@ -300,7 +301,7 @@ impl PendingResponse for H2Pending {
                 if self.interim > MAX_INTERIM {
                     return Poll::Ready(Err(StreamError::TooLarge("http2.too_many_interim_responses")));
                 }
-                return Poll::Ready(head::response(interim, &RequestKind::Plain, self.max_fields));
+                return Poll::Ready(head::response(interim, &RequestKind::Plain, self.rules));
             }
             Some(Err(cause)) => return Poll::Ready(Err(self.fail(&cause))),
             None => {}
@@ -310,7 +311,7 @@ impl PendingResponse for H2Pending {
                 let (parts, recv) = response.into_parts();
                 self.answered = true;
                 self.recv = Some(recv);
-                let head = head::response(http::Response::from_parts(parts, ()), &self.kind, self.max_fields);
+                let head = head::response(http::Response::from_parts(parts, ()), &self.kind, self.rules);
                 if head.is_err() {
                     self.guard.abandon();
                 }
@@ -322,7 +323,7 @@ impl PendingResponse for H2Pending {
 
     fn into_recv(mut self: Box<Self>) -> Box<dyn RecvStream> {
         Box::new(match self.recv.take() {
-            Some(recv) if !recv.is_end_stream() => H2Recv::new(recv, self.guard.clone(), self.max_fields),
+            Some(recv) if !recv.is_end_stream() => H2Recv::new(recv, self.guard.clone(), self.rules),
             Some(_) => H2Recv::ended(self.guard.clone()),
             None => H2Recv::misused(self.guard.clone()),
         })

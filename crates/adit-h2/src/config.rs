@@ -50,6 +50,10 @@ pub struct Http2Options {
     pub max_header_list_size: u32,
     /// `max_headers_count`: fields of a message, cookie crumbs and `host` counted singly.
     pub max_headers_count: usize,
+    /// `max_header_field_size_kb` in bytes: name and value of one field.
+    pub max_header_field_size: usize,
+    /// `disallow_obs_text`: bytes from 0x80 make a value invalid.
+    pub disallow_obs_text: bool,
     /// Bytes of DATA one stream may have queued for the socket.
     pub max_send_buffer_size: usize,
 }
@@ -74,6 +78,8 @@ impl Default for Http2Options {
             max_frame_size: 256 << 10,
             max_header_list_size: 60 << 10,
             max_headers_count: 100,
+            max_header_field_size: 64 << 10,
+            disallow_obs_text: false,
             max_send_buffer_size: 256 << 10,
         }
     }
@@ -90,6 +96,14 @@ impl Http2Options {
         self.initial_connection_window_size.clamp(65_535, i32::MAX as u32)
     }
 
+    pub(crate) fn field_rules(&self) -> FieldRules {
+        FieldRules {
+            count: self.max_headers_count,
+            size: self.max_header_field_size,
+            obs_text: !self.disallow_obs_text,
+        }
+    }
+
     pub(crate) fn frame_size(&self) -> u32 {
         self.max_frame_size.clamp(16_384, (1 << 24) - 1)
     }
@@ -100,6 +114,17 @@ impl Http2Options {
         let streams = self.max_concurrent_streams as usize;
         (self.connection_window() as usize / 2).max(streams.saturating_mul(1024))
     }
+}
+
+/// What the fields of a message are held to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FieldRules {
+    /// Fields of one message.
+    pub(crate) count: usize,
+    /// Bytes of one field.
+    pub(crate) size: usize,
+    /// Whether values may hold bytes from 0x80.
+    pub(crate) obs_text: bool,
 }
 
 /// Envoy's `KeepaliveSettings`.

@@ -33,6 +33,10 @@ impl From<&pb::Http2ProtocolOptions> for Http2Options {
             keepalive: message.connection_keepalive.as_ref().map(KeepaliveOptions::from),
             stream_reset_burst: message.stream_reset_burst.unwrap_or(defaults.stream_reset_burst),
             stream_reset_rate: message.stream_reset_rate.unwrap_or(defaults.stream_reset_rate),
+            max_header_field_size: message
+                .max_header_field_size_kb
+                .map_or(defaults.max_header_field_size, |kib| (kib as usize) << 10),
+            disallow_obs_text: message.disallow_obs_text.unwrap_or(defaults.disallow_obs_text),
             ..defaults
         }
     }

@@ -6,6 +6,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 
+use crate::config::FieldRules;
 use crate::error::MESSAGING;
 
 /// A `:protocol` longer than this names nothing.
@@ -16,17 +17,14 @@ const MAX_PROTOCOL_LEN: usize = 256;
 pub(crate) enum Refusal {
     /// Malformed (RFC 9113 section 8.1.1): a stream error of type PROTOCOL_ERROR.
     Malformed,
-    /// More fields than `max_headers_count`: answered 431.
-    TooManyFields,
+    /// More fields than `max_headers_count`, or one above `max_header_field_size_kb`: answered 431.
+    TooLarge,
 }
 
 /// The canonical form of a received request.
-pub(crate) fn request(parts: http::request::Parts, secure: bool, max_fields: usize) -> Result<RequestHead, Refusal> {
+pub(crate) fn request(parts: http::request::Parts, secure: bool, rules: FieldRules) -> Result<RequestHead, Refusal> {
     let http::request::Parts { method, uri, mut headers, mut extensions, .. } = parts;
-    if headers.len() > max_fields {
-        return Err(Refusal::TooManyFields);
-    }
-    check_values(&headers)?;
+    check_fields(&headers, rules)?;
     let uri = uri.into_parts();
     let protocol = extensions.remove::<Protocol>();
     let authority = authority(uri.authority, &mut headers)?;
@@ -61,11 +59,22 @@ pub(crate) fn request(parts: http::request::Parts, secure: bool, max_fields: usi
     Ok(head)
 }
 
-/// A field value neither starts nor ends with a blank (RFC 9113 section 8.2.1).
-fn check_values(headers: &HeaderMap) -> Result<(), Refusal> {
+/// The limits of the configuration; and a value neither starts nor ends with a blank (RFC 9113 section 8.2.1).
+pub(crate) fn check_fields(headers: &HeaderMap, rules: FieldRules) -> Result<(), Refusal> {
+    if headers.len() > rules.count {
+        return Err(Refusal::TooLarge);
+    }
     let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    let bad = headers.values().any(|value| blank(value.as_bytes().first()) || blank(value.as_bytes().last()));
-    if bad { Err(Refusal::Malformed) } else { Ok(()) }
+    for (name, value) in headers {
+        let bytes = value.as_bytes();
+        if name.as_str().len() + bytes.len() > rules.size {
+            return Err(Refusal::TooLarge);
+        }
+        if blank(bytes.first()) || blank(bytes.last()) || !(rules.obs_text || bytes.is_ascii()) {
+            return Err(Refusal::Malformed);
+        }
+    }
+    Ok(())
 }
 
 /// `:authority`, else the one `host`; `:authority` wins over any `host` (RFC 9113 section 8.3.1).
@@ -162,15 +171,14 @@ fn set_target(uri: &mut http::uri::Parts, head: &mut RequestHead) {
 pub(crate) fn response(
     response: Response<()>,
     kind: &RequestKind,
-    max_fields: usize,
+    rules: FieldRules,
 ) -> Result<ResponseHead, StreamError> {
     let (parts, ()) = response.into_parts();
-    if parts.headers.len() > max_fields {
-        return Err(StreamError::TooLarge("http2.too_many_headers"));
-    }
-    // HTTP/2 has no 101 (RFC 9113 section 8.6).
-    if parts.status == StatusCode::SWITCHING_PROTOCOLS || check_values(&parts.headers).is_err() {
-        return Err(StreamError::Protocol(MESSAGING));
+    match check_fields(&parts.headers, rules) {
+        // HTTP/2 has no 101 (RFC 9113 section 8.6).
+        Ok(()) if parts.status != StatusCode::SWITCHING_PROTOCOLS => {}
+        Ok(()) | Err(Refusal::Malformed) => return Err(StreamError::Protocol(MESSAGING)),
+        Err(Refusal::TooLarge) => return Err(StreamError::TooLarge("http2.too_many_headers")),
     }
     let mut head = ResponseHead { status: parts.status, headers: parts.headers, version: Version::HTTP_2 };
     match kind {

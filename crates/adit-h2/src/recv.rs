@@ -9,8 +9,12 @@ use adit_io::ByteSource;
 use bytes::Bytes;
 use http::HeaderMap;
 
+use crate::config::FieldRules;
+use crate::head::{Refusal, check_fields};
 use crate::shared::StreamGuard;
 use crate::{Counter, error};
+
+const NO_FIELDS: FieldRules = FieldRules { count: 0, size: 0, obs_text: false };
 
 /// The DATA of one stream, then its trailers.
 ///
@@ -21,25 +25,25 @@ pub(crate) struct H2Recv {
     guard: Arc<StreamGuard>,
     /// Bytes handed out whose window the peer has not got back.
     owed: usize,
-    max_trailers: usize,
+    rules: FieldRules,
     ended: bool,
     failed: Option<StreamError>,
 }
 
 impl H2Recv {
-    pub(crate) fn new(stream: h2::RecvStream, guard: Arc<StreamGuard>, max_trailers: usize) -> Self {
-        Self { stream: Some(stream), guard, owed: 0, max_trailers, ended: false, failed: None }
+    pub(crate) fn new(stream: h2::RecvStream, guard: Arc<StreamGuard>, rules: FieldRules) -> Self {
+        Self { stream: Some(stream), guard, owed: 0, rules, ended: false, failed: None }
     }
 
     /// A half whose message ended with its head: holds nothing of the stream.
     pub(crate) fn ended(guard: Arc<StreamGuard>) -> Self {
-        Self { stream: None, guard, owed: 0, max_trailers: 0, ended: true, failed: None }
+        Self { stream: None, guard, owed: 0, rules: NO_FIELDS, ended: true, failed: None }
     }
 
     /// A half asked for out of order.
     pub(crate) fn misused(guard: Arc<StreamGuard>) -> Self {
         let failed = Some(StreamError::Local(ErrorCode::Internal));
-        Self { stream: None, guard, owed: 0, max_trailers: 0, ended: false, failed }
+        Self { stream: None, guard, owed: 0, rules: NO_FIELDS, ended: false, failed }
     }
 
     fn fail(&mut self, error: StreamError) -> StreamError {
@@ -93,17 +97,17 @@ impl RecvStream for H2Recv {
         let result = ready!(stream.poll_trailers(cx));
         self.stream = None;
         Poll::Ready(match result {
-            Ok(Some(trailers)) if trailers.len() > self.max_trailers => {
-                self.guard.shared.count(Counter::HeaderOverflow);
-                let error = StreamError::TooLarge("http2.too_many_trailers");
-                self.failed = Some(error);
-                Err(error)
-            }
-            Ok(trailers) => {
-                if trailers.is_some() {
-                    self.guard.shared.count(Counter::Trailers);
+            Ok(None) => Ok(None),
+            Ok(Some(trailers)) => {
+                self.guard.shared.count(Counter::Trailers);
+                match check_fields(&trailers, self.rules) {
+                    Ok(()) => Ok(Some(trailers)),
+                    Err(Refusal::Malformed) => Err(self.fail(StreamError::Protocol(error::MESSAGING))),
+                    Err(Refusal::TooLarge) => {
+                        self.guard.shared.count(Counter::HeaderOverflow);
+                        Err(self.fail(StreamError::TooLarge("http2.too_many_trailers")))
+                    }
                 }
-                Ok(trailers)
             }
             Err(cause) => Err(self.fail(error::stream(&cause))),
         })

@@ -151,14 +151,14 @@ impl Server {
     fn admit(&mut self, request: Request<h2::RecvStream>, mut respond: SendResponse<Bytes>) -> Option<IncomingStream> {
         let (parts, recv) = request.into_parts();
         let guard = StreamGuard::new(self.shared.clone(), None);
-        let max_fields = self.cfg.http2.max_headers_count;
-        match head::request(parts, self.secure, max_fields) {
+        let rules = self.cfg.http2.field_rules();
+        match head::request(parts, self.secure, rules) {
             Ok(head) => {
                 let kind = head.kind.clone();
                 let recv = if recv.is_end_stream() {
                     H2Recv::ended(guard.clone())
                 } else {
-                    H2Recv::new(recv, guard.clone(), max_fields)
+                    H2Recv::new(recv, guard.clone(), rules)
                 };
                 let responder = H2Responder { respond: Some(respond), kind, guard };
                 Some(IncomingStream { head, recv: Box::new(recv), responder: Box::new(responder) })
@@ -167,7 +167,7 @@ impl Server {
                 respond.send_reset(h2::Reason::PROTOCOL_ERROR);
                 None
             }
-            Err(Refusal::TooManyFields) => {
+            Err(Refusal::TooLarge) => {
                 self.shared.count(Counter::HeaderOverflow);
                 let mut response = Response::new(());
                 *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;

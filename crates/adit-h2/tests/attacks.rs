@@ -717,3 +717,18 @@ async fn c16_leave_for_extended_connect_taken_back() {
     raw.expect(PING).await;
     assert!(client.open(upgrade("websocket"), false).await.is_err());
 }
+
+#[tokio::test]
+async fn fields_beyond_the_limits_of_the_configuration() {
+    let mut cfg = ServerConfig::default();
+    cfg.http2.max_header_field_size = 1000;
+    cfg.http2.disallow_obs_text = true;
+    let (mut raw, _served) = attack_with(cfg).await;
+    let long = "v".repeat(1000);
+    let with = |value| [GET, &[("x", value)]].concat();
+    raw.send(&headers(1, &with(&long), true)).await;
+    assert!(raw.expect(HEADERS).await.ends(), "431");
+    raw.send(&headers(3, &with("\u{fc}"), true)).await;
+    assert_eq!(raw.outcome(3).await, "rst:1");
+    still_serves(&mut raw, 5).await;
+}
