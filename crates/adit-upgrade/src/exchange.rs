@@ -89,8 +89,8 @@ pub enum Input {
     Connected,
     /// The upstream answered.
     Answer(Answer),
-    /// The attempt failed, or its answer is one that the policy wants retried. `again` is how long to wait before the next
-    /// attempt; `None` when there is to be none.
+    /// The attempt failed, or its answer is one that the policy wants retried; or the pause between two is to be the last.
+    /// `again` is how long to wait before the next attempt; `None` when there is to be none.
     AttemptFailed {
         /// The pause before the next attempt.
         again: Option<Duration>,
@@ -245,7 +245,9 @@ impl Exchange {
                 actions.push(Action::SendRequest);
             }
             (State::AwaitResponse, Input::Answer(answer)) => self.answer(answer, actions),
-            (State::Connecting | State::AwaitResponse, Input::AttemptFailed { again }) => self.failed(now, again, actions),
+            (State::Connecting | State::Pausing | State::AwaitResponse, Input::AttemptFailed { again }) => {
+                self.failed(now, again, actions);
+            }
             (State::Connecting | State::AwaitResponse | State::Pausing, Input::Tick) => self.tick(now, actions),
             (State::Relaying { down, up }, Input::Ended(direction)) => self.ended(down, up, direction, actions),
             (State::Relaying { .. }, Input::Broken) | (State::Refusing, Input::Replied) => self.finish(actions),
@@ -279,7 +281,9 @@ impl Exchange {
     }
 
     fn failed(&mut self, now: Instant, again: Option<Duration>, actions: &mut Actions) {
-        actions.push(Action::DropUpstream);
+        if self.state != State::Pausing {
+            actions.push(Action::DropUpstream);
+        }
         match again {
             Some(pause) => {
                 self.state = State::Pausing;
@@ -292,7 +296,9 @@ impl Exchange {
     fn tick(&mut self, now: Instant, actions: &mut Actions) {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if due(self.deadline) {
-            actions.push(Action::DropUpstream);
+            if self.state != State::Pausing {
+                actions.push(Action::DropUpstream);
+            }
             self.refuse(Cause::Timeout, actions);
         } else if self.state == State::Pausing && due(self.resume) {
             self.connect(actions);

@@ -237,6 +237,11 @@ impl RelayFuture {
     pub fn bytes(&self) -> (u64, u64) {
         self.relay.bytes()
     }
+
+    /// Whether each direction is over: from down to up, from up to down.
+    pub fn ended(&self) -> (bool, bool) {
+        self.relay.ended()
+    }
 }
 
 impl Future for RelayFuture {
@@ -324,6 +329,13 @@ impl Relay {
     pub fn bytes(&self) -> (u64, u64) {
         let [down, up] = &self.lanes;
         (down.bytes, up.bytes)
+    }
+
+    /// Whether each direction is over: from down to up, from up to down. Looked at after each poll, it tells which peer
+    /// ended first.
+    pub fn ended(&self) -> (bool, bool) {
+        let [down, up] = &self.lanes;
+        (down.is_done(), up.is_done())
     }
 
     /// Moves what can be moved. Ready once the relay is over; sinks are then ended or reset, sources stopped.

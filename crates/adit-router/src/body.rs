@@ -1,0 +1,263 @@
+//! Bodies, and the pump that moves one from where it comes to where it goes.
+
+use std::task::{Context, Poll, ready};
+
+use adit_codec::{RecvStream, SendStream};
+use adit_filter::StreamInfo;
+use adit_http::{ErrorCode, StreamError};
+use bytes::Bytes;
+use http::HeaderMap;
+
+use crate::mirror::Tap;
+
+/// Bytes asked of a source at once.
+const CHUNK: usize = 64 * 1024;
+
+/// Where a body comes from.
+pub(crate) trait Body {
+    /// The next bytes; `None` at the end.
+    fn poll_data(&mut self, cx: &mut Context<'_>, info: &mut StreamInfo) -> Poll<Option<Result<Bytes, StreamError>>>;
+
+    /// The trailers, after the end of the bytes.
+    fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, StreamError>>;
+
+    /// Whether neither bytes nor trailers are left.
+    fn is_end(&self) -> bool;
+}
+
+/// A request's body: what the client sends, kept within a limit for another attempt and copied to mirrors.
+pub(crate) struct RequestBody {
+    recv: Option<Box<dyn RecvStream>>,
+    kept: Vec<Bytes>,
+    kept_size: usize,
+    limit: usize,
+    /// What was read so far is all in `kept`.
+    whole: bool,
+    /// Chunks of `kept` that this attempt was given.
+    replayed: usize,
+    /// The client's end was seen.
+    complete: bool,
+    trailers: Option<HeaderMap>,
+    pub(crate) taps: Vec<Tap>,
+}
+
+impl RequestBody {
+    /// A body that keeps at most `limit` bytes for another attempt.
+    pub(crate) fn new(recv: Option<Box<dyn RecvStream>>, limit: usize) -> Self {
+        let complete = recv.as_ref().is_none_or(|recv| recv.is_end());
+        Self {
+            recv,
+            kept: Vec::new(),
+            kept_size: 0,
+            limit,
+            whole: true,
+            replayed: 0,
+            complete,
+            trailers: None,
+            taps: Vec::new(),
+        }
+    }
+
+    /// Whether the client's end was seen.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Whether another attempt can be given the whole body.
+    pub(crate) fn can_replay(&self) -> bool {
+        self.whole
+    }
+
+    /// Begins from the start for another attempt.
+    pub(crate) fn rewind(&mut self) {
+        self.replayed = 0;
+    }
+
+    /// No attempt will follow: lets go of what was kept once it was sent.
+    pub(crate) fn forget(&mut self) {
+        self.limit = 0;
+    }
+
+    fn keep(&mut self, chunk: &Bytes) {
+        for tap in &mut self.taps {
+            tap.data(chunk);
+        }
+        if !self.whole {
+            return;
+        }
+        if self.kept_size + chunk.len() > self.limit {
+            self.whole = false;
+            self.kept = Vec::new();
+            self.replayed = 0;
+            return;
+        }
+        self.kept_size += chunk.len();
+        self.kept.push(chunk.clone());
+        self.replayed = self.kept.len();
+    }
+
+    fn finish(&mut self, info: &mut StreamInfo) {
+        self.complete = true;
+        info.timing.request_received.get_or_insert_with(|| info.started.elapsed());
+    }
+
+    /// Tells the client that nothing more will be read: its answer is complete.
+    pub(crate) fn stop(&mut self) {
+        if let Some(recv) = &mut self.recv
+            && !self.complete
+        {
+            recv.stop(ErrorCode::NoError);
+        }
+    }
+}
+
+impl Body for RequestBody {
+    fn poll_data(&mut self, cx: &mut Context<'_>, info: &mut StreamInfo) -> Poll<Option<Result<Bytes, StreamError>>> {
+        if let Some(chunk) = self.kept.get(self.replayed) {
+            self.replayed += 1;
+            return Poll::Ready(Some(Ok(chunk.clone())));
+        }
+        let Some(recv) = self.recv.as_mut().filter(|_| !self.complete) else { return Poll::Ready(None) };
+        match ready!(recv.poll_chunk(cx, CHUNK)) {
+            Some(Ok(chunk)) => {
+                let end = recv.is_end();
+                info.bytes_received += chunk.len() as u64;
+                self.keep(&chunk);
+                if end {
+                    self.taps.iter_mut().for_each(|tap| tap.end(None));
+                    self.finish(info);
+                }
+                Poll::Ready(Some(Ok(chunk)))
+            }
+            Some(Err(error)) => Poll::Ready(Some(Err(error))),
+            None => {
+                info.timing.request_received.get_or_insert_with(|| info.started.elapsed());
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, StreamError>> {
+        if let Some(recv) = self.recv.as_mut().filter(|_| !self.complete) {
+            self.trailers = ready!(recv.poll_trailers(cx))?;
+            self.complete = true;
+            self.taps.iter_mut().for_each(|tap| tap.end(self.trailers.as_ref()));
+        }
+        Poll::Ready(Ok(self.trailers.clone()))
+    }
+
+    fn is_end(&self) -> bool {
+        self.complete && self.trailers.is_none() && self.replayed >= self.kept.len()
+    }
+}
+
+/// A response's body.
+pub(crate) struct ResponseBody(pub(crate) Box<dyn RecvStream>);
+
+impl Body for ResponseBody {
+    fn poll_data(&mut self, cx: &mut Context<'_>, _info: &mut StreamInfo) -> Poll<Option<Result<Bytes, StreamError>>> {
+        self.0.poll_chunk(cx, CHUNK)
+    }
+
+    fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, StreamError>> {
+        self.0.poll_trailers(cx)
+    }
+
+    fn is_end(&self) -> bool {
+        self.0.is_end()
+    }
+}
+
+/// Which side of a pump failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PumpError {
+    Source(StreamError),
+    Sink(StreamError),
+}
+
+/// Moves a body to a sink, trailers and end included. Holds one chunk; reads the next when the last went onward.
+pub(crate) struct Pump {
+    pub(crate) sink: Box<dyn SendStream>,
+    data: Bytes,
+    phase: Phase,
+    /// Bytes that the sink was given.
+    pub(crate) moved: u64,
+    /// The sink takes nothing now.
+    pub(crate) stalled: bool,
+    /// The sink has bytes that were not flushed.
+    dirty: bool,
+}
+
+enum Phase {
+    Reading,
+    /// With the end after it, or not.
+    Sending(bool),
+    Ending,
+    Trailers(Box<HeaderMap>),
+    Flushing,
+    Done,
+}
+
+impl Pump {
+    /// A pump; `done` when the head already said that there is no body.
+    pub(crate) fn new(sink: Box<dyn SendStream>, done: bool) -> Self {
+        let phase = if done { Phase::Flushing } else { Phase::Reading };
+        Self { sink, data: Bytes::new(), phase, moved: 0, stalled: false, dirty: false }
+    }
+
+    /// Ready once everything, the end included, has left.
+    pub(crate) fn poll<B: Body>(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut B,
+        info: &mut StreamInfo,
+    ) -> Poll<Result<(), PumpError>> {
+        loop {
+            match &mut self.phase {
+                Phase::Reading => match body.poll_data(cx, info) {
+                    Poll::Ready(Some(Ok(chunk))) => {
+                        self.data = chunk;
+                        self.phase = Phase::Sending(body.is_end());
+                    }
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(PumpError::Source(error))),
+                    Poll::Ready(None) => self.phase = Phase::Ending,
+                    Poll::Pending => return self.poll_idle(cx),
+                },
+                Phase::Sending(end) => {
+                    let before = self.data.len();
+                    let sent = self.sink.poll_send(cx, &mut self.data, *end);
+                    self.moved += (before - self.data.len()) as u64;
+                    self.dirty = true;
+                    self.stalled = sent.is_pending();
+                    ready!(sent).map_err(PumpError::Sink)?;
+                    self.phase = if *end { Phase::Flushing } else { Phase::Reading };
+                }
+                Phase::Ending => match ready!(body.poll_trailers(cx)).map_err(PumpError::Source)? {
+                    Some(trailers) => self.phase = Phase::Trailers(Box::new(trailers)),
+                    None => self.phase = Phase::Sending(true),
+                },
+                Phase::Trailers(trailers) => {
+                    ready!(self.sink.poll_send_trailers(cx, trailers)).map_err(PumpError::Sink)?;
+                    self.phase = Phase::Flushing;
+                }
+                Phase::Flushing => {
+                    ready!(self.sink.poll_flush(cx)).map_err(PumpError::Sink)?;
+                    self.phase = Phase::Done;
+                }
+                Phase::Done => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    /// Nothing to send: what was taken leaves, and a peer that reads no more is noticed.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PumpError>> {
+        if self.dirty && let Poll::Ready(flushed) = self.sink.poll_flush(cx) {
+            flushed.map_err(PumpError::Sink)?;
+            self.dirty = false;
+        }
+        match self.sink.poll_stopped(cx) {
+            Poll::Ready(error) => Poll::Ready(Err(PumpError::Sink(error))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,442 @@
+//! What plain exchanges and tunnels have in common: a request made ready, an attempt at an upstream, the response's head.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use adit_filter::upstream::{Cluster, Host, HttpUpstream, Need, Report, TcpUpstream};
+use adit_filter::{HttpStream, LocalReply, LogContext, Route as _};
+use adit_http::{RequestHead, ResponseHead, StreamError};
+use adit_io::Address;
+use http::{HeaderName, HeaderValue, Version};
+
+use crate::RouterOptions;
+use crate::reply::Failure;
+use crate::reset::ResetReason;
+use crate::retry::{Decision, RetryState, Timeouts, timeouts};
+use crate::table::authority;
+use crate::table::rewrite::{HostRewrite, rewrite_path, set_host};
+use crate::table::route::{Forward, RouteEntry};
+use crate::table::hash;
+use crate::waits::{Interrupt, Waits, after};
+
+const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
+
+/// One request on its way to a cluster: what its route made of it, and how the attempts went.
+pub(crate) struct Exchange<'r> {
+    pub(crate) options: &'r RouterOptions,
+    pub(crate) entry: &'r RouteEntry,
+    pub(crate) forward: &'r Forward,
+    pub(crate) cluster: Arc<dyn Cluster>,
+    pub(crate) retry: RetryState,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) waits: Waits,
+    pub(crate) attempts: u32,
+    /// Hosts tried, for `previous_hosts`.
+    tried: Vec<Address>,
+    hash: Option<u64>,
+    cookies: Vec<HeaderValue>,
+    /// Of the retry circuit breaker, while a retry runs.
+    permit: Option<Box<dyn Send>>,
+    /// When the current attempt was sent.
+    pub(crate) sent: Option<tokio::time::Instant>,
+}
+
+/// Why an attempt gave no answer.
+pub(crate) enum Missed {
+    Failed(Failure),
+    Interrupted(Interrupt),
+}
+
+/// What follows a failed attempt.
+pub(crate) enum Next {
+    /// Another one, after this long.
+    Again(Duration),
+    /// This answer.
+    Reply(LocalReply),
+}
+
+impl<'r> Exchange<'r> {
+    /// Applies the route to the request: fields, host, path, timeouts. `None` when its cluster does not exist.
+    pub(crate) fn new(
+        options: &'r RouterOptions,
+        entry: &'r RouteEntry,
+        forward: &'r Forward,
+        stream: &mut HttpStream,
+    ) -> Option<Self> {
+        let common = &*forward.common;
+        let cluster = stream.worker.clusters.get(forward.cluster.resolve(&stream.request)?)?;
+        let settings = cluster.settings();
+        stream.info.upstream_mut().cluster = Some(settings.name.clone());
+        let retry = RetryState::new(common.retry.as_ref(), &mut stream.request);
+        let timeouts = timeouts(common.timeout, common.retry.as_deref(), &mut stream.request.headers);
+        let (hash, cookies) = match common.hash.as_slice() {
+            [] => (None, Vec::new()),
+            policies => hash::hash(policies, &stream.request, &stream.info, stream.random),
+        };
+        let mut waits = Waits::new(stream.idle_timeout);
+        waits.max = settings.max_stream_duration.filter(|limit| !limit.is_zero()).and_then(after);
+        apply_request(options, entry, forward, timeouts, stream);
+        Some(Self {
+            options,
+            entry,
+            forward,
+            cluster,
+            retry,
+            timeouts,
+            waits,
+            attempts: 0,
+            tried: Vec::new(),
+            hash,
+            cookies,
+            permit: None,
+            sent: None,
+        })
+    }
+
+    /// Counts an attempt and makes its head.
+    pub(crate) fn begin(&mut self, stream: &mut HttpStream) -> RequestHead {
+        self.attempts += 1;
+        stream.info.upstream_mut().attempts = self.attempts;
+        if self.entry.options.attempt_count_in_request {
+            stream.request.headers.insert(ATTEMPT_COUNT, HeaderValue::from(self.attempts));
+        }
+        stream.request.clone()
+    }
+
+    /// An HTTP connection of the cluster, with a host written to the head where the route asks for it.
+    pub(crate) async fn connect(
+        &mut self,
+        stream: &mut HttpStream,
+        head: &mut RequestHead,
+        extended_connect: bool,
+    ) -> Result<HttpUpstream, Missed> {
+        let (state, metadata, conn) = (stream.info.state.clone(), stream.info.metadata.clone(), stream.info.conn.clone());
+        let cluster = self.cluster.clone();
+        let result = {
+            let policy = self.forward.common.retry.as_deref();
+            let need = Need {
+                priority: self.forward.common.priority,
+                hash: self.hash,
+                metadata_match: self.forward.metadata_match.as_ref(),
+                tried: if policy.is_some_and(|policy| policy.previous_hosts) { &self.tried } else { &[] },
+                reselect: policy.map_or(0, |policy| policy.reselect),
+                request: Some(head),
+                downstream: Some(&conn),
+                state: &state,
+                metadata: &metadata,
+                extended_connect,
+                address: None,
+            };
+            let mut connecting = cluster.http(&need);
+            let waits = &mut self.waits;
+            std::future::poll_fn(|cx| match connecting.as_mut().poll(cx) {
+                std::task::Poll::Ready(result) => std::task::Poll::Ready(Ok(result)),
+                std::task::Poll::Pending => waits.poll(cx, stream).map(Err),
+            })
+            .await
+        };
+        match result {
+            Ok(Ok(upstream)) => {
+                self.connected(stream, &upstream, head);
+                Ok(upstream)
+            }
+            Ok(Err(failure)) => Err(self.not_connected(stream, failure)),
+            Err(interrupt) => Err(Missed::Interrupted(interrupt)),
+        }
+    }
+
+    /// A raw connection of the cluster.
+    pub(crate) async fn connect_tcp(
+        &mut self,
+        stream: &mut HttpStream,
+        mut early: impl FnMut(&mut std::task::Context<'_>) -> bool,
+    ) -> Result<Option<TcpUpstream>, Missed> {
+        let (state, metadata, conn) = (stream.info.state.clone(), stream.info.metadata.clone(), stream.info.conn.clone());
+        let (cluster, request) = (self.cluster.clone(), stream.request.clone());
+        let result = {
+            let policy = self.forward.common.retry.as_deref();
+            let need = Need {
+                priority: self.forward.common.priority,
+                hash: self.hash,
+                metadata_match: self.forward.metadata_match.as_ref(),
+                tried: if policy.is_some_and(|policy| policy.previous_hosts) { &self.tried } else { &[] },
+                reselect: policy.map_or(0, |policy| policy.reselect),
+                request: Some(&request),
+                downstream: Some(&conn),
+                state: &state,
+                metadata: &metadata,
+                extended_connect: false,
+                address: None,
+            };
+            let mut connecting = cluster.tcp(&need);
+            let waits = &mut self.waits;
+            std::future::poll_fn(|cx| {
+                if early(cx) {
+                    return std::task::Poll::Ready(Ok(None));
+                }
+                match connecting.as_mut().poll(cx) {
+                    std::task::Poll::Ready(result) => std::task::Poll::Ready(Ok(Some(result))),
+                    std::task::Poll::Pending => waits.poll(cx, stream).map(Err),
+                }
+            })
+            .await
+        };
+        match result {
+            Ok(None) => Ok(None),
+            Ok(Some(Ok(upstream))) => {
+                self.note_host(stream, &upstream.host);
+                let info = stream.info.upstream_mut();
+                info.local = Some(upstream.io.info.local.clone());
+                info.remote = Some(upstream.io.info.remote.clone());
+                info.connection_id = upstream.io.info.id;
+                info.conn = Some(upstream.io.info.clone());
+                Ok(Some(upstream))
+            }
+            Ok(Some(Err(failure))) => Err(self.not_connected(stream, failure)),
+            Err(interrupt) => Err(Missed::Interrupted(interrupt)),
+        }
+    }
+
+    fn note_host(&mut self, stream: &mut HttpStream, host: &Arc<dyn Host>) {
+        if self.forward.common.retry.as_ref().is_some_and(|policy| policy.previous_hosts) {
+            self.tried.push(host.info().address.clone());
+        }
+        let elapsed = stream.info.elapsed();
+        let info = stream.info.upstream_mut();
+        info.host = Some(host.clone());
+        info.pool_ready.get_or_insert(elapsed);
+    }
+
+    fn connected(&mut self, stream: &mut HttpStream, upstream: &HttpUpstream, head: &mut RequestHead) {
+        self.note_host(stream, &upstream.host);
+        let info = stream.info.upstream_mut();
+        info.local = Some(upstream.conn.local.clone());
+        info.remote = Some(upstream.conn.remote.clone());
+        info.connection_id = upstream.conn.id;
+        info.conn = Some(upstream.conn.clone());
+        info.protocol = Some(upstream.version);
+        if matches!(self.forward.host_rewrite, Some(HostRewrite::Auto))
+            && let Some(name) = authority(&upstream.host.info().hostname)
+        {
+            set_host(head, name.clone(), self.forward.common.append_forwarded_host);
+            set_host(&mut stream.request, name, self.forward.common.append_forwarded_host);
+        }
+    }
+
+    fn not_connected(&mut self, stream: &mut HttpStream, failure: adit_filter::upstream::ConnectFailure) -> Missed {
+        if let Some(host) = &failure.host {
+            self.note_host(stream, host);
+        }
+        let kind = Failure::of_connect(&failure);
+        stream.info.upstream_mut().transport_failure = (!failure.reason.is_empty()).then_some(failure.reason);
+        Missed::Failed(kind)
+    }
+
+    /// The request was sent on a connection.
+    pub(crate) fn sent(&mut self, stream: &mut HttpStream) {
+        stream.info.timing.upstream_first_sent = Some(stream.info.elapsed());
+        self.sent = Some(tokio::time::Instant::now());
+    }
+
+    /// The response's head came.
+    pub(crate) fn received(&mut self, stream: &mut HttpStream, host: &dyn Host, head: &ResponseHead) {
+        stream.info.timing.upstream_first_received = Some(stream.info.elapsed());
+        let time = self.sent.map_or(Duration::ZERO, |sent| sent.elapsed());
+        host.report(Report::Response { status: head.status, time, internal: stream.internal });
+    }
+
+    /// What follows an attempt that gave no answer. `request_sent` says that the upstream may have seen the request.
+    pub(crate) fn after_failure(&mut self, stream: &mut HttpStream, failure: &Failure, request_sent: bool, replayable: bool) -> Next {
+        self.waits.end_try();
+        let decision = match failure {
+            _ if !replayable => Decision::No,
+            Failure::Reset { reason, .. } | Failure::Refused { reason, .. } => self.retry.after_reset(*reason, request_sent),
+            Failure::NoHost { .. } => Decision::No,
+            Failure::TryTimeout { .. } => self.retry.after_try_timeout(),
+        };
+        let retried = self.retry.retried();
+        match self.settle(stream, decision) {
+            Some(pause) => Next::Again(pause),
+            None => Next::Reply(self.reply(failure.reply(retried), stream)),
+        }
+    }
+
+    /// Whether an answer is to be tried again, and after how long.
+    pub(crate) fn after_head(&mut self, stream: &mut HttpStream, head: &ResponseHead, replayable: bool) -> Option<Duration> {
+        self.waits.end_try();
+        let decision = if replayable { self.retry.after_head(head) } else { Decision::No };
+        self.settle(stream, decision)
+    }
+
+    fn settle(&mut self, stream: &mut HttpStream, decision: Decision) -> Option<Duration> {
+        match decision {
+            Decision::No => None,
+            Decision::LimitExceeded => {
+                stream.info.flags.set(adit_filter::ResponseFlag::UpstreamRetryLimitExceeded);
+                self.cluster.report(Report::RetryLimitExceeded);
+                None
+            }
+            Decision::After(pause) => {
+                self.permit = None;
+                match self.cluster.retry_permit(self.forward.common.priority) {
+                    Some(permit) => {
+                        self.permit = Some(permit);
+                        self.cluster.report(Report::Retry);
+                        Some(pause)
+                    }
+                    None => {
+                        stream.info.flags.set(adit_filter::ResponseFlag::UpstreamOverflow);
+                        None
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits before the next attempt.
+    pub(crate) async fn pause(&mut self, stream: &mut HttpStream, pause: Duration) -> Result<(), Interrupt> {
+        if pause.is_zero() {
+            return Ok(());
+        }
+        let mut sleep = std::pin::pin!(tokio::time::sleep(pause));
+        let waits = &mut self.waits;
+        std::future::poll_fn(|cx| match sleep.as_mut().poll(cx) {
+            std::task::Poll::Ready(()) => std::task::Poll::Ready(Ok(())),
+            std::task::Poll::Pending => waits.poll(cx, stream).map(Err),
+        })
+        .await
+    }
+
+    /// The response's head as the route wants it.
+    pub(crate) fn finish_head(&mut self, stream: &mut HttpStream, head: &mut ResponseHead, host: &dyn Host, complete: bool) {
+        if self.retry.retried() && !head.status.is_server_error() {
+            host.report(Report::RetrySuccess);
+        }
+        if !self.options.suppress_envoy_headers && complete && let Some(sent) = self.sent {
+            let time = u64::try_from(sent.elapsed().as_millis()).unwrap_or(u64::MAX);
+            head.headers.insert(SERVICE_TIME, HeaderValue::from(time));
+        }
+        for cookie in &self.cookies {
+            head.headers.append(http::header::SET_COOKIE, cookie.clone());
+        }
+        if self.entry.options.attempt_count_in_response {
+            head.headers.insert(ATTEMPT_COUNT, HeaderValue::from(self.attempts));
+        }
+        mutate_response(self.entry, stream, head);
+        stream.info.details = Some("via_upstream".into());
+    }
+
+    /// A local reply with what the route adds to every answer.
+    pub(crate) fn reply(&self, mut reply: LocalReply, stream: &HttpStream) -> LocalReply {
+        if self.entry.options.attempt_count_in_response && self.attempts > 0 {
+            reply.headers.insert(ATTEMPT_COUNT, HeaderValue::from(self.attempts));
+        }
+        mutate_reply(self.entry, stream, &mut reply);
+        reply
+    }
+
+    /// The answer to an interrupt before the response; `None` when there is nobody to answer.
+    pub(crate) fn interrupted(&mut self, stream: &mut HttpStream, interrupt: Interrupt, host: Option<&dyn Host>) -> Option<LocalReply> {
+        use crate::reply;
+        let report = |report: Report| match host {
+            Some(host) => host.report(report),
+            None => self.cluster.report(report),
+        };
+        let reply = match interrupt {
+            Interrupt::Client(error) => {
+                client_gone(stream, error);
+                return None;
+            }
+            Interrupt::Response | Interrupt::PerTry | Interrupt::PerTryIdle => {
+                report(Report::Timeout);
+                reply::response_timeout()
+            }
+            Interrupt::Idle => reply::idle_timeout(),
+            Interrupt::MaxDuration => {
+                report(Report::MaxDuration);
+                reply::max_duration()
+            }
+        };
+        Some(self.reply(reply, stream))
+    }
+}
+
+/// The failure of a stream that was opened.
+pub(crate) fn stream_failure(error: &StreamError, version: Version) -> Failure {
+    let detail = match error {
+        StreamError::Protocol(detail) | StreamError::TooLarge(detail) => *detail,
+        _ => "",
+    };
+    Failure::Reset { reason: ResetReason::of_stream(error, version), detail: detail.into() }
+}
+
+/// Records a client that left, or broke its protocol, before it was answered.
+pub(crate) fn client_gone(stream: &mut HttpStream, error: StreamError) {
+    use adit_filter::ResponseFlag;
+    let (details, flag) = match error {
+        StreamError::Protocol(details) | StreamError::TooLarge(details) => (details, ResponseFlag::DownstreamProtocolError),
+        StreamError::Reset(_) | StreamError::Stopped(_) if stream.request.version == Version::HTTP_2 => {
+            ("http2.remote_reset", ResponseFlag::DownstreamRemoteReset)
+        }
+        StreamError::Reset(_) | StreamError::Stopped(_) if stream.request.version == Version::HTTP_3 => {
+            ("http3.remote_reset", ResponseFlag::DownstreamRemoteReset)
+        }
+        _ => ("downstream_remote_disconnect", ResponseFlag::DownstreamConnectionTermination),
+    };
+    stream.info.details = Some(details.into());
+    stream.info.flags.set(flag);
+}
+
+fn apply_request(
+    options: &RouterOptions,
+    entry: &RouteEntry,
+    forward: &Forward,
+    timeouts: Timeouts,
+    stream: &mut HttpStream,
+) {
+    let common = &*forward.common;
+    for mutation in &entry.mutations.request {
+        let context = LogContext { request: Some(&stream.request), ..LogContext::new(&stream.info) };
+        let values = mutation.render(&context);
+        mutation.apply(&mut stream.request.headers, &values);
+    }
+    if let Some(new) = forward.host_rewrite.as_ref().and_then(|rewrite| rewrite.apply(&stream.request)) {
+        set_host(&mut stream.request, new, common.append_forwarded_host);
+    }
+    if let Some(rewrite) = &common.path_rewrite {
+        rewrite_path(&mut stream.request, rewrite, &entry.path, !options.suppress_envoy_headers);
+    }
+    if !options.suppress_envoy_headers && let Some(expected) = timeouts.per_try.or(timeouts.response) {
+        let millis = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
+        stream.request.headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(millis));
+    }
+}
+
+/// What the route does to the head of an answer.
+pub(crate) fn mutate_response(entry: &RouteEntry, stream: &mut HttpStream, head: &mut ResponseHead) {
+    for mutation in &entry.mutations.response {
+        let context =
+            LogContext { request: Some(&stream.request), response: Some(head), ..LogContext::new(&stream.info) };
+        let values = mutation.render(&context);
+        mutation.apply(&mut head.headers, &values);
+    }
+}
+
+/// What the route does to the head of a local reply.
+pub(crate) fn mutate_reply(entry: &RouteEntry, stream: &HttpStream, reply: &mut LocalReply) {
+    for mutation in &entry.mutations.response {
+        let context = LogContext { request: Some(&stream.request), ..LogContext::new(&stream.info) };
+        let values = mutation.render(&context);
+        mutation.apply(&mut reply.headers, &values);
+    }
+}
+
+/// The name of a route for logs, and the stream's own for what is not routed.
+pub(crate) fn name_route(entry: &RouteEntry, stream: &mut HttpStream) {
+    if stream.info.route_name.is_none() && !entry.name().is_empty() {
+        stream.info.route_name = Some(entry.name().clone());
+    }
+}
+

@@ -1,0 +1,376 @@
+//! Requests that ask for no tunnel.
+
+use std::sync::Arc;
+use std::task::Poll;
+
+use adit_codec::PendingResponse;
+use adit_filter::upstream::{Host, Report};
+use adit_filter::{HttpStream, ResponseFlag};
+use adit_http::{ErrorCode, ResponseHead, StreamError};
+use http::{Method, StatusCode, Version, header};
+
+use crate::body::{Pump, PumpError, RequestBody, ResponseBody};
+use crate::exchange::{Exchange, Missed, Next, client_gone, stream_failure};
+use crate::mirror;
+use crate::reply::Failure;
+use crate::reset::ResetReason;
+use crate::waits::{Interrupt, after};
+
+/// Bytes of a request's body kept for another attempt where nothing is configured: 64 KiB, or the connection's buffer limit
+/// where that is smaller.
+pub(crate) const RETRY_BUFFER: usize = 64 * 1024;
+
+/// An upstream that answered.
+pub(crate) struct Answered {
+    pub(crate) head: ResponseHead,
+    pub(crate) response: Box<dyn PendingResponse>,
+    pub(crate) upload: Option<Pump>,
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) version: Version,
+    pub(crate) guard: Box<dyn Send>,
+}
+
+impl Exchange<'_> {
+    /// Takes a plain request to its cluster and the answer to the client.
+    pub(crate) async fn run_plain(mut self, stream: &mut HttpStream) {
+        let limit = self.entry.body_limit.unwrap_or(RETRY_BUFFER.min(stream.buffer_limit));
+        let mut body = RequestBody::new(stream.recv.take(), limit);
+        self.mirror(stream, &mut body, limit);
+        self.waits.response = self.timeouts.response.and_then(after);
+        loop {
+            if !self.retry.possible() {
+                body.forget();
+            }
+            let pause = match self.attempt(stream, &mut body).await {
+                Ok(mut answered) => {
+                    let replayable = body.can_replay();
+                    match self.after_head(stream, &answered.head, replayable) {
+                        Some(pause) => {
+                            if let Some(upload) = &mut answered.upload {
+                                upload.sink.reset(ErrorCode::Cancel);
+                            }
+                            pause
+                        }
+                        None => return self.respond(stream, body, answered).await,
+                    }
+                }
+                Err((Missed::Interrupted(interrupt), host)) => {
+                    if let Some(reply) = self.interrupted(stream, interrupt, host.as_deref()) {
+                        // A client that left meanwhile has nothing to be told.
+                        let _ = stream.reply(reply).await;
+                    } else {
+                        reject(stream, interrupt).await;
+                    }
+                    return;
+                }
+                Err((Missed::Failed(failure), host)) => {
+                    match self.after_failure(stream, &failure, host.is_some(), body.can_replay()) {
+                        Next::Again(pause) => pause,
+                        Next::Reply(reply) => {
+                            let _ = stream.reply(reply).await;
+                            return;
+                        }
+                    }
+                }
+            };
+            if let Err(interrupt) = self.pause(stream, pause).await {
+                if let Some(reply) = self.interrupted(stream, interrupt, None) {
+                    let _ = stream.reply(reply).await;
+                }
+                return;
+            }
+            body.rewind();
+        }
+    }
+
+    fn mirror(&self, stream: &HttpStream, body: &mut RequestBody, limit: usize) {
+        let end = body.is_complete();
+        for policy in &self.forward.common.mirrors {
+            let limit = limit.max(RETRY_BUFFER);
+            body.taps.extend(mirror::start(policy, stream, &stream.request, end, limit, self.timeouts.response));
+        }
+    }
+
+    /// One attempt, up to the response's head. The host is given with a failure once the request was sent.
+    async fn attempt(
+        &mut self,
+        stream: &mut HttpStream,
+        body: &mut RequestBody,
+    ) -> Result<Answered, (Missed, Option<Arc<dyn Host>>)> {
+        let mut head = self.begin(stream);
+        let upstream = self.connect(stream, &mut head, false).await.map_err(|missed| (missed, None))?;
+        let (host, version, guard) = (upstream.host, upstream.version, upstream.guard);
+        let end = {
+            use crate::body::Body as _;
+            body.is_end()
+        };
+        let expects = head.headers.contains_key(header::EXPECT);
+        let opened = upstream
+            .opener
+            .open(head, end)
+            .map_err(|error| (Missed::Failed(stream_failure(&error, version)), None))?;
+        self.sent(stream);
+        self.waits.start_try(self.timeouts.per_try, self.timeouts.per_try_idle);
+        let mut upload = (!end).then(|| Pump::new(opened.send, false));
+        let mut response = opened.response;
+        if !body.is_complete() {
+            // The time counts from the request's end (`RouteAction.timeout`).
+            self.waits.response = None;
+            self.waits.per_try = None;
+        }
+        loop {
+            match self.await_head(stream, body, &mut upload, &mut *response).await {
+                Ok(head) if is_interim(head.status) => {
+                    if head.status != StatusCode::CONTINUE || expects {
+                        // The client may be gone; the next wait notices.
+                        let _ = stream.inform(head);
+                    }
+                }
+                Ok(head) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
+                    host.report(Report::SentReset);
+                    let failure = Failure::Reset { reason: ResetReason::ProtocolError, detail: "".into() };
+                    return Err((Missed::Failed(failure), Some(host)));
+                }
+                Ok(head) => {
+                    self.received(stream, &*host, &head);
+                    return Ok(Answered { head, response, upload, host, version, guard });
+                }
+                Err(Wait::Upstream(error)) => {
+                    host.report(Report::ReceivedReset);
+                    return Err((Missed::Failed(stream_failure(&error, version)), Some(host)));
+                }
+                Err(Wait::Interrupted(interrupt)) => {
+                    host.report(Report::SentReset);
+                    let missed = match interrupt {
+                        Interrupt::PerTry | Interrupt::PerTryIdle => {
+                            host.report(Report::PerTryTimeout);
+                            Missed::Failed(Failure::TryTimeout { idle: interrupt == Interrupt::PerTryIdle })
+                        }
+                        other => Missed::Interrupted(other),
+                    };
+                    return Err((missed, Some(host)));
+                }
+            }
+        }
+    }
+
+    /// Sends the body while the head is awaited.
+    async fn await_head(
+        &mut self,
+        stream: &mut HttpStream,
+        body: &mut RequestBody,
+        upload: &mut Option<Pump>,
+        response: &mut dyn PendingResponse,
+    ) -> Result<ResponseHead, Wait> {
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(head) = response.poll_head(cx) {
+                return Poll::Ready(head.map_err(Wait::Upstream));
+            }
+            if let Some(pump) = upload {
+                let (before, was_complete) = (pump.moved, body.is_complete());
+                let polled = pump.poll(cx, body, &mut stream.info);
+                if pump.moved != before {
+                    self.waits.touch();
+                }
+                let over = match polled {
+                    Poll::Ready(Err(PumpError::Source(error))) => {
+                        pump.sink.reset(error.code());
+                        return Poll::Ready(Err(Wait::Interrupted(Interrupt::Client(error))));
+                    }
+                    // An upstream that reads no more may have answered; its answer, or its failure, is yet to be read.
+                    Poll::Ready(Ok(()) | Err(PumpError::Sink(_))) => true,
+                    Poll::Pending => false,
+                };
+                if over {
+                    if polled == Poll::Ready(Ok(())) {
+                        stream.info.timing.upstream_last_sent = Some(stream.info.elapsed());
+                    }
+                    *upload = None;
+                }
+                if over || (body.is_complete() && !was_complete) {
+                    self.start_response_timer();
+                }
+                // The response may have come with what the upload moved on a shared connection.
+                if over && let Poll::Ready(head) = response.poll_head(cx) {
+                    return Poll::Ready(head.map_err(Wait::Upstream));
+                }
+            }
+            self.waits.poll(cx, stream).map(|interrupt| Err(Wait::Interrupted(interrupt)))
+        })
+        .await
+    }
+
+    fn start_response_timer(&mut self) {
+        if self.waits.response.is_none() {
+            self.waits.response = self.timeouts.response.and_then(after);
+        }
+        if self.waits.per_try.is_none() {
+            self.waits.per_try = self.timeouts.per_try.and_then(after);
+        }
+    }
+
+    /// Passes an answer on: head, body, trailers; and what is left of the request meanwhile.
+    pub(crate) async fn respond(&mut self, stream: &mut HttpStream, mut body: RequestBody, answered: Answered) {
+        let Answered { mut head, response, mut upload, host, version, guard } = answered;
+        self.finish_head(stream, &mut head, &*host, body.is_complete());
+        let bodiless = stream.request.method == Method::HEAD
+            || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let mut recv = ResponseBody(response.into_recv());
+        let end = bodiless || recv.0.is_end();
+        body.forget();
+        let sink = match stream.respond(head, end) {
+            Ok(sink) => sink,
+            Err(error) => {
+                host.report(Report::SentReset);
+                client_gone(stream, error);
+                return;
+            }
+        };
+        let mut download = Pump::new(sink, end);
+        let result = self.stream_both(stream, &mut body, &mut upload, &mut recv, &mut download, &*host).await;
+        stream.info.bytes_sent += download.moved;
+        match result {
+            Ok(()) => {
+                stream.info.timing.downstream_last_sent = Some(stream.info.elapsed());
+                if let Some(upload) = &mut upload {
+                    // The answer is complete; what the client still sends has no reader (RFC 9113 section 8.1).
+                    upload.sink.reset(ErrorCode::NoError);
+                    body.stop();
+                }
+            }
+            Err(end) => cut(stream, &mut upload, &mut download, &*host, version, end),
+        }
+        drop(guard);
+    }
+
+    async fn stream_both(
+        &mut self,
+        stream: &mut HttpStream,
+        body: &mut RequestBody,
+        upload: &mut Option<Pump>,
+        recv: &mut ResponseBody,
+        download: &mut Pump,
+        host: &dyn Host,
+    ) -> Result<(), Cut> {
+        std::future::poll_fn(|cx| {
+            if let Some(pump) = upload {
+                let before = pump.moved;
+                let polled = pump.poll(cx, body, &mut stream.info);
+                if pump.moved != before {
+                    self.waits.touch();
+                }
+                match polled {
+                    Poll::Ready(Err(PumpError::Source(error))) => return Poll::Ready(Err(Cut::Client(error))),
+                    Poll::Ready(done) => {
+                        if done.is_ok() {
+                            stream.info.timing.upstream_last_sent = Some(stream.info.elapsed());
+                        }
+                        *upload = None;
+                    }
+                    Poll::Pending => {}
+                }
+            }
+            let (before, stalled) = (download.moved, download.stalled);
+            let polled = download.poll(cx, recv, &mut stream.info);
+            if download.moved != before {
+                self.waits.touch();
+            }
+            if stalled != download.stalled {
+                host.report(Report::FlowControl { paused: download.stalled });
+            }
+            stream.poll_tick(cx);
+            match polled {
+                Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+                Poll::Ready(Err(PumpError::Source(error))) => Poll::Ready(Err(Cut::Upstream(error))),
+                Poll::Ready(Err(PumpError::Sink(error))) => Poll::Ready(Err(Cut::Client(error))),
+                Poll::Pending => self.waits.poll_time(cx).map(|interrupt| Err(Cut::Time(interrupt))),
+            }
+        })
+        .await
+    }
+}
+
+/// Why no head came.
+enum Wait {
+    Upstream(StreamError),
+    Interrupted(Interrupt),
+}
+
+/// Why an answer was not passed on to its end.
+enum Cut {
+    Upstream(StreamError),
+    Client(StreamError),
+    Time(Interrupt),
+}
+
+fn is_interim(status: StatusCode) -> bool {
+    status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// Answers a client whose request broke the protocol; one that is gone is not answered.
+pub(crate) async fn reject(stream: &mut HttpStream, interrupt: Interrupt) {
+    let status = match interrupt {
+        Interrupt::Client(StreamError::Protocol(_)) => StatusCode::BAD_REQUEST,
+        Interrupt::Client(StreamError::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
+        _ => {
+            stream.reset(ErrorCode::Cancel);
+            return;
+        }
+    };
+    let details = stream.info.details.clone().unwrap_or_default();
+    let reply = adit_filter::LocalReply::new(status, details).flag(ResponseFlag::DownstreamProtocolError);
+    let _ = stream.reply(reply).await;
+}
+
+/// Ends both sides of an exchange that was cut short: a truncated answer must never look complete.
+fn cut(
+    stream: &mut HttpStream,
+    upload: &mut Option<Pump>,
+    download: &mut Pump,
+    host: &dyn Host,
+    version: Version,
+    end: Cut,
+) {
+    let code = match end {
+        Cut::Client(error) => {
+            host.report(Report::SentReset);
+            client_gone(stream, error);
+            error.code()
+        }
+        Cut::Upstream(error) => {
+            host.report(Report::ReceivedReset);
+            let reason = ResetReason::of_stream(&error, version);
+            let details = format!("upstream_reset_after_response_started{{{}}}", reason.as_str()).replace(' ', "_");
+            stream.info.details = Some(details.into());
+            stream.info.flags.set(reason.flag());
+            error.code()
+        }
+        Cut::Time(interrupt) => {
+            host.report(Report::SentReset);
+            let (details, flag, report) = match interrupt {
+                Interrupt::Idle => ("stream_idle_timeout", ResponseFlag::StreamIdleTimeout, None),
+                Interrupt::MaxDuration => (
+                    "upstream_max_stream_duration_reached",
+                    ResponseFlag::UpstreamMaxStreamDurationReached,
+                    Some(Report::MaxDuration),
+                ),
+                Interrupt::PerTry | Interrupt::PerTryIdle => {
+                    ("upstream_per_try_idle_timeout", ResponseFlag::UpstreamRequestTimeout, Some(Report::PerTryTimeout))
+                }
+                Interrupt::Response | Interrupt::Client(_) => {
+                    ("response_timeout", ResponseFlag::UpstreamRequestTimeout, Some(Report::Timeout))
+                }
+            };
+            if let Some(report) = report {
+                host.report(report);
+            }
+            stream.info.details = Some(details.into());
+            stream.info.flags.set(flag);
+            ErrorCode::Cancel
+        }
+    };
+    download.sink.reset(code);
+    if let Some(upload) = upload {
+        upload.sink.reset(code);
+    }
+}

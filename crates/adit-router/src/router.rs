@@ -1,0 +1,164 @@
+//! The terminal HTTP filter (`envoy.extensions.filters.http.router.v3.Router`).
+
+use std::sync::Arc;
+
+use adit_config::proto::envoy::extensions::filters::http::router::v3 as pb;
+use adit_filter::{BoxFuture, HttpStream, HttpTerminal, LocalReply};
+use adit_http::{RequestKind, ResponseHead};
+use adit_match::ConfigError;
+use adit_stats::{Counter, Scope};
+use bytes::Bytes;
+use http::header;
+
+use crate::exchange::{Exchange, mutate_reply, mutate_response, name_route};
+use crate::reply;
+use crate::table::RouteEntry;
+use crate::table::rewrite::Redirect;
+use crate::table::route::{Action, DirectResponse, Forward};
+
+/// What is configured of a router.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RouterOptions {
+    pub(crate) suppress_envoy_headers: bool,
+    pub(crate) reject_early_data: bool,
+}
+
+/// Takes each request to the cluster of its route, and the answer back.
+pub struct Router {
+    options: RouterOptions,
+    stats: RouterStats,
+}
+
+/// `http.<stat_prefix>.`
+struct RouterStats {
+    no_cluster: Counter,
+    no_route: Counter,
+    rq_direct_response: Counter,
+    rq_redirect: Counter,
+    rq_total: Counter,
+    rq_reset_after_downstream_response_started: Counter,
+}
+
+impl RouterStats {
+    fn new(scope: &Scope) -> Self {
+        Self {
+            no_cluster: scope.counter("no_cluster"),
+            no_route: scope.counter("no_route"),
+            rq_direct_response: scope.counter("rq_direct_response"),
+            rq_redirect: scope.counter("rq_redirect"),
+            rq_total: scope.counter("rq_total"),
+            rq_reset_after_downstream_response_started: scope.counter("rq_reset_after_downstream_response_started"),
+        }
+    }
+}
+
+impl Router {
+    /// From its message; `scope` is the connection manager's, `http.<stat_prefix>.`, and `at` the path of the message.
+    pub fn from_proto(message: &pb::Router, scope: &Scope, at: &str) -> Result<Arc<Self>, Vec<ConfigError>> {
+        let mut errors = Vec::new();
+        for (set, field) in [
+            (!message.upstream_log.is_empty(), "upstream_log"),
+            (message.upstream_log_options.is_some(), "upstream_log_options"),
+            (!message.strict_check_headers.is_empty(), "strict_check_headers"),
+            (message.respect_expected_rq_timeout, "respect_expected_rq_timeout"),
+            (!message.upstream_http_filters.is_empty(), "upstream_http_filters"),
+        ] {
+            if set {
+                errors.push(ConfigError::unsupported(format!("{at}.{field}")));
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let options = RouterOptions {
+            suppress_envoy_headers: message.suppress_envoy_headers,
+            reject_early_data: message.reject_connect_request_early_data.unwrap_or(false),
+        };
+        Ok(Arc::new(Self { options, stats: RouterStats::new(scope) }))
+    }
+
+    async fn route(&self, stream: &mut HttpStream) {
+        let route = stream.route.clone();
+        let Some(entry) = route.as_ref().and_then(|route| route.as_any().downcast_ref::<RouteEntry>()) else {
+            self.stats.no_route.inc();
+            // Nobody to tell if the client left.
+            let _ = stream.reply(reply::no_route()).await;
+            return;
+        };
+        name_route(entry, stream);
+        match &entry.action {
+            Action::Forward(forward) => self.forward(entry, forward, stream).await,
+            Action::Redirect(redirect) => self.redirect(entry, redirect, stream).await,
+            Action::Direct(direct) => self.direct(entry, direct, stream).await,
+        }
+    }
+
+    async fn forward(&self, entry: &RouteEntry, forward: &Forward, stream: &mut HttpStream) {
+        self.stats.rq_total.inc();
+        let terminates = forward.common.terminates(&stream.request);
+        let Some(exchange) = Exchange::new(&self.options, entry, forward, stream) else {
+            self.stats.no_cluster.inc();
+            let mut reply = reply::no_cluster(forward.common.not_found);
+            mutate_reply(entry, stream, &mut reply);
+            let _ = stream.reply(reply).await;
+            return;
+        };
+        let connects = matches!(stream.request.kind, RequestKind::Connect(_));
+        let raw = terminates.is_some() || (connects && exchange.cluster.settings().terminates_connect);
+        if raw || stream.request.kind.is_tunnel() {
+            // What leads to a tunnel is freed once it stands; the tunnel itself is small.
+            let established = Box::pin(exchange.establish(stream, raw, terminates)).await;
+            if let Some(tunnel) = established {
+                tunnel.run(stream).await;
+            }
+        } else {
+            Box::pin(exchange.run_plain(stream)).await;
+        }
+        if stream.answered() && stream.info.details.as_deref().is_some_and(|text| text.starts_with("upstream_reset_after")) {
+            self.stats.rq_reset_after_downstream_response_started.inc();
+        }
+    }
+
+    async fn redirect(&self, entry: &RouteEntry, redirect: &Redirect, stream: &mut HttpStream) {
+        self.stats.rq_redirect.inc();
+        let mut reply = LocalReply::new(redirect.status, "direct_response");
+        if let Some(location) = redirect.location(&stream.request, &entry.path) {
+            reply.headers.insert(header::LOCATION, location);
+        }
+        mutate_reply(entry, stream, &mut reply);
+        let _ = stream.reply(reply).await;
+    }
+
+    async fn direct(&self, entry: &RouteEntry, direct: &DirectResponse, stream: &mut HttpStream) {
+        self.stats.rq_direct_response.inc();
+        if direct.status.is_success() && matches!(stream.request.kind, RequestKind::Connect(_)) {
+            return direct_tunnel(entry, direct, stream).await;
+        }
+        let body = String::from_utf8_lossy(&direct.body).into_owned();
+        let mut reply = LocalReply::new(direct.status, "direct_response").body(body);
+        mutate_reply(entry, stream, &mut reply);
+        let _ = stream.reply(reply).await;
+    }
+}
+
+/// A 2xx to a CONNECT opens a tunnel and has no content-length (RFC 9110 section 9.3.6): one that carries the body and ends.
+async fn direct_tunnel(entry: &RouteEntry, direct: &DirectResponse, stream: &mut HttpStream) {
+    let mut head = ResponseHead::new(direct.status);
+    mutate_response(entry, stream, &mut head);
+    stream.info.details = Some("direct_response".into());
+    let mut body: Bytes = direct.body.clone();
+    let size = body.len() as u64;
+    let Ok(mut sink) = stream.respond(head, false) else { return };
+    let sent = std::future::poll_fn(|cx| sink.poll_send(cx, &mut body, true)).await;
+    if sent.is_ok() {
+        stream.info.bytes_sent += size;
+        // The end is recorded; a client that is gone cannot be told.
+        let _ = std::future::poll_fn(|cx| sink.poll_flush(cx)).await;
+    }
+}
+
+impl HttpTerminal for Router {
+    fn serve<'a>(&'a self, stream: &'a mut HttpStream) -> BoxFuture<'a, ()> {
+        Box::pin(self.route(stream))
+    }
+}

@@ -1,0 +1,517 @@
+//! Requests for a tunnel: upgrades and CONNECT, proxied or terminated, up to the acceptance; then the tunnel.
+//!
+//! [`Driver`] performs what [`adit_upgrade::Exchange`] asks for. The sink towards the upstream is [`Withheld`] until the
+//! machine gives the [`Permit`].
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use adit_codec::{PendingResponse, RecvStream, SendStream};
+use adit_filter::upstream::{Host, HttpUpstream, Report, TcpUpstream};
+use adit_filter::{HttpStream, LocalReply, ResponseFlag};
+use adit_http::{ErrorCode, RequestHead, RequestKind, ResponseHead};
+use adit_io::{ByteSource, Cause as RelayCause, Direction, Peer, RelayObserver, RelayOptions, Side, TimeoutAction, relay};
+use adit_upgrade::{Action, Actions, Ask, Cause, Exchange as Machine, Input, Permit, Plan, State, Verdict, Withheld, judge};
+use http::{StatusCode, Version, header};
+use tokio::time::Instant;
+
+use crate::body::RequestBody;
+use crate::exchange::{Exchange, Missed, Next, client_gone, stream_failure};
+use crate::plain::{Answered, reject};
+use crate::reply::{self, Failure};
+use crate::table::route::ConnectConfig;
+use crate::tcp_errors::{ConnectSink, ConnectSource};
+use crate::waits::Interrupt;
+use crate::websocket::Handshake;
+
+/// A tunnel that stands.
+pub(crate) struct Tunnel {
+    down: Side,
+    up: Side,
+    host: Arc<dyn Host>,
+    guard: Box<dyn Send>,
+    /// The upstream's version; `None` for raw bytes.
+    version: Option<Version>,
+    /// End of the cluster's `max_stream_duration`.
+    max: Option<Instant>,
+}
+
+/// An upstream connection before the request was sent.
+enum Ready {
+    Http(Box<(HttpUpstream, RequestHead)>),
+    Tcp(TcpUpstream),
+}
+
+/// An upstream that was sent the request.
+struct Pending {
+    send: Withheld<Box<dyn SendStream>>,
+    response: Box<dyn PendingResponse>,
+    host: Arc<dyn Host>,
+    version: Version,
+    guard: Box<dyn Send>,
+}
+
+struct Driver<'r> {
+    exchange: Exchange<'r>,
+    machine: Machine,
+    ask: Ask,
+    raw: bool,
+    connect: Option<ConnectConfig>,
+    recv: Option<Box<dyn RecvStream>>,
+    ready: Option<Ready>,
+    pending: Option<Pending>,
+    handshake: Handshake,
+    /// The head that was last received.
+    head: Option<ResponseHead>,
+    /// The answer, once it is decided that there is no tunnel.
+    reply: Option<LocalReply>,
+    /// Why the client is not answered with `reply`.
+    gone: Option<Interrupt>,
+}
+
+impl<'r> Exchange<'r> {
+    /// Sees a request for a tunnel to the upstream's acceptance, or answers it. `raw` has it terminated here.
+    pub(crate) async fn establish(self, stream: &mut HttpStream, raw: bool, connect: Option<ConnectConfig>) -> Option<Box<Tunnel>> {
+        let driver = Driver {
+            exchange: self,
+            machine: Machine::new(),
+            ask: Ask::of(&stream.request.kind).unwrap_or(Ask::Post),
+            raw,
+            connect,
+            recv: stream.recv.take(),
+            ready: None,
+            pending: None,
+            handshake: Handshake::default(),
+            head: None,
+            reply: None,
+            gone: None,
+        };
+        driver.run(stream).await
+    }
+}
+
+impl Driver<'_> {
+    async fn run(mut self, stream: &mut HttpStream) -> Option<Box<Tunnel>> {
+        let mut actions = Actions::default();
+        self.machine.handle(now(), Input::Request(self.ask), &mut actions);
+        loop {
+            let input = match actions.pop() {
+                None => self.wait(stream).await,
+                Some(Action::Route) => Input::Routed(self.plan()),
+                Some(Action::Connect) => self.open_connection(stream).await,
+                Some(Action::SendRequest) => match self.send_request(stream) {
+                    Some(failed) => failed,
+                    None => continue,
+                },
+                Some(Action::Inform) => {
+                    if let Some(head) = self.head.take() {
+                        // A client that left is noticed by the next wait.
+                        let _ = stream.inform(head);
+                    }
+                    continue;
+                }
+                Some(Action::Accept(permit)) => return self.accept(stream, permit).await,
+                Some(Action::TryExpired) => {
+                    if let Some(pending) = &self.pending {
+                        pending.host.report(Report::PerTryTimeout);
+                    }
+                    self.failed(stream, &Failure::TryTimeout { idle: false })
+                }
+                Some(Action::DropUpstream) => {
+                    self.drop_upstream();
+                    continue;
+                }
+                Some(Action::Refuse(cause)) => {
+                    self.refuse(stream, cause).await;
+                    Input::Replied
+                }
+                Some(Action::Finish) => {
+                    if let Some(interrupt) = self.gone {
+                        reject(stream, interrupt).await;
+                    }
+                    return None;
+                }
+            };
+            self.machine.handle(now(), input, &mut actions);
+        }
+    }
+
+    /// The route's timeouts are for upgrades: those of a CONNECT would begin with the end of its request, which is the end
+    /// of the tunnel.
+    fn plan(&self) -> Plan {
+        let timed = self.ask == Ask::Upgrade;
+        Plan {
+            terminate: self.raw,
+            response_timeout: self.exchange.timeouts.response.filter(|_| timed),
+            per_try_timeout: self.exchange.timeouts.per_try.filter(|_| timed),
+        }
+    }
+
+    fn set_deadline(&mut self) {
+        self.exchange.waits.response = self.machine.deadline().map(Instant::from_std);
+    }
+
+    async fn open_connection(&mut self, stream: &mut HttpStream) -> Input {
+        self.set_deadline();
+        let mut head = self.exchange.begin(stream);
+        let missed = if self.raw {
+            match self.connect_raw(stream).await {
+                Ok(Some(upstream)) => {
+                    self.ready = Some(Ready::Tcp(upstream));
+                    return Input::Connected;
+                }
+                Ok(None) => {
+                    self.reply = Some(self.exchange.reply(reply::early_connect_data(), stream));
+                    return Input::AttemptFailed { again: None };
+                }
+                Err(missed) => missed,
+            }
+        } else {
+            let extended = matches!(head.kind, RequestKind::Upgrade(_));
+            match self.exchange.connect(stream, &mut head, extended).await {
+                Ok(upstream) => {
+                    self.ready = Some(Ready::Http(Box::new((upstream, head))));
+                    return Input::Connected;
+                }
+                Err(missed) => missed,
+            }
+        };
+        match missed {
+            Missed::Failed(failure) => self.failed(stream, &failure),
+            Missed::Interrupted(interrupt) => self.interrupted(stream, interrupt),
+        }
+    }
+
+    /// Connects the raw upstream; `None` when bytes came that may not come before the answer.
+    async fn connect_raw(&mut self, stream: &mut HttpStream) -> Result<Option<TcpUpstream>, Missed> {
+        let refuses = self.exchange.options.reject_early_data && self.ask == Ask::Connect;
+        let Some(recv) = self.recv.as_mut().filter(|_| refuses) else {
+            return self.exchange.connect_tcp(stream, |_| false).await;
+        };
+        let mut lost = None;
+        let mut over = false;
+        let early = |cx: &mut Context<'_>| {
+            if over {
+                return false;
+            }
+            match recv.poll_chunk(cx, 1) {
+                Poll::Ready(Some(Ok(_))) => true,
+                Poll::Ready(Some(Err(error))) => {
+                    lost = Some(error);
+                    true
+                }
+                Poll::Ready(None) => {
+                    over = true;
+                    false
+                }
+                Poll::Pending => false,
+            }
+        };
+        let result = self.exchange.connect_tcp(stream, early).await;
+        match lost {
+            Some(error) => Err(Missed::Interrupted(Interrupt::Client(error))),
+            None => result,
+        }
+    }
+
+    /// Opens the stream; what is to be told to the machine when that fails.
+    fn send_request(&mut self, stream: &mut HttpStream) -> Option<Input> {
+        let Some(Ready::Http(ready)) = self.ready.take() else { return Some(Input::AttemptFailed { again: None }) };
+        let (upstream, mut head) = *ready;
+        self.handshake = Handshake::begin(&mut head, upstream.version);
+        let (host, version, guard) = (upstream.host, upstream.version, upstream.guard);
+        match upstream.opener.open(head, false) {
+            Ok(opened) => {
+                self.exchange.sent(stream);
+                self.exchange.waits.start_try(None, self.exchange.timeouts.per_try_idle);
+                let send = Withheld::new(opened.send);
+                self.pending = Some(Pending { send, response: opened.response, host, version, guard });
+                None
+            }
+            Err(error) => Some(self.failed(stream, &stream_failure(&error, version))),
+        }
+    }
+
+    /// Waits for whatever the machine waits for.
+    async fn wait(&mut self, stream: &mut HttpStream) -> Input {
+        self.set_deadline();
+        let waits = &mut self.exchange.waits;
+        let Some(pending) = self.pending.as_mut().filter(|_| self.machine.state() == State::AwaitResponse) else {
+            let interrupt = std::future::poll_fn(|cx| waits.poll(cx, stream)).await;
+            return self.interrupted(stream, interrupt);
+        };
+        let result = std::future::poll_fn(|cx| match pending.response.poll_head(cx) {
+            Poll::Ready(head) => Poll::Ready(Ok(head)),
+            Poll::Pending => waits.poll(cx, stream).map(Err),
+        })
+        .await;
+        match result {
+            Ok(Ok(head)) => self.answered(stream, head),
+            Ok(Err(error)) => {
+                pending.host.report(Report::ReceivedReset);
+                let failure = stream_failure(&error, pending.version);
+                self.failed(stream, &failure)
+            }
+            Err(interrupt) => self.interrupted(stream, interrupt),
+        }
+    }
+
+    fn answered(&mut self, stream: &mut HttpStream, mut head: ResponseHead) -> Input {
+        let Some(pending) = &self.pending else { return Input::AttemptFailed { again: None } };
+        let answer = judge(self.ask, &head, pending.version, Some(stream.request.version));
+        if answer.verdict() != Verdict::Interim {
+            self.exchange.received(stream, &*pending.host, &head);
+        }
+        match answer.verdict() {
+            Verdict::Interim if head.status == StatusCode::CONTINUE && !stream.request.headers.contains_key(header::EXPECT) => {
+                return Input::Tick;
+            }
+            Verdict::Interim => {}
+            Verdict::Accepted => {
+                if !self.handshake.finish(&stream.request, pending.version, &mut head) {
+                    self.reply = Some(self.exchange.reply(reply::invalid_answer(self.exchange.retry.retried()), stream));
+                    return Input::AttemptFailed { again: None };
+                }
+            }
+            Verdict::Refused => {
+                if let Some(pause) = self.exchange.after_head(stream, &head, true) {
+                    return Input::AttemptFailed { again: Some(pause) };
+                }
+            }
+            Verdict::Invalid => {
+                self.reply = Some(self.exchange.reply(reply::invalid_answer(self.exchange.retry.retried()), stream));
+            }
+        }
+        self.head = Some(head);
+        Input::Answer(answer)
+    }
+
+    /// What a failed attempt means to the machine. Another one is always possible: no payload was sent.
+    fn failed(&mut self, stream: &mut HttpStream, failure: &Failure) -> Input {
+        match self.exchange.after_failure(stream, failure, self.pending.is_some(), true) {
+            Next::Again(pause) => Input::AttemptFailed { again: Some(pause) },
+            Next::Reply(reply) => {
+                self.reply = Some(reply);
+                Input::AttemptFailed { again: None }
+            }
+        }
+    }
+
+    fn interrupted(&mut self, stream: &mut HttpStream, interrupt: Interrupt) -> Input {
+        match interrupt {
+            Interrupt::Response => Input::Tick,
+            Interrupt::PerTry | Interrupt::PerTryIdle => {
+                if let Some(pending) = &self.pending {
+                    pending.host.report(Report::PerTryTimeout);
+                }
+                self.failed(stream, &Failure::TryTimeout { idle: true })
+            }
+            Interrupt::Client(_) => {
+                let host = self.pending.as_ref().map(|pending| pending.host.clone());
+                self.exchange.interrupted(stream, interrupt, host.as_deref());
+                self.gone = Some(interrupt);
+                Input::ClientGone
+            }
+            Interrupt::Idle | Interrupt::MaxDuration => {
+                let host = self.pending.as_ref().map(|pending| pending.host.clone());
+                self.reply = self.exchange.interrupted(stream, interrupt, host.as_deref());
+                Input::AttemptFailed { again: None }
+            }
+        }
+    }
+
+    fn drop_upstream(&mut self) {
+        if let Some(pending) = self.pending.take() {
+            pending.host.report(Report::SentReset);
+        }
+        self.ready = None;
+        self.head = None;
+    }
+
+    async fn refuse(&mut self, stream: &mut HttpStream, cause: Cause) {
+        let reply = match cause {
+            Cause::Upstream => {
+                let (Some(pending), Some(head)) = (self.pending.take(), self.head.take()) else { return };
+                let Pending { send, response, host, version, guard } = pending;
+                self.exchange.waits.response = None;
+                let answered = Answered { head, response, upload: None, host, version, guard };
+                let body = RequestBody::new(None, 0);
+                self.exchange.respond(stream, body, answered).await;
+                // Dropped sooner, it would reset the answer on its way.
+                drop(send);
+                return;
+            }
+            Cause::Timeout => {
+                self.exchange.cluster.report(Report::Timeout);
+                Some(self.exchange.reply(reply::response_timeout(), stream))
+            }
+            Cause::AttemptFailed | Cause::Invalid | Cause::Local => self.reply.take(),
+        };
+        let reply = reply.unwrap_or_else(|| reply::invalid_answer(false));
+        // A client that left meanwhile has nothing to be told.
+        let _ = stream.reply(reply).await;
+    }
+
+    async fn accept(mut self, stream: &mut HttpStream, permit: Permit) -> Option<Box<Tunnel>> {
+        let recv = self.recv.take()?;
+        let (mut head, up, host, guard, version) = match (self.ready.take(), self.pending.take(), self.head.take()) {
+            (Some(Ready::Tcp(upstream)), _, _) => {
+                let head = ResponseHead::new(StatusCode::OK);
+                self.exchange.sent(stream);
+                self.exchange.received(stream, &*upstream.host, &head);
+                let side = self.raw_side(stream, upstream.io, permit).await?;
+                (head, side, upstream.host, upstream.guard, None)
+            }
+            (_, Some(pending), Some(head)) => {
+                let source: Box<dyn ByteSource> = pending.response.into_recv();
+                let side = Side::new(source, pending.send.release(permit));
+                (head, side, pending.host, pending.guard, Some(pending.version))
+            }
+            _ => return None,
+        };
+        // RFC 9110 sections 9.3.6 and 15.2: a tunnel has no framing.
+        head.headers.remove(header::CONTENT_LENGTH);
+        head.headers.remove(header::TRANSFER_ENCODING);
+        self.exchange.finish_head(stream, &mut head, &*host, false);
+        match stream.respond(head, false) {
+            Ok(sink) => {
+                stream.tunnel_established();
+                let max = self.exchange.waits.max;
+                Some(Box::new(Tunnel { down: Side::new(recv, sink), up, host, guard, version, max }))
+            }
+            Err(error) => {
+                host.report(Report::SentReset);
+                client_gone(stream, error);
+                None
+            }
+        }
+    }
+
+    /// The raw upstream's side, after the PROXY preamble was written. `None` when the client left meanwhile.
+    async fn raw_side(&mut self, stream: &mut HttpStream, io: adit_io::Io, permit: Permit) -> Option<Side> {
+        let (source, sink) = io.into_halves();
+        let mut sink = Withheld::new(sink).release(permit);
+        if let Some(version) = self.connect.and_then(|connect| connect.proxy_protocol) {
+            let mut preamble = version.preamble(&stream.info.conn);
+            let waits = &mut self.exchange.waits;
+            // A failed write shows again as the relay's own, and ends the tunnel with a reset.
+            let interrupt = std::future::poll_fn(|cx| match sink.poll_send(cx, &mut preamble, false) {
+                Poll::Ready(_) => Poll::Ready(None),
+                Poll::Pending => waits.poll(cx, stream).map(Some),
+            })
+            .await;
+            if let Some(interrupt) = interrupt {
+                self.exchange.interrupted(stream, interrupt, None);
+                sink.reset(ErrorCode::Cancel);
+                stream.reset(ErrorCode::Cancel);
+                return None;
+            }
+        }
+        if stream.request.version >= Version::HTTP_2 {
+            return Some(Side::new(Box::new(ConnectSource(source)), Box::new(ConnectSink(sink))));
+        }
+        Some(Side::new(source, sink))
+    }
+}
+
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+/// Counts the bytes of a raw upstream while they move.
+struct HostBytes(Arc<dyn Host>);
+
+impl RelayObserver for HostBytes {
+    fn on_bytes(&self, direction: Direction, bytes: u64) {
+        self.0.report(match direction {
+            Direction::DownToUp => Report::Bytes { sent: bytes, received: 0 },
+            Direction::UpToDown => Report::Bytes { sent: 0, received: bytes },
+        });
+    }
+
+    fn on_paused(&self, direction: Direction) {
+        if direction == Direction::UpToDown {
+            self.0.report(Report::FlowControl { paused: true });
+        }
+    }
+
+    fn on_resumed(&self, direction: Direction) {
+        if direction == Direction::UpToDown {
+            self.0.report(Report::FlowControl { paused: false });
+        }
+    }
+}
+
+impl Tunnel {
+    /// Relays to the end, and writes down how it went.
+    pub(crate) async fn run(self: Box<Self>, stream: &mut HttpStream) {
+        let Self { down, up, host, guard, version, max } = *self;
+        let raw = version.is_none();
+        let options = RelayOptions {
+            idle_timeout: stream.idle_timeout,
+            max_duration: max.map(|at| at.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1))),
+            timeout_action: TimeoutAction::Reset,
+            buffer_limit: stream.buffer_limit,
+            observer: raw.then(|| Arc::new(HostBytes(host.clone())) as Arc<dyn RelayObserver>),
+            closing: Some(stream.worker.lifecycle.closing()),
+        };
+        let mut relay = relay(down, up, options);
+        let mut client_first = false;
+        let summary = std::future::poll_fn(|cx| {
+            let polled = Pin::new(&mut relay).poll(cx);
+            (stream.info.bytes_received, stream.info.bytes_sent) = relay.bytes();
+            let (down_over, up_over) = relay.ended();
+            client_first |= down_over && !up_over;
+            stream.poll_tick(cx);
+            polled
+        })
+        .await;
+        drop(relay);
+        stream.info.bytes_received = summary.down_to_up.bytes;
+        stream.info.bytes_sent = summary.up_to_down.bytes;
+        record(stream, summary.cause, client_first, version, &*host);
+        drop(guard);
+    }
+}
+
+fn record(stream: &mut HttpStream, cause: RelayCause, client_first: bool, version: Option<Version>, host: &dyn Host) {
+    let elapsed = stream.info.elapsed();
+    stream.info.timing.downstream_last_sent = Some(elapsed);
+    stream.info.timing.upstream_last_received = Some(elapsed);
+    let info = &mut stream.info;
+    match cause {
+        RelayCause::Ended => {
+            if client_first && stream.request.version < Version::HTTP_2 {
+                info.details = Some("downstream_remote_disconnect".into());
+                info.flags.set(ResponseFlag::DownstreamConnectionTermination);
+            }
+        }
+        RelayCause::IdleTimeout => {
+            host.report(Report::SentReset);
+            info.details = Some("stream_idle_timeout".into());
+            info.flags.set(ResponseFlag::StreamIdleTimeout);
+        }
+        RelayCause::MaxDuration => {
+            host.report(Report::MaxDuration);
+            host.report(Report::SentReset);
+            info.details = Some("upstream_max_stream_duration_reached".into());
+            info.flags.set(ResponseFlag::UpstreamMaxStreamDurationReached);
+        }
+        RelayCause::Reset { by: Peer::Downstream, error } => {
+            host.report(Report::SentReset);
+            client_gone(stream, error);
+        }
+        RelayCause::Reset { by: Peer::Upstream, error } => {
+            host.report(Report::ReceivedReset);
+            // A raw upstream has no stream to reset but its connection.
+            let reason = crate::reset::ResetReason::of_stream(&error, version.unwrap_or(Version::HTTP_11));
+            let details = format!("upstream_reset_after_response_started{{{}}}", reason.as_str()).replace(' ', "_");
+            info.details = Some(details.into());
+            info.flags.set(reason.flag());
+            info.upstream_mut().close_type = Some("RemoteReset");
+        }
+        RelayCause::Closing => info.local_close_reason = Some("server_shutdown".into()),
+    }
+}
