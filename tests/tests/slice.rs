@@ -1,0 +1,157 @@
+//! One path of each kind through the binary, with raw peers.
+
+use std::thread;
+
+use adit_tests::config::{cluster, hcm, listener, prefix, resources, tcp_proxy, terminate, upgrades};
+use adit_tests::peer::{End, Peer};
+use adit_tests::{Proxy, free_port, origin};
+
+const ACCEPT: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+                      sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+const UPGRADE: &str = "GET /chat HTTP/1.1\r\nhost: example.com\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+                       sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+fn one(port: u16, filter: &str, upstream: u16) -> String {
+    resources(&[listener("l", port, filter)], &[cluster("c", upstream, "")])
+}
+
+#[test]
+fn tcp_is_proxied_and_half_closes_cross() {
+    let port = free_port();
+    let adit = Proxy::adit(&one(port, &tcp_proxy("c", ""), origin::echo()));
+    let mut client = Peer::connect(port);
+    client.send("hello");
+    client.expect("hello");
+    client.send("and more");
+    client.fin();
+    assert_eq!(client.rest(), (b"and more".to_vec(), End::Fin));
+    adit.wait_stat("tcp.c.downstream_cx_total", 1);
+    adit.wait_stat("cluster.c.upstream_cx_active", 0);
+}
+
+#[test]
+fn a_websocket_goes_through() {
+    let (upstream, heads) = origin::http(ACCEPT);
+    let port = free_port();
+    let adit = Proxy::adit(&one(port, &hcm("h", &prefix("c"), &upgrades(&["websocket"])), upstream));
+    let mut client = Peer::connect(port);
+    client.send(UPGRADE);
+    let head = client.head();
+    assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{head}");
+    assert!(head.contains("sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{head}");
+    client.send("payload");
+    client.expect("payload");
+    adit.wait_stat("http.h.downstream_cx_upgrades_active", 1);
+    client.fin();
+    assert_eq!(client.rest(), (vec![], End::Fin));
+    adit.wait_stat("http.h.downstream_cx_upgrades_active", 0);
+    let head = heads.lock().unwrap()[0].clone();
+    assert!(head.starts_with("GET /chat HTTP/1.1\r\n") && head.contains("sec-websocket-key: dGhl"), "{head}");
+}
+
+#[test]
+fn an_upgrade_that_is_not_allowed_is_a_403() {
+    let port = free_port();
+    let adit = Proxy::adit(&one(port, &hcm("h", &prefix("c"), ""), origin::echo()));
+    let mut client = Peer::connect(port);
+    client.send(UPGRADE);
+    let head = client.head();
+    assert!(head.starts_with("HTTP/1.1 403 Forbidden\r\n") && head.contains("connection: close\r\n"), "{head}");
+    assert_eq!(adit.stat("http.h.downstream_rq_ws_on_non_ws_route"), 1);
+}
+
+#[test]
+fn a_connect_is_terminated() {
+    let port = free_port();
+    let _adit = Proxy::adit(&one(port, &hcm("h", &terminate("c"), ""), origin::echo()));
+    let mut client = Peer::connect(port);
+    client.send("CONNECT example.com:443 HTTP/1.1\r\nhost: example.com:443\r\n\r\n");
+    let head = client.head();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    assert!(!head.contains("content-length") && !head.contains("transfer-encoding"), "{head}");
+    client.send("payload");
+    client.expect("payload");
+    client.fin();
+    assert_eq!(client.rest(), (vec![], End::Fin));
+}
+
+#[test]
+fn an_upstream_that_speaks_first_is_heard() {
+    let port = free_port();
+    let (upstream, at) = origin::listen();
+    let _adit = Proxy::adit(&one(port, &hcm("h", &terminate("c"), ""), at));
+    let mut client = Peer::connect(port);
+    client.send("CONNECT example.com:443 HTTP/1.1\r\n\r\n");
+    let mut server = Peer::accept(&upstream);
+    server.send("220 ready\r\n");
+    assert!(client.head().starts_with("HTTP/1.1 200 OK\r\n"));
+    client.expect("220 ready\r\n");
+    server.fin();
+    assert_eq!(client.rest(), (vec![], End::Fin));
+    client.send("still open");
+    server.expect("still open");
+}
+
+#[test]
+fn tcp_travels_in_a_connect_through_a_second_proxy() {
+    let (near, far) = (free_port(), free_port());
+    let terminator = Proxy::adit(&one(far, &hcm("far", &terminate("c"), ""), origin::echo()));
+    let tunnel = tcp_proxy("c", "tunneling_config: { hostname: 'host.com:443' }");
+    let _near = Proxy::adit(&one(near, &tunnel, far));
+    let mut client = Peer::connect(near);
+    client.send("through two proxies");
+    client.expect("through two proxies");
+    terminator.wait_stat("http.far.downstream_cx_upgrades_active", 1);
+    client.fin();
+    assert_eq!(client.rest(), (vec![], End::Fin));
+    terminator.wait_stat("http.far.downstream_cx_upgrades_active", 0);
+}
+
+#[test]
+fn a_connect_is_forwarded_and_payload_waits_for_the_answer() {
+    let port = free_port();
+    let (upstream, at) = origin::listen();
+    let route = "- match: { connect_matcher: {} }\n  route: { cluster: c, upgrade_configs: [{ upgrade_type: CONNECT }] }\n";
+    let _adit = Proxy::adit(&one(port, &hcm("h", route, ""), at));
+    let mut client = Peer::connect(port);
+    client.send("CONNECT example.com:443 HTTP/1.1\r\n\r\nearly");
+    let mut server = Peer::accept(&upstream);
+    let head = server.head();
+    assert!(head.starts_with("CONNECT example.com:443 HTTP/1.1\r\nhost: example.com:443\r\n"), "{head}");
+    server.silent(std::time::Duration::from_millis(200));
+    server.send("HTTP/1.1 200 Connection established\r\ncontent-length: 0\r\n\r\n");
+    assert!(client.head().starts_with("HTTP/1.1 200 OK\r\n"));
+    server.expect("early");
+    let (big, expected) = (vec![7u8; 4 << 20], vec![7u8; 4 << 20]);
+    let writer = thread::spawn(move || {
+        client.send(&big);
+        client.fin();
+        client.rest()
+    });
+    let (got, end) = server.rest();
+    assert!(got == expected && end == End::Fin);
+    server.send("done");
+    server.fin();
+    assert_eq!(writer.join().unwrap(), (b"done".to_vec(), End::Fin));
+}
+
+#[test]
+fn resets_arrive_as_resets() {
+    let port = free_port();
+    let (upstream, at) = origin::listen();
+    let _adit = Proxy::adit(&one(port, &tcp_proxy("c", ""), at));
+    let mut client = Peer::connect(port);
+    let mut server = Peer::accept(&upstream);
+    client.send("x");
+    server.expect("x");
+    server.rst();
+    assert_eq!(client.rest(), (vec![], End::Reset));
+
+    let mut client = Peer::connect(port);
+    let mut server = Peer::accept(&upstream);
+    client.send("x");
+    server.expect("x");
+    client.rst();
+    assert_eq!(server.rest(), (vec![], End::Reset));
+}
