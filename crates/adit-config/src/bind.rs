@@ -24,9 +24,19 @@ pub(crate) struct Binder<'a> {
     /// Unknown fields are warnings.
     pub allow_unknown: bool,
     pub problems: Vec<Diagnostic>,
+    /// Hints given. A text of nothing but mistakes gets no more than [`MAX_HINTS`]: each compares many names.
+    pub hints: usize,
 }
 
+const MAX_HINTS: usize = 50;
+
 impl Binder<'_> {
+    /// [`did_you_mean`], for the first mistakes.
+    fn hint<'a>(&mut self, word: &str, names: impl Iterator<Item = &'a str>) -> String {
+        self.hints += 1;
+        if self.hints > MAX_HINTS { String::new() } else { did_you_mean(word, names) }
+    }
+
     fn error(&mut self, path: &Path, line: u32, message: impl Into<String>) {
         self.problems.push(Diagnostic::error(path, message).at(self.file_name, line));
     }
@@ -106,7 +116,7 @@ impl Binder<'_> {
         let found = descriptor.get_field_by_name(&entry.key).or_else(|| descriptor.get_field_by_json_name(&entry.key));
         if found.is_none() {
             let names: Vec<FieldDescriptor> = descriptor.fields().collect();
-            let hint = did_you_mean(&entry.key, names.iter().map(FieldDescriptor::name));
+            let hint = self.hint(&entry.key, names.iter().map(FieldDescriptor::name));
             let message = format!("unknown field '{}' in {}{hint}", entry.key, descriptor.full_name());
             let finding = if self.allow_unknown {
                 Diagnostic::warning(path.field(&entry.key), message)
@@ -240,9 +250,10 @@ pub(crate) fn did_you_mean<'a>(word: &str, names: impl Iterator<Item = &'a str>)
     if word.len() > 200 {
         return String::new();
     }
-    let limit = (word.chars().count() / 3).clamp(1, 4);
+    let limit = (word.len() / 3).clamp(1, 4);
     names
-        .map(|name| (strsim::damerau_levenshtein(&word.to_lowercase(), &name.to_lowercase()), name))
+        .filter(|name| name.len().abs_diff(word.len()) <= limit)
+        .map(|name| (strsim::osa_distance(&word.to_lowercase(), &name.to_lowercase()), name))
         .filter(|(distance, _)| *distance <= limit)
         .min()
         .map_or_else(String::new, |(_, name)| format!("; did you mean '{name}'?"))

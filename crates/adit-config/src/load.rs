@@ -148,6 +148,7 @@ fn bind_all(
             json: source.json,
             allow_unknown: options.allow_unknown_fields,
             problems: Vec::new(),
+            hints: 0,
         };
         let bound = binder.message(&root, &descriptor, &Path::root(), whole.as_ref());
         findings.append(&mut binder.problems);

@@ -75,6 +75,14 @@ fn size_bombs() {
             text
         }),
     );
+    refused_soon(
+        "many unknown types",
+        &(0..2_000).fold("bootstrap_extensions:\n".to_owned(), |mut text, n| {
+            let name = format!("type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.Proxy{n}");
+            let _ = writeln!(text, "- {{name: a, typed_config: {{'@type': {name}}}}}");
+            text
+        }),
+    );
     refused_soon("a long key", &format!("{}: 1\n", "a".repeat(1_000)));
     refused_soon("a long scalar", &format!("admin: {{profile_path: [{}]}}\n", "a".repeat(4_000_000)));
     refused_soon(

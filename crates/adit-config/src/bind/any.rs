@@ -3,7 +3,7 @@
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
 
-use super::{Binder, describe, did_you_mean, entries, shorten};
+use super::{Binder, describe, entries, shorten};
 use crate::Path;
 use crate::schema::schema;
 use crate::yaml::{Data, Entry, Node};
@@ -59,7 +59,7 @@ impl Binder<'_> {
             let message = if schema().known(name) {
                 format!("extension {name} is not implemented by adit")
             } else {
-                let hint = did_you_mean(name, schema().known_types());
+                let hint = self.hint(name, schema().known_types());
                 format!("unknown @type '{}'{hint}", shorten(url))
             };
             self.error(&here, tag.line, message);
