@@ -90,6 +90,11 @@ impl Format {
         self.operators().flat_map(Operator::request_fields)
     }
 
+    /// Whether it looks at the request: its fields, pseudo fields, path or query.
+    pub fn reads_request(&self) -> bool {
+        self.operators().any(Operator::reads_request)
+    }
+
     /// The response fields that it reads.
     pub fn response_fields(&self) -> impl Iterator<Item = &HeaderName> {
         self.operators().flat_map(Operator::response_fields)

@@ -87,12 +87,12 @@ impl HeaderAdder {
         }
     }
 
-    /// The request fields that its formats read.
-    pub fn request_fields(&self) -> impl Iterator<Item = &HeaderName> {
-        self.add.iter().flat_map(|addition| match &addition.value {
-            Source::Literal(_) => None,
-            Source::Format(format) => Some(format.request_fields()),
-        }).flatten()
+    /// Whether a format of it may look at the request.
+    pub fn reads_request(&self) -> bool {
+        self.add.iter().any(|addition| match &addition.value {
+            Source::Literal(_) => false,
+            Source::Format(format) => format.reads_request(),
+        })
     }
 }
 

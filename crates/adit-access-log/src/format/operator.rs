@@ -111,6 +111,13 @@ impl Operator {
         }
     }
 
+    pub fn reads_request(&self) -> bool {
+        matches!(
+            self,
+            Self::Request(_) | Self::RequestWithoutQuery(_) | Self::QueryParameter(_) | Self::Path(_)
+        )
+    }
+
     pub fn request_fields(&self) -> impl Iterator<Item = &HeaderName> {
         let fields = match self {
             Self::Request(fields) | Self::RequestWithoutQuery(fields) => Some(fields),
