@@ -202,6 +202,7 @@ impl Queue {
             return;
         }
         state.end = End::Reset(code);
+        state.blocked = false;
         let (reader, writer) = (state.reader.take(), state.writer.take());
         drop(state);
         wake(reader);

@@ -204,3 +204,6 @@ fn io_error(error: StreamError) -> io::Error {
     };
     io::Error::new(kind, error)
 }
+
+#[cfg(test)]
+mod tests;
