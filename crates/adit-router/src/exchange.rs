@@ -397,10 +397,8 @@ fn apply_request(
     stream: &mut HttpStream,
 ) {
     let common = &*forward.common;
-    for mutation in &entry.mutations.request {
-        let context = LogContext { request: Some(&stream.request), ..LogContext::new(&stream.info) };
-        let values = mutation.render(&context);
-        mutation.apply(&mut stream.request.headers, &values);
+    for adder in &entry.mutations.request {
+        adder.apply_request(&mut stream.request, &stream.info);
     }
     if let Some(new) = forward.host_rewrite.as_ref().and_then(|rewrite| rewrite.apply(&stream.request)) {
         set_host(&mut stream.request, new, common.append_forwarded_host);
@@ -415,21 +413,17 @@ fn apply_request(
 }
 
 /// What the route does to the head of an answer.
-pub(crate) fn mutate_response(entry: &RouteEntry, stream: &mut HttpStream, head: &mut ResponseHead) {
-    for mutation in &entry.mutations.response {
-        let context =
-            LogContext { request: Some(&stream.request), response: Some(head), ..LogContext::new(&stream.info) };
-        let values = mutation.render(&context);
-        mutation.apply(&mut head.headers, &values);
+pub(crate) fn mutate_response(entry: &RouteEntry, stream: &HttpStream, head: &mut ResponseHead) {
+    for adder in &entry.mutations.response {
+        adder.apply_response(head, Some(&stream.request), &stream.info);
     }
 }
 
 /// What the route does to the head of a local reply.
 pub(crate) fn mutate_reply(entry: &RouteEntry, stream: &HttpStream, reply: &mut LocalReply) {
-    for mutation in &entry.mutations.response {
+    for adder in &entry.mutations.response {
         let context = LogContext { request: Some(&stream.request), ..LogContext::new(&stream.info) };
-        let values = mutation.render(&context);
-        mutation.apply(&mut reply.headers, &values);
+        adder.apply(&mut reply.headers, &context);
     }
 }
 

@@ -9,7 +9,6 @@
 
 mod body;
 mod exchange;
-mod format;
 mod mirror;
 mod plain;
 mod proxy_protocol;

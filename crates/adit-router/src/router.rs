@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use adit_config::proto::envoy::extensions::filters::http::router::v3 as pb;
-use adit_filter::{BoxFuture, HttpStream, HttpTerminal, LocalReply};
+use adit_filter::{BoxFuture, HttpStream, HttpTerminal, LocalReply, LogContext};
 use adit_http::{RequestKind, ResponseHead};
 use adit_match::ConfigError;
 use adit_stats::{Counter, Scope};
 use bytes::Bytes;
-use http::header;
+use http::{HeaderValue, header};
 
 use crate::exchange::{Exchange, mutate_reply, mutate_response, name_route};
 use crate::reply;
@@ -134,8 +134,18 @@ impl Router {
         if direct.status.is_success() && matches!(stream.request.kind, RequestKind::Connect(_)) {
             return direct_tunnel(entry, direct, stream).await;
         }
-        let body = String::from_utf8_lossy(&direct.body).into_owned();
-        let mut reply = LocalReply::new(direct.status, "direct_response").body(body);
+        let mut body = String::from_utf8_lossy(&direct.body).into_owned();
+        let mut reply = LocalReply::new(direct.status, "direct_response");
+        if let Some(format) = &direct.format {
+            let context = LogContext { request: Some(&stream.request), ..LogContext::new(&stream.info) };
+            let mut formatted = String::new();
+            format.render_reply(&context, &body, &mut formatted);
+            body = formatted;
+            if let Ok(value) = HeaderValue::from_str(format.content_type()) {
+                reply.headers.insert(header::CONTENT_TYPE, value);
+            }
+        }
+        let mut reply = reply.body(body);
         mutate_reply(entry, stream, &mut reply);
         let _ = stream.reply(reply).await;
     }

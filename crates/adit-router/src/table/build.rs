@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use adit_access_log::{HeaderAdder, LineFormat};
 use adit_config::proto::envoy::config::core::v3 as core;
 use adit_config::proto::envoy::config::route::v3 as pb;
 use adit_filter::PerFilterConfig;
@@ -20,7 +21,7 @@ use pb::weighted_cluster::cluster_weight::HostRewriteSpecifier as WeightedHostRe
 use super::domains::Domains;
 use super::hash::HashPolicy;
 use super::matching::{RouteMatcher, take};
-use super::mutate::{Mutation, Mutations};
+use super::mutate::{Mutations, adder};
 use super::rewrite::{HostRewrite, PathRewrite, Redirect, literal};
 use super::route::{Action, ClusterName, ConnectConfig, DirectResponse, Forward, ForwardCommon, HostOptions, Mirror, RouteEntry, UpgradeEntry};
 use super::{RequireTls, RouteConfig, RouteContext, Rule, Targets, VirtualHost, Weighted};
@@ -101,8 +102,8 @@ impl Builder<'_> {
         }
     }
 
-    fn mutation(&mut self, add: &[core::HeaderValueOption], remove: &[String], at: &str) -> Vec<Arc<Mutation>> {
-        Mutation::from_proto(add, remove, at, &mut self.errors).into_iter().collect()
+    fn mutation(&mut self, add: &[core::HeaderValueOption], remove: &[String], at: &str) -> Vec<Arc<HeaderAdder>> {
+        adder(add, remove, at, &mut self.errors)
     }
 
     fn virtual_host(&mut self, host: &pb::VirtualHost, at: &str) -> VirtualHost {
@@ -254,7 +255,8 @@ impl Builder<'_> {
     }
 
     fn direct(&mut self, message: &pb::DirectResponseAction, at: &str) -> Option<DirectResponse> {
-        self.refuse(message.body_format.is_some(), &format!("{at}.body_format"));
+        let format = message.body_format.as_ref().map(|format| LineFormat::from_proto(format, &format!("{at}.body_format")));
+        let format = take(format.transpose(), &mut self.errors)?;
         let status = u16::try_from(message.status).ok().and_then(|code| StatusCode::from_u16(code).ok());
         let Some(status) = status.filter(|status| (200..600).contains(&status.as_u16())) else {
             self.errors.push(ConfigError::new(format!("{at}.status"), "value must be inside range [200, 600)"));
@@ -271,7 +273,7 @@ impl Builder<'_> {
             let text = format!("response body size is {} bytes; maximum is {limit}", body.len());
             self.errors.push(ConfigError::new(format!("{at}.body"), text));
         }
-        Some(DirectResponse { status, body: Bytes::from(body) })
+        Some(DirectResponse { status, body: Bytes::from(body), format })
     }
 
     fn forward(
@@ -475,6 +477,10 @@ impl Builder<'_> {
             if config.connect_config.is_some() && !connects {
                 self.errors.push(ConfigError::new(&at, format!("Non-CONNECT upgrade type {name} has ConnectConfig")));
             }
+            self.refuse(
+                config.connect_config.is_some() && name.eq_ignore_ascii_case("CONNECT-UDP"),
+                &format!("{at}.connect_config"),
+            );
             let connect = config.connect_config.as_ref().map(|connect| {
                 let at = format!("{at}.connect_config.proxy_protocol_config");
                 let proxy_protocol = connect.proxy_protocol_config.as_ref();

@@ -23,7 +23,7 @@ pub(crate) struct HashPolicy {
 enum Source {
     Header(HeaderName, Option<Box<RegexSubstitution>>),
     Cookie(Box<CookieSource>),
-    SourceIp,
+    Address,
     Query(Box<str>),
     FilterState(Box<str>),
 }
@@ -58,7 +58,7 @@ impl HashPolicy {
                 path: cookie.path.as_str().into(),
                 attributes: cookie.attributes.iter().map(|a| (a.name.as_str().into(), a.value.as_str().into())).collect(),
             })),
-            Some(PolicySpecifier::ConnectionProperties(_)) => Source::SourceIp,
+            Some(PolicySpecifier::ConnectionProperties(_)) => Source::Address,
             Some(PolicySpecifier::QueryParameter(parameter)) => Source::Query(parameter.name.as_str().into()),
             Some(PolicySpecifier::FilterState(state)) => Source::FilterState(state.key.as_str().into()),
         };
@@ -111,7 +111,7 @@ impl Source {
                     Some(xxh64(value.as_bytes(), 0))
                 }
             },
-            Self::SourceIp => Some(xxh64(info.conn.remote.without_port().as_bytes(), 0)),
+            Self::Address => Some(xxh64(info.conn.remote.without_port().as_bytes(), 0)),
             Self::Query(name) => first_query_value(head, name).map(|value| xxh64(value.as_bytes(), 0)),
             Self::FilterState(key) => {
                 info.state.get(key).and_then(|object| object.value.to_plain()).map(|text| xxh64(text.as_bytes(), 0))

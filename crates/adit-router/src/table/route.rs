@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use adit_access_log::LineFormat;
 use adit_filter::upstream::Priority;
 use adit_filter::{PerFilterConfig, Route, RuntimeValues};
 use adit_http::{RequestHead, RequestKind};
@@ -49,6 +50,7 @@ pub(crate) enum Action {
 pub(crate) struct DirectResponse {
     pub(crate) status: StatusCode,
     pub(crate) body: Bytes,
+    pub(crate) format: Option<LineFormat>,
 }
 
 /// `RouteAction`, for one cluster.
