@@ -52,3 +52,37 @@ impl From<&pb::KeepaliveSettings> for KeepaliveOptions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_message_with_nothing_set_is_the_default() {
+        let options = Http2Options::from(&pb::Http2ProtocolOptions::default());
+        assert_eq!(format!("{options:?}"), format!("{:?}", Http2Options::default()));
+    }
+
+    #[test]
+    fn what_is_set_is_taken() {
+        let keepalive = pb::KeepaliveSettings {
+            interval: Some(prost_types::Duration { seconds: 3, nanos: 0 }),
+            timeout: Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 }),
+            ..pb::KeepaliveSettings::default()
+        };
+        let message = pb::Http2ProtocolOptions {
+            allow_connect: true,
+            initial_stream_window_size: Some(65_536),
+            max_header_field_size_kb: Some(128),
+            connection_keepalive: Some(keepalive),
+            ..pb::Http2ProtocolOptions::default()
+        };
+        let options = Http2Options::from(&message);
+        assert!(options.allow_connect);
+        assert_eq!((options.stream_window(), options.max_header_field_size), (65_536, 128 << 10));
+        let keepalive = options.keepalive.unwrap();
+        assert_eq!((keepalive.interval.unwrap().as_secs(), keepalive.timeout.as_millis()), (3, 1500));
+        assert!((keepalive.jitter_percent - 15.0).abs() < f64::EPSILON);
+    }
+}

@@ -71,11 +71,15 @@ impl Keepalive {
     }
 }
 
+/// Beyond any connection's life.
+const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
+
 /// Where no interval is set, a timer far away.
 fn next_interval(options: &KeepaliveOptions) -> Duration {
-    let Some(interval) = options.interval else { return Duration::from_secs(86_400 * 365) };
-    let jitter = (options.jitter_percent / 100.0).clamp(0.0, 10.0);
-    interval.mul_f64(1.0 + jitter * fastrand::f64())
+    let Some(interval) = options.interval else { return FAR };
+    // A percentage is 0 to 100; whatever else the configuration let through must not make the product overflow.
+    let percent = if options.jitter_percent.is_finite() { options.jitter_percent.clamp(0.0, 100.0) } else { 0.0 };
+    interval.saturating_add(interval.min(FAR).mul_f64(percent / 100.0 * fastrand::f64())).min(FAR)
 }
 
 /// The answer of a poll that never completes by itself.
