@@ -1,0 +1,66 @@
+//! Which HTTP version a new connection speaks, and its codec.
+
+use adit_codec::ClientParts;
+use adit_filter::BoxFuture;
+use adit_http::StreamError;
+use adit_io::Io;
+use http::Version;
+
+use crate::plan::{HttpOptions, HttpProtocol};
+
+/// Makes the codec of a new connection. The product's is [`Codecs`]; tests have their own.
+pub trait CodecFactory: Send + Sync {
+    /// A codec of this version over a connection whose transport socket is done.
+    fn client<'a>(
+        &'a self,
+        version: Version,
+        io: Io,
+        options: &'a HttpOptions,
+    ) -> BoxFuture<'a, Result<ClientParts, StreamError>>;
+}
+
+/// The codecs of adit.
+pub struct Codecs;
+
+impl CodecFactory for Codecs {
+    fn client<'a>(
+        &'a self,
+        version: Version,
+        io: Io,
+        options: &'a HttpOptions,
+    ) -> BoxFuture<'a, Result<ClientParts, StreamError>> {
+        Box::pin(async move {
+            match version {
+                Version::HTTP_2 => Err(StreamError::Protocol("no HTTP/2 codec")),
+                _ => Ok(adit_h1::client_parts(io, options.h1.clone())),
+            }
+        })
+    }
+}
+
+/// What to offer in ALPN.
+pub(crate) fn alpn(options: &HttpOptions, downstream: Option<Version>) -> &'static [&'static str] {
+    match wanted(options, downstream) {
+        Some(Version::HTTP_2) => &["h2"],
+        Some(_) => &["http/1.1"],
+        None => &["h2", "http/1.1"],
+    }
+}
+
+/// The version that is known before the handshake; `None` when ALPN decides.
+pub(crate) fn wanted(options: &HttpOptions, downstream: Option<Version>) -> Option<Version> {
+    match options.protocol {
+        HttpProtocol::Explicit(version) => Some(version),
+        HttpProtocol::Downstream => Some(match downstream {
+            Some(Version::HTTP_2 | Version::HTTP_3) => Version::HTTP_2,
+            _ => Version::HTTP_11,
+        }),
+        HttpProtocol::Auto => None,
+    }
+}
+
+/// The version after the handshake.
+pub(crate) fn settled(wanted: Option<Version>, io: &Io) -> Version {
+    let chosen = || io.info.tls.as_ref().and_then(|tls| tls.alpn.as_deref());
+    wanted.unwrap_or_else(|| if chosen() == Some("h2") { Version::HTTP_2 } else { Version::HTTP_11 })
+}

@@ -1,0 +1,261 @@
+//! Dialling: TCP, Unix sockets and internal listeners, then the transport socket, all within `connect_timeout`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use adit_filter::BoxFuture;
+use adit_filter::upstream::FailureKind;
+use adit_io::{Address, ConnInfo, FilterState, Io, Metadata, Stream, UnixTransport};
+use socket2::SockRef;
+use tokio::net::{TcpSocket, UnixStream};
+
+use crate::cluster::Core;
+use crate::host::HostState;
+use crate::outlier::LocalOrigin;
+use crate::transport::{TransportContext, TransportError, TransportSocketFactory};
+
+/// How sockets are made (`upstream_bind_config`, `upstream_connection_options`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DialOptions {
+    /// `source_address`.
+    pub source: Option<SocketAddr>,
+    /// `freebind`.
+    pub freebind: bool,
+    /// `tcp_keepalive`.
+    pub keepalive: Option<Keepalive>,
+}
+
+/// `envoy.config.core.v3.TcpKeepalive`; what is absent is the system's default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keepalive {
+    /// `keepalive_probes`.
+    pub probes: Option<u32>,
+    /// `keepalive_time`.
+    pub time: Option<Duration>,
+    /// `keepalive_interval`.
+    pub interval: Option<Duration>,
+}
+
+/// Connects to internal listeners of this worker.
+pub trait InternalConnector: Send + Sync {
+    /// Connects; a listener that does not exist, or the hop limit, is an error.
+    fn connect<'a>(&'a self, dial: InternalDial<'a>) -> BoxFuture<'a, Result<Io, TransportError>>;
+}
+
+/// What an internal listener is given with a connection.
+pub struct InternalDial<'a> {
+    /// `server_listener_name`.
+    pub listener: &'a str,
+    /// `endpoint_id`.
+    pub endpoint_id: &'a str,
+    /// Filter state for the inner connection, as the transport socket passes it on.
+    pub state: FilterState,
+    /// Metadata for the inner connection.
+    pub metadata: Metadata,
+    /// Internal listeners crossed so far.
+    pub hops: u8,
+    /// The downstream connection.
+    pub downstream: Option<&'a Arc<ConnInfo>>,
+}
+
+/// A process without internal listeners.
+pub struct NoInternalListeners;
+
+impl InternalConnector for NoInternalListeners {
+    fn connect<'a>(&'a self, dial: InternalDial<'a>) -> BoxFuture<'a, Result<Io, TransportError>> {
+        let error = TransportError::local(format_args!("no internal listener named {}", dial.listener));
+        Box::pin(async move { Err(error) })
+    }
+}
+
+/// Why there is no connection, in a form that can be given to several waiting streams.
+#[derive(Debug, Clone)]
+pub(crate) struct Failed(pub Arc<TransportError>);
+
+impl Failed {
+    pub fn new(kind: FailureKind, reason: impl Into<String>) -> Self {
+        Self(Arc::new(TransportError { kind, reason: reason.into(), refusal: None }))
+    }
+}
+
+impl From<TransportError> for Failed {
+    fn from(error: TransportError) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
+/// Connects to a host, transport socket included, and counts how that went.
+pub(crate) async fn establish(
+    core: &Core,
+    host: &HostState,
+    internal: &dyn InternalConnector,
+    ctx: Option<&TransportContext>,
+    hops: Hops<'_>,
+) -> Result<Io, Failed> {
+    let start = tokio::time::Instant::now();
+    let result = tokio::time::timeout(core.plan.connect_timeout, connect(core, host, internal, ctx, hops)).await;
+    let stats = &core.stats.traffic;
+    let failed = match result {
+        Ok(Ok(io)) => {
+            stats.upstream_cx_connect_ms.record(crate::stats::millis(start.elapsed()));
+            core.outlier_local(host, LocalOrigin::Connected);
+            return Ok(io);
+        }
+        Ok(Err(error)) => Failed::from(error),
+        Err(_) => {
+            stats.upstream_cx_connect_timeout.inc();
+            Failed::new(FailureKind::Timeout, "")
+        }
+    };
+    stats.upstream_cx_connect_fail.inc();
+    host.stats.cx_connect_fail.fetch_add(1, Relaxed);
+    let how = if failed.0.kind == FailureKind::Timeout { LocalOrigin::Timeout } else { LocalOrigin::ConnectFailed };
+    core.outlier_local(host, how);
+    Err(failed)
+}
+
+/// What internal hops need to know of the downstream.
+#[derive(Clone, Copy)]
+pub(crate) struct Hops<'a> {
+    pub downstream: Option<&'a Arc<ConnInfo>>,
+}
+
+async fn connect(
+    core: &Core,
+    host: &HostState,
+    internal: &dyn InternalConnector,
+    ctx: Option<&TransportContext>,
+    hops: Hops<'_>,
+) -> Result<Io, TransportError> {
+    let factory: Option<&Arc<dyn TransportSocketFactory>> = core.plan.transport(host.facts.transport);
+    let (Some(factory), Some(ctx)) = (factory, ctx) else {
+        return dial_any(core, host, host.address(), internal, None, hops).await;
+    };
+    let proxy = factory.dial_address(ctx);
+    let address = proxy.as_ref().unwrap_or(host.address());
+    let io = dial_any(core, host, address, internal, Some((factory, ctx)), hops).await?;
+    factory.connect(io, ctx).await
+}
+
+/// Dials the address; a host's further addresses follow one that failed.
+async fn dial_any(
+    core: &Core,
+    host: &HostState,
+    address: &Address,
+    internal: &dyn InternalConnector,
+    passing: Option<(&Arc<dyn TransportSocketFactory>, &TransportContext)>,
+    hops: Hops<'_>,
+) -> Result<Io, TransportError> {
+    let mut result = dial(core, address, internal, passing, hops).await;
+    if result.is_err() && address == host.address() {
+        for additional in &host.facts.additional {
+            result = dial(core, additional, internal, passing, hops).await;
+            if result.is_ok() {
+                break;
+            }
+        }
+    }
+    result
+}
+
+async fn dial(
+    core: &Core,
+    address: &Address,
+    internal: &dyn InternalConnector,
+    passing: Option<(&Arc<dyn TransportSocketFactory>, &TransportContext)>,
+    hops: Hops<'_>,
+) -> Result<Io, TransportError> {
+    match address {
+        Address::Ip(remote) => tcp(*remote, core).await,
+        Address::Pipe(path) => pipe(path).await,
+        Address::Internal { listener, endpoint_id } => {
+            let (state, metadata) = passing.map(|(factory, ctx)| factory.passes_on(ctx)).unwrap_or_default();
+            let dial = InternalDial {
+                listener,
+                endpoint_id,
+                state,
+                metadata,
+                hops: hops.downstream.map_or(0, |info| info.internal_hops),
+                downstream: hops.downstream,
+            };
+            internal.connect(dial).await
+        }
+    }
+}
+
+async fn tcp(remote: SocketAddr, core: &Core) -> Result<Io, TransportError> {
+    let socket = match prepare(remote, &core.plan.dial) {
+        Ok(socket) => socket,
+        Err(error) => {
+            core.stats.traffic.bind_errors.inc();
+            return Err(TransportError::local(format_args!("immediate connect error: {}", text(&error))));
+        }
+    };
+    let stream = socket.connect(remote).await.map_err(|error| {
+        let reason = format!("delayed connect error: {}", text(&error));
+        match error.kind() {
+            // Our own lack of ports, buffers or permission.
+            io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => {
+                TransportError::local(reason)
+            }
+            _ => TransportError::remote(reason),
+        }
+    })?;
+    // Refused only on a socket that is gone, which its first use will tell.
+    let _ = stream.set_nodelay(true);
+    let local = stream.local_addr().map_err(|error| TransportError::remote(text(&error)))?;
+    let info = ConnInfo::new(ConnInfo::next_id(), Address::Ip(local), Address::Ip(remote));
+    Ok(Io::tcp(stream, Arc::new(info)))
+}
+
+fn prepare(remote: SocketAddr, options: &DialOptions) -> io::Result<TcpSocket> {
+    let socket = if remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(source) = options.source.filter(|source| source.is_ipv4() == remote.is_ipv4()) {
+        let raw = SockRef::from(&socket);
+        if options.freebind {
+            if remote.is_ipv4() { raw.set_freebind_v4(true)? } else { raw.set_freebind_v6(true)? }
+        }
+        if source.port() != 0 {
+            socket.set_reuseaddr(true)?;
+        }
+        socket.bind(source)?;
+    }
+    if let Some(keepalive) = &options.keepalive {
+        let mut settings = socket2::TcpKeepalive::new();
+        if let Some(time) = keepalive.time {
+            settings = settings.with_time(time);
+        }
+        if let Some(interval) = keepalive.interval {
+            settings = settings.with_interval(interval);
+        }
+        if let Some(probes) = keepalive.probes {
+            settings = settings.with_retries(probes);
+        }
+        SockRef::from(&socket).set_tcp_keepalive(&settings)?;
+    }
+    Ok(socket)
+}
+
+async fn pipe(path: &Arc<str>) -> Result<Io, TransportError> {
+    let connected = match path.strip_prefix('@') {
+        // tokio takes an abstract name by its leading NUL.
+        Some(name) => UnixStream::connect(format!("\0{name}")).await,
+        None => UnixStream::connect(&**path).await,
+    };
+    let stream =
+        connected.map_err(|error| TransportError::remote(format_args!("delayed connect error: {}", text(&error))))?;
+    let info = ConnInfo::new(ConnInfo::next_id(), Address::Pipe("".into()), Address::Pipe(path.clone()));
+    Ok(Io::new(Stream::Other(Box::new(UnixTransport::new(stream))), Arc::new(info)))
+}
+
+/// The system's words without Rust's error number, as Envoy has them.
+fn text(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map_or(text.clone(), |(words, _)| words.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+//! A host of a cluster: shared by all workers, with its health and its counters.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+
+use adit_filter::upstream::{Host, HostInfo, Report};
+use adit_io::Address;
+
+use crate::cluster::Core;
+use crate::outlier::HostOutlier;
+use crate::plan::{ConfigHealth, HealthTarget, Locality};
+
+/// Why a host gets no traffic, or less. One bit each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HealthFlag {
+    /// `failed_active_hc`: a health check says so.
+    FailedActiveHealthCheck = 1,
+    /// `failed_outlier_check`: outlier detection ejected it.
+    FailedOutlierCheck = 2,
+    /// `failed_eds_health`: the configuration says UNHEALTHY, DRAINING or TIMEOUT.
+    FailedConfigHealth = 4,
+    /// `degraded_eds_health`: the configuration says DEGRADED.
+    DegradedConfigHealth = 16,
+    /// `degraded_active_hc`: the health check's answer said so (`x-envoy-degraded`).
+    DegradedActiveHealthCheck = 8,
+    /// `pending_dynamic_removal`: no longer configured or resolved, kept while connections live.
+    PendingRemoval = 32,
+    /// `pending_active_hc`: the first health check is not done yet.
+    PendingActiveHealthCheck = 64,
+}
+
+const FAILED: u32 = HealthFlag::FailedActiveHealthCheck as u32
+    | HealthFlag::FailedOutlierCheck as u32
+    | HealthFlag::FailedConfigHealth as u32;
+const DEGRADED: u32 = HealthFlag::DegradedConfigHealth as u32 | HealthFlag::DegradedActiveHealthCheck as u32;
+
+/// What load balancing makes of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// Takes traffic.
+    Healthy,
+    /// Takes traffic where there are too few healthy ones.
+    Degraded,
+    /// Takes traffic in a panic only.
+    Unhealthy,
+}
+
+/// Counters of one host, for `/clusters`.
+#[derive(Debug, Default)]
+#[allow(missing_docs, reason = "each is the counter of its name")]
+pub struct HostStats {
+    pub cx_active: AtomicU64,
+    pub cx_connect_fail: AtomicU64,
+    pub cx_total: AtomicU64,
+    pub rq_active: AtomicU64,
+    pub rq_error: AtomicU64,
+    pub rq_pending_active: AtomicU64,
+    pub rq_success: AtomicU64,
+    pub rq_timeout: AtomicU64,
+    pub rq_total: AtomicU64,
+}
+
+/// Everything about a host that never changes.
+#[derive(Debug, Clone)]
+pub struct HostFacts {
+    /// What routers and logs ask.
+    pub info: HostInfo,
+    /// Dialled after `info.address` failed or was slow (`additional_addresses`).
+    pub additional: Vec<Address>,
+    /// `load_balancing_weight`, 1 by default.
+    pub weight: u32,
+    /// `priority` of its locality.
+    pub priority: u32,
+    /// Its locality.
+    pub locality: Arc<Locality>,
+    /// `health_status`.
+    pub health: ConfigHealth,
+    /// `health_check_config`.
+    pub health_target: HealthTarget,
+    /// Index of the transport socket that its metadata chose (`transport_socket_matches`).
+    pub transport: usize,
+}
+
+/// One host of a cluster.
+pub struct HostState {
+    /// Unique in this process.
+    pub id: u64,
+    /// What never changes.
+    pub facts: HostFacts,
+    /// Counters.
+    pub stats: HostStats,
+    pub(crate) outlier: HostOutlier,
+    flags: AtomicU32,
+    /// Chosen since the last clean-up of original destinations.
+    pub(crate) used: AtomicBool,
+    core: Arc<Core>,
+    this: Weak<HostState>,
+}
+
+impl HostState {
+    pub(crate) fn new(facts: HostFacts, core: &Arc<Core>) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let mut flags = match facts.health {
+            ConfigHealth::Healthy => 0,
+            ConfigHealth::Unhealthy => HealthFlag::FailedConfigHealth as u32,
+            ConfigHealth::Degraded => HealthFlag::DegradedConfigHealth as u32,
+        };
+        if !core.plan.health_checks.is_empty() && !facts.health_target.disabled {
+            // Envoy: a host is unhealthy until its first check succeeded.
+            flags |= HealthFlag::FailedActiveHealthCheck as u32 | HealthFlag::PendingActiveHealthCheck as u32;
+        }
+        Arc::new_cyclic(|this| Self {
+            id: NEXT.fetch_add(1, Relaxed),
+            facts,
+            stats: HostStats::default(),
+            outlier: HostOutlier::default(),
+            flags: AtomicU32::new(flags),
+            used: AtomicBool::new(true),
+            core: core.clone(),
+            this: this.clone(),
+        })
+    }
+
+    /// Where it is dialled.
+    pub fn address(&self) -> &Address {
+        &self.facts.info.address
+    }
+
+    /// The raw flags, see [`HealthFlag`].
+    pub fn flags(&self) -> u32 {
+        self.flags.load(Relaxed)
+    }
+
+    /// Whether a flag is set.
+    pub fn has(&self, flag: HealthFlag) -> bool {
+        self.flags() & flag as u32 != 0
+    }
+
+    /// Sets or clears a flag; whether that changed it. The host set must be rebuilt afterwards.
+    pub(crate) fn set_flag(&self, flag: HealthFlag, on: bool) -> bool {
+        let bit = flag as u32;
+        let before = if on { self.flags.fetch_or(bit, Relaxed) } else { self.flags.fetch_and(!bit, Relaxed) };
+        (before & bit != 0) != on
+    }
+
+    /// What load balancing makes of it.
+    pub fn health(&self) -> Health {
+        let flags = self.flags();
+        if flags & FAILED != 0 {
+            Health::Unhealthy
+        } else if flags & DEGRADED != 0 {
+            Health::Degraded
+        } else {
+            Health::Healthy
+        }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    pub(crate) fn shared(&self) -> Option<Arc<Self>> {
+        self.this.upgrade()
+    }
+}
+
+impl Host for HostState {
+    fn info(&self) -> &HostInfo {
+        &self.facts.info
+    }
+
+    fn report(&self, report: Report) {
+        let stats = &self.stats;
+        match report {
+            Report::Response { status, .. } => {
+                let counter = if status.is_server_error() { &stats.rq_error } else { &stats.rq_success };
+                counter.fetch_add(1, Relaxed);
+                self.core.outlier_response(self, status.as_u16());
+            }
+            Report::Timeout | Report::PerTryTimeout => {
+                stats.rq_timeout.fetch_add(1, Relaxed);
+                stats.rq_error.fetch_add(1, Relaxed);
+                self.core.outlier_local(self, crate::outlier::LocalOrigin::Timeout);
+            }
+            Report::ReceivedReset => {
+                stats.rq_error.fetch_add(1, Relaxed);
+                self.core.outlier_local(self, crate::outlier::LocalOrigin::Reset);
+            }
+            _ => {}
+        }
+        self.core.report(report);
+    }
+}

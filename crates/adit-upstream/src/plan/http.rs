@@ -1,0 +1,195 @@
+//! `envoy.extensions.upstreams.http.v3.HttpProtocolOptions`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use adit_config::proto::envoy::config::cluster::v3 as pb;
+use adit_config::proto::envoy::config::core::v3 as core;
+use adit_config::proto::envoy::extensions::upstreams::http::v3::{
+    HttpProtocolOptions, http_protocol_options as options,
+};
+use adit_config::{Path, duration, unpack};
+use http::Version;
+
+use super::Problems;
+
+const KEY: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+const TCP_KEY: &str = "envoy.extensions.upstreams.tcp.v3.TcpProtocolOptions";
+
+/// How a cluster speaks HTTP.
+#[derive(Clone)]
+pub struct HttpOptions {
+    /// Which version.
+    pub protocol: HttpProtocol,
+    /// HTTP/1.1 codec.
+    pub h1: Arc<adit_h1::ClientConfig>,
+    /// HTTP/2 options, where HTTP/2 may be spoken.
+    pub h2: Option<Arc<core::Http2ProtocolOptions>>,
+    /// `idle_timeout` of a pooled connection: 1 h by default, `None` when 0.
+    pub idle_timeout: Option<Duration>,
+    /// `max_connection_duration`: after it a connection takes no new stream.
+    pub max_connection_duration: Option<Duration>,
+    /// `max_requests_per_connection`; `None` is no limit.
+    pub max_requests: Option<u64>,
+    /// `max_stream_duration`.
+    pub max_stream_duration: Option<Duration>,
+    /// `auto_sni`: the server name is the request's authority, or this field's value.
+    pub auto_sni: Option<Box<str>>,
+    /// `auto_san_validation`.
+    pub auto_san_validation: bool,
+}
+
+impl std::fmt::Debug for HttpOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpOptions").field("protocol", &self.protocol).finish_non_exhaustive()
+    }
+}
+
+/// Which HTTP version an upstream connection speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpProtocol {
+    /// `explicit_http_config`, or nothing: HTTP/1.1.
+    Explicit(Version),
+    /// `use_downstream_protocol_config`: that of the request.
+    Downstream,
+    /// `auto_config`: by ALPN; HTTP/1.1 when none was chosen.
+    Auto,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            protocol: HttpProtocol::Explicit(Version::HTTP_11),
+            h1: Arc::default(),
+            h2: None,
+            idle_timeout: Some(Duration::from_secs(3600)),
+            max_connection_duration: None,
+            max_requests: None,
+            max_stream_duration: None,
+            auto_sni: None,
+            auto_san_validation: false,
+        }
+    }
+}
+
+impl HttpOptions {
+    /// Streams at once on one HTTP/2 connection, as we limit them ourselves (`max_concurrent_streams`, 1024).
+    pub fn max_streams(&self) -> usize {
+        let configured = self.h2.as_ref().and_then(|h2| h2.max_concurrent_streams).unwrap_or(1024);
+        usize::try_from(configured).unwrap_or(usize::MAX)
+    }
+}
+
+pub(super) fn http_options(message: &pb::Cluster, path: &Path, problems: &mut Problems) -> HttpOptions {
+    let mut plan = HttpOptions::default();
+    let path = path.field("typed_extension_protocol_options");
+    for (key, any) in &message.typed_extension_protocol_options {
+        let path = path.key(key);
+        match key.as_str() {
+            KEY => match unpack::<HttpProtocolOptions>(any) {
+                Ok(message) => lower(&message, &path, &mut plan, problems),
+                Err(error) => problems.error(&path, error.to_string()),
+            },
+            // A connection of ours to a TCP upstream is never idle in a pool.
+            TCP_KEY => {}
+            _ => problems.error(&path, "unknown protocol options"),
+        }
+    }
+    plan
+}
+
+fn lower(message: &HttpProtocolOptions, path: &Path, plan: &mut HttpOptions, problems: &mut Problems) {
+    use options::UpstreamProtocolOptions as Choice;
+    let unsupported = [
+        (!message.http_filters.is_empty(), "http_filters"),
+        (message.header_validation_config.is_some(), "header_validation_config"),
+        (message.outlier_detection.is_some(), "outlier_detection"),
+        (!message.request_mirror_policies.is_empty(), "request_mirror_policies"),
+        (!message.hash_policy.is_empty(), "hash_policy"),
+        (message.retry_policy.is_some(), "retry_policy"),
+    ];
+    for (set, field) in unsupported {
+        if set {
+            problems.unsupported(&path.field(field));
+        }
+    }
+    let common = message.common_http_protocol_options.clone().unwrap_or_default();
+    common_options(&common, plan);
+    if let Some(upstream) = &message.upstream_http_protocol_options {
+        let header = match upstream.override_auto_sni_header.as_str() {
+            "" => ":authority",
+            header => header,
+        };
+        plan.auto_sni = upstream.auto_sni.then(|| header.to_ascii_lowercase().into());
+        plan.auto_san_validation = upstream.auto_san_validation;
+    }
+    let (h1, h2, h3) = match &message.upstream_protocol_options {
+        None => {
+            problems.error(&path.field("upstream_protocol_options"), "value is required");
+            return;
+        }
+        Some(Choice::ExplicitHttpConfig(explicit)) => {
+            use options::explicit_http_config::ProtocolConfig as Config;
+            match &explicit.protocol_config {
+                Some(Config::Http2ProtocolOptions(h2)) => {
+                    plan.protocol = HttpProtocol::Explicit(Version::HTTP_2);
+                    (None, Some(h2.clone()), false)
+                }
+                Some(Config::HttpProtocolOptions(h1)) => (Some(h1.clone()), None, false),
+                Some(Config::Http3ProtocolOptions(_)) => (None, None, true),
+                None => {
+                    problems.error(&path.field("explicit_http_config"), "value is required");
+                    return;
+                }
+            }
+        }
+        Some(Choice::UseDownstreamProtocolConfig(config)) => {
+            plan.protocol = HttpProtocol::Downstream;
+            let h2 = config.http2_protocol_options.clone().unwrap_or_default();
+            (config.http_protocol_options.clone(), Some(h2), config.http3_protocol_options.is_some())
+        }
+        Some(Choice::AutoConfig(config)) => {
+            plan.protocol = HttpProtocol::Auto;
+            let h2 = config.http2_protocol_options.clone().unwrap_or_default();
+            (config.http_protocol_options.clone(), Some(h2), config.http3_protocol_options.is_some())
+        }
+    };
+    if h3 {
+        problems.unsupported(&path.field("http3_protocol_options"));
+    }
+    plan.h1 = Arc::new(h1_config(&h1.unwrap_or_default(), &common));
+    plan.h2 = h2.map(Arc::new);
+}
+
+fn common_options(common: &core::HttpProtocolOptions, plan: &mut HttpOptions) {
+    let positive = |value: &prost_types::Duration| Some(duration(value)).filter(|value| !value.is_zero());
+    if let Some(idle) = &common.idle_timeout {
+        plan.idle_timeout = positive(idle);
+    }
+    plan.max_connection_duration = common.max_connection_duration.as_ref().and_then(positive);
+    plan.max_stream_duration = common.max_stream_duration.as_ref().and_then(positive);
+    plan.max_requests = common.max_requests_per_connection.filter(|max| *max != 0).map(u64::from);
+}
+
+fn h1_config(h1: &core::Http1ProtocolOptions, common: &core::HttpProtocolOptions) -> adit_h1::ClientConfig {
+    use core::http1_protocol_options::header_key_format::HeaderFormat;
+    let mut config = adit_h1::ClientConfig {
+        enable_trailers: h1.enable_trailers,
+        allow_chunked_length: h1.allow_chunked_length,
+        send_fully_qualified_url: h1.send_fully_qualified_url,
+        ..adit_h1::ClientConfig::default()
+    };
+    if let Some(HeaderFormat::ProperCaseWords(_)) =
+        h1.header_key_format.as_ref().and_then(|format| format.header_format.as_ref())
+    {
+        config.header_case = adit_h1::HeaderCase::ProperWords;
+    }
+    let whole = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
+    if let Some(kilobytes) = common.max_response_headers_kb {
+        config.max_head_bytes = whole(kilobytes).saturating_mul(1024);
+    }
+    if let Some(count) = common.max_headers_count {
+        config.max_headers = whole(count);
+    }
+    config
+}

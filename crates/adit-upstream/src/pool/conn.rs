@@ -1,0 +1,191 @@
+//! One pooled connection: its codec, its waker, and what is counted while it or a stream of it lives.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, Wake, Waker};
+
+use adit_codec::{Capabilities, ClientConn};
+use adit_filter::upstream::Priority;
+use adit_io::ConnInfo;
+use http::Version;
+use tokio::time::Instant;
+
+use super::Kicks;
+use crate::cluster::Core;
+use crate::host::{HealthFlag, HostState};
+
+/// Names a connection for as long as it is pooled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ConnId {
+    pub index: usize,
+    pub serial: u64,
+}
+
+/// A pooled connection.
+pub(crate) struct Conn {
+    pub serial: u64,
+    pub conn: Box<dyn ClientConn>,
+    pub info: Arc<ConnInfo>,
+    pub version: Version,
+    pub life: Arc<ConnLife>,
+    /// The pool it belongs to.
+    pub pool: u64,
+    /// Streams that were promised and not opened yet.
+    pub reserved: usize,
+    /// Streams at once, by our own configuration.
+    pub max_streams: usize,
+    /// Streams that may still be opened (`max_requests_per_connection`).
+    pub left: Option<u64>,
+    /// It stands in its pool's list of those that can take a stream.
+    pub listed: bool,
+    waker: Waker,
+    queued: Arc<ConnWaker>,
+}
+
+/// What can be done with a connection now.
+pub(crate) enum Ready {
+    /// This many streams may be opened.
+    Room(usize, Capabilities),
+    /// None now; its waker tells when.
+    Busy,
+    /// None ever.
+    Gone,
+}
+
+/// What a codec's waker does: it leaves the connection's name for the cluster's task.
+pub(crate) struct ConnWaker {
+    id: ConnId,
+    kicks: Arc<Kicks>,
+    queued: AtomicBool,
+}
+
+impl Wake for ConnWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.queued.swap(true, Relaxed) {
+            self.kicks.woken(self.id);
+        }
+    }
+}
+
+impl Conn {
+    #[expect(clippy::too_many_arguments, reason = "each is one fact of the connection")]
+    pub fn new(
+        id: ConnId,
+        conn: Box<dyn ClientConn>,
+        info: Arc<ConnInfo>,
+        version: Version,
+        life: Arc<ConnLife>,
+        pool: u64,
+        kicks: &Arc<Kicks>,
+        limits: (usize, Option<u64>),
+    ) -> Self {
+        let queued = Arc::new(ConnWaker { id, kicks: kicks.clone(), queued: AtomicBool::new(false) });
+        Self {
+            serial: id.serial,
+            conn,
+            info,
+            version,
+            life,
+            pool,
+            reserved: 0,
+            max_streams: limits.0,
+            left: limits.1,
+            listed: false,
+            waker: queued.clone().into(),
+            queued,
+        }
+    }
+
+    /// The cluster's task has seen that the waker was called.
+    pub fn acknowledge(&self) {
+        self.queued.queued.store(false, Relaxed);
+    }
+
+    /// Asks the codec; leaves the waker with it.
+    pub fn ready(&mut self) -> Ready {
+        match self.conn.poll_ready(&mut Context::from_waker(&self.waker)) {
+            Poll::Pending => Ready::Busy,
+            Poll::Ready(Err(_)) => Ready::Gone,
+            Poll::Ready(Ok(capabilities)) => {
+                let ours = self.max_streams.saturating_sub(self.conn.live_streams());
+                let left = self.left.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
+                let room = capabilities.open.min(ours).saturating_sub(self.reserved).min(left);
+                if room == 0 { Ready::Busy } else { Ready::Room(room, capabilities) }
+            }
+        }
+    }
+
+    /// No stream lives or was promised.
+    pub fn is_idle(&self) -> bool {
+        self.reserved == 0 && self.conn.live_streams() == 0
+    }
+
+    pub fn host_gone(&self) -> bool {
+        self.life.host.has(HealthFlag::PendingRemoval)
+    }
+}
+
+/// What is counted while a connection, its driver or a stream of it lives.
+pub(crate) struct ConnLife {
+    pub core: Arc<Core>,
+    pub host: Arc<HostState>,
+    priority: Priority,
+    kicks: Arc<Kicks>,
+    pub born: Instant,
+    /// Milliseconds after `born` when its last stream ended.
+    last: AtomicU64,
+    streams: AtomicU64,
+}
+
+impl ConnLife {
+    /// Counts a new connection; its place under `max_connections` was taken by the caller.
+    pub fn new(core: &Arc<Core>, host: &Arc<HostState>, priority: Priority, kicks: &Arc<Kicks>) -> Arc<Self> {
+        let stats = &core.stats.traffic;
+        stats.upstream_cx_total.inc();
+        stats.upstream_cx_active.inc();
+        host.stats.cx_total.fetch_add(1, Relaxed);
+        host.stats.cx_active.fetch_add(1, Relaxed);
+        Arc::new(Self {
+            core: core.clone(),
+            host: host.clone(),
+            priority,
+            kicks: kicks.clone(),
+            born: Instant::now(),
+            last: AtomicU64::new(0),
+            streams: AtomicU64::new(0),
+        })
+    }
+
+    /// A stream ended, or the connection became ready for its first.
+    pub fn touch(&self) {
+        self.last.store(crate::stats::millis(self.born.elapsed()), Relaxed);
+    }
+
+    /// When its last stream ended.
+    pub fn last(&self) -> Instant {
+        self.born + std::time::Duration::from_millis(self.last.load(Relaxed))
+    }
+
+    /// One more stream.
+    pub fn stream(&self) {
+        self.streams.fetch_add(1, Relaxed);
+    }
+}
+
+impl Drop for ConnLife {
+    fn drop(&mut self) {
+        let stats = &self.core.stats.traffic;
+        stats.upstream_cx_active.dec();
+        stats.upstream_cx_destroy.inc();
+        stats.upstream_cx_length_ms.record(crate::stats::millis(self.born.elapsed()));
+        stats.upstream_rq_per_cx.record(self.streams.load(Relaxed));
+        self.host.stats.cx_active.fetch_sub(1, Relaxed);
+        self.core.breaker(self.priority).connections.put();
+        // Somebody may have waited for its place. Not done here: a lock may be held.
+        self.kicks.freed();
+    }
+}

@@ -1,0 +1,143 @@
+//! The cluster's task on a worker: acts on wakers of connections, on freed places and on timers.
+
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Poll, Waker};
+
+use tokio::time::Instant;
+
+use super::{ConnId, GRAIN, earlier};
+use crate::cluster::lock;
+use crate::worker::{State, WorkerCluster};
+
+/// What the task has to look at; filled by wakers, which must not lock the pools.
+#[derive(Default)]
+pub(crate) struct Kicks(Mutex<Queue>);
+
+#[derive(Default)]
+struct Queue {
+    conns: Vec<ConnId>,
+    freed: bool,
+    closed: bool,
+    waker: Option<Waker>,
+}
+
+impl Kicks {
+    pub fn woken(&self, id: ConnId) {
+        self.push(|queue| queue.conns.push(id));
+    }
+
+    /// A place under `max_connections` is free.
+    pub fn freed(&self) {
+        self.push(|queue| queue.freed = true);
+    }
+
+    /// The cluster is gone.
+    pub fn close(&self) {
+        self.push(|queue| queue.closed = true);
+    }
+
+    fn push(&self, change: impl FnOnce(&mut Queue)) {
+        let waker = {
+            let mut queue = lock(&self.0);
+            change(&mut queue);
+            queue.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// What has come, once something has; `Err` when the cluster is gone.
+    fn poll(&self, waker: &Waker, into: &mut Vec<ConnId>) -> Poll<Result<bool, Closed>> {
+        let mut queue = lock(&self.0);
+        if queue.closed {
+            return Poll::Ready(Err(Closed));
+        }
+        if queue.conns.is_empty() && !queue.freed {
+            if queue.waker.as_ref().is_none_or(|old| !old.will_wake(waker)) {
+                queue.waker = Some(waker.clone());
+            }
+            return Poll::Pending;
+        }
+        // The two buffers change places, so that neither is allocated again.
+        std::mem::swap(&mut queue.conns, into);
+        Poll::Ready(Ok(std::mem::take(&mut queue.freed)))
+    }
+}
+
+struct Closed;
+
+/// Runs until the cluster is dropped.
+pub(super) async fn run(cluster: Weak<WorkerCluster>, kicks: Arc<Kicks>) {
+    let mut conns = Vec::new();
+    let mut sweep: Option<Instant> = None;
+    loop {
+        let next = sweep.unwrap_or_else(|| Instant::now() + std::time::Duration::from_secs(3600));
+        let kicked = tokio::select! {
+            biased;
+            kicked = std::future::poll_fn(|cx| kicks.poll(cx.waker(), &mut conns)) => Some(kicked),
+            () = tokio::time::sleep_until(next) => None,
+        };
+        let Some(cluster) = cluster.upgrade() else { return };
+        let freed = match kicked {
+            Some(Err(Closed)) => return,
+            Some(Ok(freed)) => freed,
+            None => {
+                sweep = None;
+                false
+            }
+        };
+        let mut state = lock(&cluster.state);
+        for id in conns.drain(..) {
+            cluster.woken(&mut state, id);
+        }
+        if freed {
+            cluster.serve_all(&mut state);
+        }
+        // Connections come and go between two sweeps: none lives longer past its time than the grain of a sweep.
+        if sweep.is_none() {
+            sweep = cluster.sweep(&mut state, Instant::now());
+        }
+    }
+}
+
+impl WorkerCluster {
+    /// Starts the task unless it runs.
+    pub(super) fn ensure_driver(&self, state: &mut State) {
+        if !std::mem::replace(&mut state.pools.running, true) {
+            self.deps.spawn.spawn(Box::pin(run(self.this.clone(), self.kicks.clone())));
+        }
+    }
+
+    /// Closes connections that idled for too long or are too old; when to look again.
+    fn sweep(&self, state: &mut State, now: Instant) -> Option<Instant> {
+        let http = &self.core.plan.http;
+        if http.idle_timeout.is_none() && http.max_connection_duration.is_none() {
+            return None;
+        }
+        let stats = &self.core.stats.traffic;
+        let mut next = None;
+        let mut over = Vec::new();
+        for (index, conn) in &mut state.pools.conns {
+            let old = http.max_connection_duration.map(|max| conn.life.born + max);
+            if old.is_some_and(|old| old <= now) {
+                stats.upstream_cx_max_duration_reached.inc();
+                over.push(index);
+                continue;
+            }
+            next = earlier(next, old);
+            let Some(timeout) = http.idle_timeout else { continue };
+            let deadline = if conn.is_idle() { conn.life.last() + timeout } else { now + timeout };
+            if deadline <= now {
+                stats.upstream_cx_idle_timeout.inc();
+                over.push(index);
+            } else {
+                next = earlier(next, Some(deadline));
+            }
+        }
+        for index in over {
+            self.retire(state, index);
+        }
+        next.map(|next| next.max(now + GRAIN))
+    }
+}

@@ -1,0 +1,502 @@
+//! HTTP connections to one host that streams may share: those that are equal in all that goes into a connection.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use adit_filter::upstream::{ConnectFailure, FailureKind, HttpUpstream, Need, Priority};
+use adit_io::{Address, ConnInfo, Io};
+use http::Version;
+use tokio::sync::oneshot;
+
+use super::conn::{Conn, ConnLife, Ready};
+use super::stream::{Reservation, StreamGuard};
+use super::tcp::Pending;
+use super::{ConnId, PoolSet};
+use crate::cluster::lock;
+use crate::codec;
+use crate::connect::{Failed, Hops, establish};
+use crate::host::HostState;
+use crate::transport::TransportContext;
+use crate::worker::{State, WorkerCluster, failure};
+
+/// What must be equal for two streams to share a connection, beside the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Key {
+    priority: Priority,
+    /// The version where it is known before the handshake.
+    version: Option<Version>,
+    /// Internal listeners crossed before this hop: the loop guard travels with the connection.
+    hops: u8,
+    auto_sni: Option<Box<str>>,
+    /// What the transport socket puts into the connection.
+    transport: Option<Box<[u8]>>,
+}
+
+/// One pool.
+pub(crate) struct HttpPool {
+    pub id: u64,
+    key: Key,
+    /// Connections that can take a stream; the last used is on top and taken first, so that surplus ones grow idle.
+    pub ready: Vec<ConnId>,
+    /// Connections being made.
+    connecting: usize,
+    /// Connections made.
+    connected: usize,
+    /// What ALPN chose last.
+    learned: Option<Version>,
+    waiters: VecDeque<Waiter>,
+}
+
+struct Waiter {
+    serial: u64,
+    sender: oneshot::Sender<Result<Grant, Failed>>,
+    /// What a connection is made with on its behalf.
+    ask: Arc<Ask>,
+}
+
+/// All that a connect needs of the stream that caused it.
+struct Ask {
+    host: Arc<HostState>,
+    ctx: Option<TransportContext>,
+    downstream: Option<Arc<ConnInfo>>,
+}
+
+/// A stream on a connection.
+struct Grant {
+    id: ConnId,
+    info: Arc<ConnInfo>,
+    version: Version,
+    life: Arc<ConnLife>,
+    extended_connect: bool,
+}
+
+impl HttpPool {
+    pub fn is_done(&self) -> bool {
+        self.waiters.is_empty() && self.connecting == 0 && self.connected == 0
+    }
+
+    /// Streams that one connection in the making will carry, as far as is known.
+    fn width(&self, max_streams: usize) -> usize {
+        match self.key.version.or(self.learned) {
+            Some(Version::HTTP_2 | Version::HTTP_3) | None => max_streams.max(1),
+            Some(_) => 1,
+        }
+    }
+}
+
+impl PoolSet {
+    pub fn conn(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.conns.get_mut(id.index).filter(|conn| conn.serial == id.serial)
+    }
+
+    fn pool(&mut self, host: u64, pool: u64) -> Option<&mut HttpPool> {
+        self.hosts.get_mut(&host)?.http.iter_mut().find(|candidate| candidate.id == pool)
+    }
+
+    /// The pool of a key, made if there is none.
+    fn pool_of(&mut self, host: &Arc<HostState>, key: Key) -> u64 {
+        let pools = self.of(host);
+        if let Some(pool) = pools.http.iter().find(|pool| pool.key == key) {
+            return pool.id;
+        }
+        // Pools that passed state made are many and short-lived.
+        pools.http.retain(|pool| !(pool.is_done() && pool.key.transport.is_some()));
+        let id = self.next_serial();
+        self.of(host).http.push(HttpPool {
+            id,
+            key,
+            ready: Vec::new(),
+            connecting: 0,
+            connected: 0,
+            learned: None,
+            waiters: VecDeque::new(),
+        });
+        id
+    }
+}
+
+impl WorkerCluster {
+    /// A stream on a pooled connection, waiting for one if none is free.
+    pub(crate) async fn acquire(&self, need: &Need<'_>) -> Result<HttpUpstream, ConnectFailure> {
+        let host = self.pick(need)?;
+        let fail = |failed: Failed| failure(&failed, Some(&host));
+        let Some(this) = self.this.upgrade() else {
+            return Err(fail(Failed::new(FailureKind::Local, "")));
+        };
+        let (ctx, key) = self.key(&host, need);
+        let (pool, granted) = {
+            let mut state = lock(&self.state);
+            self.ensure_driver(&mut state);
+            let pool = state.pools.pool_of(&host, key);
+            (pool, self.take_ready(&mut state, &host, pool))
+        };
+        let grant = match granted {
+            Some(grant) => grant,
+            None => {
+                let pending = Pending::take(&self.core, &host, need.priority).map_err(fail)?;
+                let ask = Ask { host: host.clone(), ctx, downstream: need.downstream.cloned() };
+                let grant = self.wait(&this, &host, pool, ask).await.map_err(fail)?;
+                drop(pending);
+                grant
+            }
+        };
+        let reservation = Reservation { cluster: this, id: grant.id, armed: true };
+        if need.extended_connect && !grant.extended_connect {
+            return Err(fail(Failed::new(FailureKind::Protocol, "extended CONNECT is not enabled by the peer")));
+        }
+        if !StreamGuard::take(&self.core, &host, need.priority) {
+            return Err(fail(Failed::new(FailureKind::Overflow, "")));
+        }
+        Ok(HttpUpstream {
+            opener: Box::new(reservation),
+            version: grant.version,
+            conn: grant.info,
+            guard: Box::new(StreamGuard { life: grant.life, priority: need.priority }),
+            host,
+        })
+    }
+
+    fn key(&self, host: &Arc<HostState>, need: &Need<'_>) -> (Option<TransportContext>, Key) {
+        let options = &self.core.plan.http;
+        let downstream = need.request.map(|request| request.version);
+        let version = codec::wanted(options, downstream);
+        let ctx = self.context(host, need, codec::alpn(options, downstream));
+        let factory = self.core.plan.transport(host.facts.transport);
+        let transport = ctx.as_ref().zip(factory).and_then(|(ctx, factory)| factory.pool_key(ctx));
+        let hops = match host.address() {
+            Address::Internal { .. } => need.downstream.map_or(0, |info| info.internal_hops),
+            _ => 0,
+        };
+        let auto_sni = ctx.as_ref().and_then(|ctx| ctx.auto_sni.clone());
+        (ctx, Key { priority: need.priority, version, hops, auto_sni, transport })
+    }
+
+    /// A stream on a connection that is ready now. Connections found closed are forgotten on the way.
+    fn take_ready(&self, state: &mut State, host: &HostState, pool: u64) -> Option<Grant> {
+        loop {
+            let id = *state.pools.pool(host.id, pool)?.ready.last()?;
+            let Some(conn) = state.pools.conn(id) else {
+                state.pools.pool(host.id, pool)?.ready.pop();
+                continue;
+            };
+            match conn.ready() {
+                Ready::Room(room, capabilities) => {
+                    conn.reserved += 1;
+                    conn.left = conn.left.map(|left| left.saturating_sub(1));
+                    let full = room == 1;
+                    conn.listed = !full;
+                    let grant = Grant {
+                        id,
+                        info: conn.info.clone(),
+                        version: conn.version,
+                        life: conn.life.clone(),
+                        extended_connect: capabilities.extended_connect,
+                    };
+                    if full {
+                        state.pools.pool(host.id, pool)?.ready.pop();
+                    }
+                    return Some(grant);
+                }
+                Ready::Busy => {
+                    conn.listed = false;
+                    state.pools.pool(host.id, pool)?.ready.pop();
+                }
+                Ready::Gone => self.remove(state, id.index, true),
+            }
+        }
+    }
+
+    /// Queues for a connection, having one made where there are too few.
+    async fn wait(
+        &self,
+        this: &Arc<WorkerCluster>,
+        host: &Arc<HostState>,
+        pool: u64,
+        ask: Ask,
+    ) -> Result<Grant, Failed> {
+        let (sender, receiver) = oneshot::channel();
+        let serial = {
+            let mut state = lock(&self.state);
+            let serial = state.pools.next_serial();
+            let Some(queue) = state.pools.pool(host.id, pool) else {
+                return Err(Failed::new(FailureKind::Local, ""));
+            };
+            queue.waiters.push_back(Waiter { serial, sender, ask: Arc::new(ask) });
+            self.connect_more(&mut state, host.id, pool);
+            serial
+        };
+        let mut waiting = Waiting { cluster: this, host: host.id, pool, serial, receiver };
+        match (&mut waiting.receiver).await {
+            Ok(result) => result,
+            Err(_) => Err(Failed::new(FailureKind::Local, "")),
+        }
+    }
+
+    /// Makes connections until those in the making can carry all who wait.
+    fn connect_more(&self, state: &mut State, host: u64, pool: u64) {
+        let plan = &self.core.plan;
+        // Three at a time at most: enough to catch up, few enough not to burst.
+        for _ in 0..3 {
+            let Some(queue) = state.pools.pool(host, pool) else { return };
+            let Some(waiter) = queue.waiters.front() else { return };
+            let ask = waiter.ask.clone();
+            let width = queue.width(plan.http.max_streams());
+            let streams = queue.waiters.len() + queue.connected.saturating_sub(queue.ready.len());
+            let room =
+                (queue.connecting + queue.ready.len()) * width + queue.connected.saturating_sub(queue.ready.len());
+            let waiting_room = queue.connecting * width;
+            #[expect(clippy::cast_precision_loss, reason = "numbers of streams are small")]
+            let ahead = streams as f64 * plan.preconnect_ratio > room as f64;
+            if waiting_room >= queue.waiters.len() && !(plan.preconnect_ratio > 1.0 && ahead) {
+                return;
+            }
+            let connections = &self.core.breaker(queue.key.priority).connections;
+            if !connections.try_take() {
+                self.core.stats.traffic.upstream_cx_overflow.inc();
+                // A pool without a connection may always make one, or its streams would wait for nothing.
+                if queue.connecting + queue.connected != 0 {
+                    return;
+                }
+                connections.take();
+            }
+            queue.connecting += 1;
+            let life = ConnLife::new(&self.core, &ask.host, queue.key.priority, &self.kicks);
+            let version = queue.key.version;
+            let Some(this) = self.this.upgrade() else { return };
+            self.deps.spawn.spawn(Box::pin(async move { this.connect_one(ask, pool, version, life).await }));
+        }
+    }
+
+    async fn connect_one(self: Arc<Self>, ask: Arc<Ask>, pool: u64, wanted: Option<Version>, life: Arc<ConnLife>) {
+        let hops = Hops { downstream: ask.downstream.as_ref() };
+        let host = &ask.host;
+        let result = establish(&self.core, host, &*self.deps.internal, ask.ctx.as_ref(), hops).await;
+        let result = match result {
+            Ok(io) => self.with_codec(io, wanted).await,
+            Err(failed) => Err(failed),
+        };
+        let mut state = lock(&self.state);
+        if let Some(queue) = state.pools.pool(host.id, pool) {
+            queue.connecting = queue.connecting.saturating_sub(1);
+        }
+        match result {
+            Ok((parts, info, version)) => {
+                if let Some(driver) = parts.driver {
+                    let life = life.clone();
+                    self.deps.spawn.spawn(Box::pin(async move {
+                        // How it ended is told to each stream, and to the pool by the codec's waker.
+                        let _ = driver.await;
+                        drop(life);
+                    }));
+                }
+                self.connected(&mut state, host, pool, (parts.conn, info, version), life);
+            }
+            Err(failed) => {
+                drop(state);
+                self.failed(host, pool, &failed);
+                drop(life);
+            }
+        }
+    }
+
+    async fn with_codec(
+        &self,
+        io: Io,
+        wanted: Option<Version>,
+    ) -> Result<(adit_codec::ClientParts, Arc<ConnInfo>, Version), Failed> {
+        let version = codec::settled(wanted, &io);
+        let info = io.info.clone();
+        let limit = self.core.plan.connect_timeout;
+        let made = tokio::time::timeout(limit, self.deps.codecs.client(version, io, &self.core.plan.http)).await;
+        match made {
+            Ok(Ok(parts)) => Ok((parts, info, version)),
+            Ok(Err(error)) => Err(Failed::new(FailureKind::Remote, error.to_string())),
+            Err(_) => Err(Failed::new(FailureKind::Timeout, "")),
+        }
+    }
+
+    /// Takes a new connection into its pool.
+    fn connected(
+        &self,
+        state: &mut State,
+        host: &HostState,
+        pool: u64,
+        made: (Box<dyn adit_codec::ClientConn>, Arc<ConnInfo>, Version),
+        life: Arc<ConnLife>,
+    ) {
+        let (conn, info, version) = made;
+        let stats = &self.core.stats.traffic;
+        match version {
+            Version::HTTP_2 => stats.upstream_cx_http2_total.inc(),
+            Version::HTTP_3 => stats.upstream_cx_http3_total.inc(),
+            _ => stats.upstream_cx_http1_total.inc(),
+        }
+        life.touch();
+        let serial = state.pools.next_serial();
+        let Some(queue) = state.pools.pool(host.id, pool) else { return };
+        queue.learned = Some(version);
+        queue.connected += 1;
+        let http = &self.core.plan.http;
+        let width = if version == Version::HTTP_2 { http.max_streams() } else { 1 };
+        let entry = state.pools.conns.vacant_entry();
+        let id = ConnId { index: entry.key(), serial };
+        let limits = (width, http.max_requests);
+        entry.insert(Conn::new(id, conn, info, version, life, pool, &self.kicks, limits));
+        // Arms the timers of the sweep, too.
+        self.kicks.freed();
+        self.offer(state, id);
+    }
+
+    /// A connect failed: who waits is told the same, as the host must be in trouble.
+    fn failed(&self, host: &HostState, pool: u64, failed: &Failed) {
+        let waiters = {
+            let mut state = lock(&self.state);
+            state.pools.pool(host.id, pool).map(|queue| std::mem::take(&mut queue.waiters)).unwrap_or_default()
+        };
+        for waiter in waiters {
+            self.core.stats.traffic.upstream_rq_pending_failure_eject.inc();
+            // A waiter that is gone needs no answer.
+            let _ = waiter.sender.send(Err(failed.clone()));
+        }
+    }
+
+    /// A codec's waker was called: the connection is free, or over.
+    pub(super) fn woken(&self, state: &mut State, id: ConnId) {
+        if let Some(conn) = state.pools.conn(id) {
+            conn.acknowledge();
+            self.offer(state, id);
+        }
+    }
+
+    /// A connection may have room: it goes to who waits, else into the list.
+    pub(super) fn offer(&self, state: &mut State, id: ConnId) {
+        let Some(conn) = state.pools.conn(id) else { return };
+        let (host, pool, listed) = (conn.life.host.clone(), conn.pool, conn.listed);
+        let ready = conn.ready();
+        match ready {
+            Ready::Gone => {
+                self.remove(state, id.index, true);
+                self.connect_more(state, host.id, pool);
+            }
+            Ready::Busy => {}
+            Ready::Room(..) => {
+                if conn.host_gone() && conn.is_idle() {
+                    self.remove(state, id.index, false);
+                    return;
+                }
+                conn.listed = true;
+                if !listed && let Some(queue) = state.pools.pool(host.id, pool) {
+                    queue.ready.push(id);
+                }
+                self.serve(state, &host, pool);
+            }
+        }
+    }
+
+    /// Gives ready connections to those who wait.
+    fn serve(&self, state: &mut State, host: &HostState, pool: u64) {
+        loop {
+            let Some(queue) = state.pools.pool(host.id, pool) else { return };
+            if queue.waiters.is_empty() {
+                return;
+            }
+            let Some(grant) = self.take_ready(state, host, pool) else {
+                return self.connect_more(state, host.id, pool);
+            };
+            let id = grant.id;
+            let Some(waiter) = state.pools.pool(host.id, pool).and_then(|queue| queue.waiters.pop_front()) else {
+                return;
+            };
+            if waiter.sender.send(Ok(grant)).is_err() {
+                self.unreserve(state, id);
+            }
+        }
+    }
+
+    /// A promised stream is not wanted: the connection is put back without serving anybody.
+    fn unreserve(&self, state: &mut State, id: ConnId) {
+        let Some(conn) = state.pools.conn(id) else { return };
+        conn.reserved = conn.reserved.saturating_sub(1);
+        conn.left = conn.left.map(|left| left + 1);
+        let (listed, host, pool) = (std::mem::replace(&mut conn.listed, true), conn.life.host.id, conn.pool);
+        if !listed && let Some(queue) = state.pools.pool(host, pool) {
+            queue.ready.push(id);
+        }
+    }
+
+    /// A place under `max_connections` is free: pools with a queue may use it.
+    pub(super) fn serve_all(&self, state: &mut State) {
+        let waiting: Vec<(u64, u64)> = state
+            .pools
+            .hosts
+            .iter()
+            .flat_map(|(host, pools)| pools.http.iter().filter(|pool| !pool.waiters.is_empty()).map(|p| (*host, p.id)))
+            .collect();
+        for (host, pool) in waiting {
+            self.connect_more(state, host, pool);
+        }
+    }
+
+    /// After a stream was opened: registers the waker, and retires a connection that had its last stream.
+    pub(super) fn after_open(&self, state: &mut State, id: ConnId) {
+        let Some(conn) = state.pools.conn(id) else { return };
+        if conn.left == Some(0) && conn.reserved == 0 {
+            self.core.stats.traffic.upstream_cx_max_requests.inc();
+            self.retire(state, id.index);
+        } else if !conn.listed {
+            self.offer(state, id);
+        }
+    }
+
+    /// Lets a connection take no further stream; those that live finish without the pool.
+    pub(super) fn retire(&self, state: &mut State, index: usize) {
+        if let Some(conn) = state.pools.conns.get_mut(index) {
+            conn.conn.drain();
+            self.remove(state, index, false);
+        }
+    }
+
+    fn remove(&self, state: &mut State, index: usize, by_peer: bool) {
+        let Some(conn) = state.pools.conns.try_remove(index) else { return };
+        let id = ConnId { index, serial: conn.serial };
+        let stats = &self.core.stats.traffic;
+        if by_peer {
+            stats.upstream_cx_destroy_remote.inc()
+        } else {
+            stats.upstream_cx_destroy_local.inc()
+        }
+        if conn.conn.live_streams() != 0 {
+            stats.upstream_cx_destroy_with_active_rq.inc();
+        }
+        if let Some(queue) = state.pools.pool(conn.life.host.id, conn.pool) {
+            queue.connected = queue.connected.saturating_sub(1);
+            queue.ready.retain(|ready| *ready != id);
+        }
+    }
+}
+
+/// A place in the queue, left when dropped.
+struct Waiting<'a> {
+    cluster: &'a Arc<WorkerCluster>,
+    host: u64,
+    pool: u64,
+    serial: u64,
+    receiver: oneshot::Receiver<Result<Grant, Failed>>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.cluster.state);
+        if let Some(queue) = state.pools.pool(self.host, self.pool) {
+            queue.waiters.retain(|waiter| waiter.serial != self.serial);
+        }
+        // Granted but never taken: an awaited receiver is empty by now.
+        if let Ok(Ok(grant)) = self.receiver.try_recv() {
+            self.cluster.core.stats.traffic.upstream_rq_cancelled.inc();
+            self.cluster.unreserve(&mut state, grant.id);
+            let id = grant.id;
+            drop(grant);
+            self.cluster.offer(&mut state, id);
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Connection pools of one cluster on one worker.
+//!
+//! TCP connections are not pooled, only counted and queued. HTTP connections are: a codec's own waker (see
+//! [`adit_codec::ClientConn::poll_ready`]) tells when an idle one was closed or a busy one is free, and one task for the
+//! cluster, not one for each connection, acts on it.
+
+mod conn;
+mod driver;
+mod http;
+mod stream;
+mod tcp;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+
+pub(crate) use conn::{Conn, ConnId};
+pub(crate) use driver::Kicks;
+use http::HttpPool;
+use tcp::TcpPool;
+pub(crate) use tcp::TcpTicket;
+
+use crate::host::{HealthFlag, HostState};
+use crate::worker::Pools;
+
+/// Every pool of one cluster on one worker, and every pooled connection.
+pub(crate) struct PoolSet {
+    pub hosts: Pools,
+    pub conns: Slab<Conn>,
+    /// The task that acts on wakers and timers is running.
+    pub running: bool,
+    /// The last serial number given to a connection, a pool or a waiter.
+    pub serial: u64,
+}
+
+/// The pools of one host.
+pub(crate) struct HostPools {
+    pub host: Arc<HostState>,
+    /// By priority.
+    pub tcp: [TcpPool; 2],
+    pub http: Vec<HttpPool>,
+}
+
+impl PoolSet {
+    pub fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    /// The pools of a host, made if there are none.
+    pub fn of(&mut self, host: &Arc<HostState>) -> &mut HostPools {
+        self.hosts.entry(host.id).or_insert_with(|| HostPools {
+            host: host.clone(),
+            tcp: Default::default(),
+            http: Vec::new(),
+        })
+    }
+
+    /// Closes what idles at hosts that are gone, and forgets pools that are done.
+    pub fn prune(&mut self) {
+        let Self { hosts, conns, .. } = self;
+        let gone: Vec<usize> =
+            conns.iter().filter(|(_, conn)| conn.host_gone() && conn.is_idle()).map(|(index, _)| index).collect();
+        for index in gone {
+            conns.try_remove(index);
+        }
+        hosts.retain(|_, pools| !(pools.host.has(HealthFlag::PendingRemoval) && pools.is_done()));
+        for pools in hosts.values_mut() {
+            for pool in &mut pools.http {
+                pool.ready.retain(|id| conns.get(id.index).is_some_and(|conn| conn.serial == id.serial));
+            }
+        }
+    }
+}
+
+impl HostPools {
+    fn is_done(&self) -> bool {
+        self.tcp.iter().all(TcpPool::is_done) && self.http.iter().all(HttpPool::is_done)
+    }
+}
+
+/// The earlier of two moments of which either may be missing.
+fn earlier(a: Option<tokio::time::Instant>, b: Option<tokio::time::Instant>) -> Option<tokio::time::Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// Timers are looked at no more often than this.
+const GRAIN: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests;

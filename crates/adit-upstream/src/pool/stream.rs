@@ -1,0 +1,82 @@
+//! A promised stream and what is counted while one lives.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use adit_codec::OutgoingStream;
+use adit_filter::upstream::{Opener, Priority};
+use adit_http::{ErrorCode, RequestHead, StreamError};
+
+use super::ConnId;
+use super::conn::{ConnLife, Ready};
+use crate::cluster::{Core, lock};
+use crate::host::HostState;
+use crate::worker::WorkerCluster;
+
+/// A stream that a connection will take. Dropped unopened, the connection is offered to others.
+pub(crate) struct Reservation {
+    pub cluster: Arc<WorkerCluster>,
+    pub id: ConnId,
+    pub armed: bool,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.armed {
+            let mut state = lock(&self.cluster.state);
+            if let Some(conn) = state.pools.conn(self.id) {
+                conn.reserved = conn.reserved.saturating_sub(1);
+                conn.left = conn.left.map(|left| left + 1);
+                self.cluster.offer(&mut state, self.id);
+            }
+        }
+    }
+}
+
+impl Opener for Reservation {
+    fn open(mut self: Box<Self>, head: RequestHead, end: bool) -> Result<OutgoingStream, StreamError> {
+        self.armed = false;
+        let mut state = lock(&self.cluster.state);
+        let gone = StreamError::Local(ErrorCode::Refused);
+        let conn = state.pools.conn(self.id).ok_or(gone)?;
+        conn.reserved = conn.reserved.saturating_sub(1);
+        // What was promised is taken back only by a peer that closed or lowered its limits since.
+        let opened = if matches!(conn.ready(), Ready::Gone) { Err(gone) } else { conn.conn.open(head, end) };
+        if opened.is_ok() {
+            conn.life.stream();
+        }
+        self.cluster.after_open(&mut state, self.id);
+        opened
+    }
+}
+
+/// Held while a stream lives.
+pub(crate) struct StreamGuard {
+    pub life: Arc<ConnLife>,
+    pub priority: Priority,
+}
+
+impl StreamGuard {
+    /// Takes a place under `max_requests`; `None` counts the overflow.
+    pub fn take(core: &Core, host: &HostState, priority: Priority) -> bool {
+        if !core.breaker(priority).requests.try_take() {
+            core.stats.traffic.upstream_rq_pending_overflow.inc();
+            return false;
+        }
+        core.stats.traffic.upstream_rq_total.inc();
+        core.stats.traffic.upstream_rq_active.inc();
+        host.stats.rq_total.fetch_add(1, Relaxed);
+        host.stats.rq_active.fetch_add(1, Relaxed);
+        true
+    }
+}
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        let core = &self.life.core;
+        core.breaker(self.priority).requests.put();
+        core.stats.traffic.upstream_rq_active.dec();
+        self.life.host.stats.rq_active.fetch_sub(1, Relaxed);
+        self.life.touch();
+    }
+}

@@ -1,0 +1,251 @@
+//! One worker's view of one cluster: it chooses hosts and owns the pools.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, Weak};
+
+use adit_filter::upstream::{
+    Cluster, ClusterSettings, ConnectFailure, FailureKind, HttpUpstream, Need, Priority, Report, TcpUpstream,
+};
+use adit_filter::{BoxFuture, Spawn};
+use adit_io::Io;
+
+use crate::cluster::{Core, SharedCluster, lock};
+use crate::codec::CodecFactory;
+use crate::connect::{Failed, Hops, InternalConnector, establish};
+use crate::host::HostState;
+use crate::lb::{HostSet, LbState};
+use crate::original_dst;
+use crate::plan::Discovery;
+use crate::pool::{HostPools, Kicks, PoolSet};
+use crate::transport::TransportContext;
+
+/// What a worker lends to its clusters.
+pub struct WorkerDeps {
+    /// Runs connects and the drivers of multiplexed connections.
+    pub spawn: Arc<dyn Spawn>,
+    /// Connects to internal listeners.
+    pub internal: Arc<dyn InternalConnector>,
+    /// Makes codecs.
+    pub codecs: Arc<dyn CodecFactory>,
+}
+
+/// One cluster on one worker.
+pub struct WorkerCluster {
+    pub(crate) shared: Arc<SharedCluster>,
+    pub(crate) core: Arc<Core>,
+    pub(crate) deps: Arc<WorkerDeps>,
+    pub(crate) state: Mutex<State>,
+    pub(crate) kicks: Arc<Kicks>,
+    pub(crate) this: Weak<WorkerCluster>,
+}
+
+/// What changes; only this worker's thread locks it, save for guards that end elsewhere.
+pub(crate) struct State {
+    version: u64,
+    set: Arc<HostSet>,
+    lb: LbState,
+    pub pools: PoolSet,
+}
+
+impl WorkerCluster {
+    /// A cluster with empty pools.
+    pub fn new(shared: Arc<SharedCluster>, deps: Arc<WorkerDeps>) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            core: shared.core().clone(),
+            state: Mutex::new(State {
+                version: shared.version(),
+                set: shared.set(),
+                lb: LbState::default(),
+                pools: PoolSet { hosts: HashMap::default(), conns: slab::Slab::new(), running: false, serial: 0 },
+            }),
+            shared,
+            deps,
+            kicks: Arc::default(),
+            this: this.clone(),
+        })
+    }
+
+    /// Chooses a host; the failure says that there is none.
+    pub(crate) fn pick(&self, need: &Need<'_>) -> Result<Arc<HostState>, ConnectFailure> {
+        let picked = match &self.core.plan.discovery {
+            Discovery::OriginalDst(plan) => original_dst::pick(&self.shared, plan, need),
+            _ => self.balance(need),
+        };
+        picked.ok_or_else(|| {
+            self.core.stats.traffic.upstream_cx_none_healthy.inc();
+            ConnectFailure { kind: FailureKind::NoHealthyHost, reason: Cow::Borrowed(""), host: None, refusal: None }
+        })
+    }
+
+    fn balance(&self, need: &Need<'_>) -> Option<Arc<HostState>> {
+        let mut state = lock(&self.state);
+        self.refresh(&mut state);
+        let State { set, lb, .. } = &mut *state;
+        let plan = &self.core.plan.lb;
+        let mut choice = lb.choose(plan, set, need.hash)?;
+        let mut hash = need.hash;
+        for _ in 0..need.reselect {
+            if !need.tried.contains(choice.host.address()) {
+                break;
+            }
+            // A hash would give the same host again.
+            hash = hash.map(|hash| hash.rotate_left(17).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            choice = lb.choose(plan, set, hash)?;
+        }
+        if choice.panic {
+            self.core.stats.membership.lb_healthy_panic.inc();
+        }
+        Some(choice.host)
+    }
+
+    /// Takes over the newest host set, and lets go of pools whose hosts are gone.
+    fn refresh(&self, state: &mut State) {
+        let version = self.shared.version();
+        if version == state.version {
+            return;
+        }
+        state.version = version;
+        state.set = self.shared.set();
+        state.lb.reset();
+        state.pools.prune();
+    }
+
+    /// What the transport socket may use; `None` where the stream is used as it is.
+    pub(crate) fn context(
+        &self,
+        host: &Arc<HostState>,
+        need: &Need<'_>,
+        alpn: &'static [&'static str],
+    ) -> Option<TransportContext> {
+        let factory = self.core.plan.transport(host.facts.transport)?;
+        if factory.is_raw() {
+            return None;
+        }
+        let http = &self.core.plan.http;
+        let auto_sni = http.auto_sni.as_ref().and_then(|header| sni(need.request?, header));
+        Some(TransportContext {
+            host: host.clone(),
+            cluster_metadata: self.core.plan.settings.metadata.clone(),
+            downstream: need.downstream.cloned(),
+            state: need.state.clone(),
+            metadata: need.metadata.clone(),
+            auto_sni,
+            auto_san_validation: http.auto_san_validation,
+            alpn,
+        })
+    }
+
+    async fn connect_tcp(&self, need: &Need<'_>) -> Result<TcpUpstream, ConnectFailure> {
+        let host = self.pick(need)?;
+        let fail = |failed: Failed| failure(&failed, Some(&host));
+        let ticket = self.tcp_ticket(&host, need.priority).await.map_err(fail)?;
+        let ctx = self.context(&host, need, &[]);
+        let hops = Hops { downstream: need.downstream };
+        let result = establish(&self.core, &host, &*self.deps.internal, ctx.as_ref(), hops).await;
+        match result {
+            Ok(io) => Ok(self.tcp_upstream(io, host, ticket)),
+            Err(failed) => {
+                ticket.fail(&failed);
+                Err(failure(&failed, Some(&host)))
+            }
+        }
+    }
+
+    fn tcp_upstream(&self, io: Io, host: Arc<HostState>, ticket: crate::pool::TcpTicket) -> TcpUpstream {
+        TcpUpstream { io, guard: Box::new(ticket.connected()), host }
+    }
+}
+
+impl Drop for WorkerCluster {
+    fn drop(&mut self) {
+        self.kicks.close();
+    }
+}
+
+impl Cluster for WorkerCluster {
+    fn settings(&self) -> &ClusterSettings {
+        &self.core.plan.settings
+    }
+
+    fn tcp<'a>(&'a self, need: &'a Need<'a>) -> BoxFuture<'a, Result<TcpUpstream, ConnectFailure>> {
+        Box::pin(self.connect_tcp(need))
+    }
+
+    fn http<'a>(&'a self, need: &'a Need<'a>) -> BoxFuture<'a, Result<HttpUpstream, ConnectFailure>> {
+        Box::pin(self.acquire(need))
+    }
+
+    fn retry_permit(&self, priority: Priority) -> Option<Box<dyn Send>> {
+        if !self.core.breaker(priority).try_take_retry() {
+            self.core.stats.traffic.upstream_rq_retry_overflow.inc();
+            return None;
+        }
+        Some(Box::new(RetryPermit { core: self.core.clone(), priority }))
+    }
+
+    fn report(&self, report: Report) {
+        self.core.report(report);
+    }
+}
+
+struct RetryPermit {
+    core: Arc<Core>,
+    priority: Priority,
+}
+
+impl Drop for RetryPermit {
+    fn drop(&mut self) {
+        self.core.breaker(self.priority).retries.put();
+    }
+}
+
+pub(crate) fn failure(failed: &Failed, host: Option<&Arc<HostState>>) -> ConnectFailure {
+    ConnectFailure {
+        kind: failed.0.kind,
+        reason: Cow::Owned(failed.0.reason.clone()),
+        host: host.map(|host| host.clone() as Arc<dyn adit_filter::upstream::Host>),
+        refusal: failed.0.refusal,
+    }
+}
+
+/// The server name that a request's field asks for, without its port.
+fn sni(head: &adit_http::RequestHead, header: &str) -> Option<Box<str>> {
+    let value = head.field(header)?;
+    let text = std::str::from_utf8(&value).ok()?;
+    let host = text.parse::<http::uri::Authority>().ok()?;
+    // RFC 6066 section 3: an address is no server name.
+    let name = host.host();
+    let address = name.starts_with('[') || name.parse::<std::net::IpAddr>().is_ok();
+    (!address && !name.is_empty()).then(|| name.into())
+}
+
+impl HostState {
+    /// Whether nothing is using it.
+    pub(crate) fn unused(&self) -> bool {
+        self.stats.cx_active.load(Relaxed) == 0 && self.stats.rq_active.load(Relaxed) == 0
+    }
+}
+
+pub(crate) type Pools = HashMap<u64, HostPools, std::hash::BuildHasherDefault<IdHasher>>;
+
+/// Host ids are small and unique: they are their own hash, spread.
+#[derive(Default)]
+pub(crate) struct IdHasher(u64);
+
+impl std::hash::Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        self.0 = (self.0 ^ id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}

@@ -1,0 +1,265 @@
+//! Pools on real sockets: reuse, limits, queues, timers, cancelled waits.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use adit_filter::upstream::FailureKind;
+use support::{Wish, acquire, cluster, exchange, ok, origin, pending, soon, until, world};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+#[tokio::test]
+async fn a_connection_is_used_again() {
+    let origin = origin(ok).await;
+    let world = world(&cluster("a", &[origin.port], ""));
+    let a = world.cluster("a");
+    for _ in 0..5 {
+        let upstream = soon(acquire(&a)).await.ok().unwrap();
+        let (head, body) = soon(exchange(upstream, "/")).await;
+        assert_eq!((head.status.as_u16(), body.as_slice()), (200, &b"0"[..]));
+    }
+    assert_eq!(origin.accepted.load(SeqCst), 1);
+    assert_eq!(world.counter("cluster.a.upstream_cx_total"), 1);
+    assert_eq!(world.counter("cluster.a.upstream_cx_http1_total"), 1);
+    assert_eq!(world.counter("cluster.a.upstream_rq_total"), 5);
+    assert_eq!(world.counter("cluster.a.upstream_rq_pending_total"), 1);
+    assert_eq!(world.gauge("cluster.a.upstream_rq_active"), 0);
+    assert_eq!(world.gauge("cluster.a.upstream_rq_pending_active"), 0);
+    assert_eq!(world.gauge("cluster.a.upstream_cx_active"), 1);
+}
+
+#[tokio::test]
+async fn tcp_connects_and_counts() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let world = world(&cluster("a", &[listener.local_addr().unwrap().port()], ""));
+    let a = world.cluster("a");
+    let wish = Wish::default();
+    let need = wish.need();
+    let mut upstream = soon(a.tcp(&need)).await.ok().unwrap();
+    let (mut peer, _) = listener.accept().await.unwrap();
+    upstream.io.write_all(b"hello").await.unwrap();
+    let mut got = [0; 5];
+    peer.read_exact(&mut got).await.unwrap();
+    assert_eq!(&got, b"hello");
+    assert_eq!(upstream.io.info.local.socket().unwrap(), peer.peer_addr().unwrap());
+    assert_eq!(world.gauge("cluster.a.upstream_cx_active"), 1);
+    assert_eq!(world.gauge("cluster.a.upstream_rq_pending_active"), 0);
+    drop(upstream);
+    assert_eq!(world.gauge("cluster.a.upstream_cx_active"), 0);
+    assert_eq!(world.gauge("cluster.a.upstream_rq_active"), 0);
+}
+
+#[tokio::test]
+async fn refused_is_a_remote_failure() {
+    let port = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let world = world(&cluster("a", &[port], ""));
+    let a = world.cluster("a");
+    let wish = Wish::default();
+    let need = wish.need();
+    for failure in [soon(a.tcp(&need)).await.err().unwrap(), soon(a.http(&need)).await.err().unwrap()] {
+        assert_eq!(failure.kind, FailureKind::Remote);
+        assert_eq!(failure.reason, "delayed connect error: Connection refused");
+        assert!(failure.host.is_some());
+    }
+    assert_eq!(world.counter("cluster.a.upstream_cx_connect_fail"), 2);
+    until("all given back", || world.gauge("cluster.a.upstream_cx_active") == 0).await;
+    assert_eq!(world.gauge("cluster.a.upstream_rq_pending_active"), 0);
+}
+
+#[tokio::test]
+async fn a_closed_idle_connection_is_noticed_and_skipped() {
+    let origin =
+        origin(|n| if n == 0 { format!("{}", "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n") } else { ok(n) }).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(origin);
+    let world = world(&cluster("a", &[port], ""));
+    let a = world.cluster("a");
+    for round in 1..=3 {
+        let server = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut buffer = [0; 1024];
+            let _ = socket.read(&mut buffer).await.unwrap();
+            socket.write_all(ok("x").as_bytes()).await.unwrap();
+            socket
+        };
+        let client = async { exchange(acquire(&a).await.ok().unwrap(), "/").await };
+        let (socket, (head, _)) = soon(async { tokio::join!(server, client) }).await;
+        assert_eq!(head.status.as_u16(), 200);
+        assert_eq!(world.gauge("cluster.a.upstream_cx_active"), 1);
+        drop(socket);
+        if round < 3 {
+            // Either the waker tells, or the next checkout finds out.
+            if round == 1 {
+                until("the close is noticed", || world.gauge("cluster.a.upstream_cx_active") == 0).await;
+            }
+        }
+    }
+    assert_eq!(world.counter("cluster.a.upstream_cx_total"), 3);
+    assert_eq!(world.counter("cluster.a.upstream_cx_connect_fail"), 0);
+}
+
+#[tokio::test]
+async fn max_connections_makes_the_second_wait_and_max_pending_refuses_the_third() {
+    let origin = origin(ok).await;
+    let limits = "circuit_breakers: { thresholds: [{ max_connections: 1, max_pending_requests: 1 }] }";
+    let world = world(&cluster("a", &[origin.port], limits));
+    let a = world.cluster("a");
+    let first = soon(acquire(&a)).await.ok().unwrap();
+    let wish = Wish::default();
+    let need = wish.need();
+    let mut second = a.http(&need);
+    assert!(pending(&mut second).await);
+    let third = soon(acquire(&a)).await.err().unwrap();
+    assert_eq!(third.kind, FailureKind::Overflow);
+    assert_eq!(world.counter("cluster.a.upstream_rq_pending_overflow"), 1);
+    assert_eq!(world.gauge("cluster.a.circuit_breakers.default.cx_open"), 1);
+    assert_eq!(world.gauge("cluster.a.circuit_breakers.default.rq_pending_open"), 1);
+    soon(exchange(first, "/")).await;
+    let second = soon(second).await.ok().unwrap();
+    soon(exchange(second, "/")).await;
+    assert_eq!(origin.accepted.load(SeqCst), 1);
+    assert_eq!(world.gauge("cluster.a.circuit_breakers.default.rq_pending_open"), 0);
+}
+
+#[tokio::test]
+async fn tcp_waits_for_a_place_under_max_connections() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let limits = "circuit_breakers: { thresholds: [{ max_connections: 1, max_pending_requests: 1 }] }";
+    let world = world(&cluster("a", &[listener.local_addr().unwrap().port()], limits));
+    let a = world.cluster("a");
+    let wish = Wish::default();
+    let need = wish.need();
+    let first = soon(a.tcp(&need)).await.ok().unwrap();
+    let mut second = a.tcp(&need);
+    assert!(pending(&mut second).await);
+    assert_eq!(soon(a.tcp(&need)).await.err().unwrap().kind, FailureKind::Overflow);
+    // One that gives up leaves its place in the queue.
+    drop(second);
+    assert_eq!(world.gauge("cluster.a.upstream_rq_pending_active"), 0);
+    let mut second = a.tcp(&need);
+    assert!(pending(&mut second).await);
+    drop(first);
+    let second = soon(second).await.ok().unwrap();
+    assert_eq!(world.gauge("cluster.a.upstream_cx_active"), 1);
+    drop(second);
+    assert_eq!(world.gauge("cluster.a.upstream_cx_active"), 0);
+    assert_eq!(world.gauge("cluster.a.circuit_breakers.default.cx_open"), 0);
+}
+
+#[tokio::test]
+async fn a_cancelled_wait_leaves_nothing_behind() {
+    let origin = origin(ok).await;
+    let limits = "circuit_breakers: { thresholds: [{ max_connections: 1 }] }";
+    let world = world(&cluster("a", &[origin.port], limits));
+    let a = world.cluster("a");
+    let wish = Wish::default();
+    let need = wish.need();
+    let first = soon(acquire(&a)).await.ok().unwrap();
+    // Cancelled in the queue.
+    for _ in 0..100 {
+        let mut waiting = a.http(&need);
+        assert!(pending(&mut waiting).await);
+    }
+    assert_eq!(world.gauge("cluster.a.upstream_rq_pending_active"), 0);
+    // Cancelled with a connection granted and not taken.
+    let mut waiting = a.http(&need);
+    assert!(pending(&mut waiting).await);
+    drop(first);
+    drop(waiting);
+    let again = soon(acquire(&a)).await.ok().unwrap();
+    soon(exchange(again, "/")).await;
+    assert_eq!(origin.accepted.load(SeqCst), 1);
+    assert_eq!(world.gauge("cluster.a.upstream_rq_active"), 0);
+}
+
+#[tokio::test]
+async fn max_requests_per_connection_retires_it() {
+    let origin = origin(ok).await;
+    let more = "max_requests_per_connection: 2";
+    let world = world(&cluster("a", &[origin.port], more));
+    let a = world.cluster("a");
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        let upstream = soon(acquire(&a)).await.ok().unwrap();
+        seen.push(soon(exchange(upstream, "/")).await.1);
+    }
+    assert_eq!(seen, [b"0", b"0", b"1", b"1", b"2"]);
+    assert_eq!(world.counter("cluster.a.upstream_cx_max_requests"), 2);
+    until("two are closed", || world.gauge("cluster.a.upstream_cx_active") == 1).await;
+}
+
+#[tokio::test]
+async fn idle_connections_are_closed() {
+    let origin = origin(ok).await;
+    let more = "common_http_protocol_options: { idle_timeout: 0.1s }";
+    let world = world(&cluster("a", &[origin.port], more));
+    let a = world.cluster("a");
+    soon(exchange(acquire(&a).await.ok().unwrap(), "/")).await;
+    assert_eq!(world.gauge("cluster.a.upstream_cx_active"), 1);
+    until("it idled", || world.gauge("cluster.a.upstream_cx_active") == 0).await;
+    assert_eq!(world.counter("cluster.a.upstream_cx_idle_timeout"), 1);
+    // One in use does not idle.
+    let busy = soon(acquire(&a)).await.ok().unwrap();
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    assert_eq!(world.gauge("cluster.a.upstream_cx_active"), 1);
+    soon(exchange(busy, "/")).await;
+}
+
+#[tokio::test]
+async fn max_requests_refuses() {
+    let origin = origin(ok).await;
+    let limits = "circuit_breakers: { thresholds: [{ max_requests: 1 }] }";
+    let world = world(&cluster("a", &[origin.port], limits));
+    let a = world.cluster("a");
+    let first = soon(acquire(&a)).await.ok().unwrap();
+    assert_eq!(soon(acquire(&a)).await.err().unwrap().kind, FailureKind::Overflow);
+    assert_eq!(world.gauge("cluster.a.circuit_breakers.default.rq_open"), 1);
+    soon(exchange(first, "/")).await;
+    assert!(soon(acquire(&a)).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_host_that_swallows_is_a_timeout() {
+    // A full backlog drops SYNs.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut fill = Vec::new();
+    for _ in 0..4 {
+        if let Ok(Ok(stream)) =
+            tokio::time::timeout(Duration::from_millis(100), tokio::net::TcpStream::connect(address)).await
+        {
+            fill.push(stream);
+        }
+    }
+    let world = world(&cluster("a", &[address.port()], "").replace("1s", "0.1s"));
+    let a = world.cluster("a");
+    let wish = Wish::default();
+    let need = wish.need();
+    for failure in [soon(a.tcp(&need)).await.err().unwrap(), soon(a.http(&need)).await.err().unwrap()] {
+        assert_eq!(failure.kind, FailureKind::Timeout);
+    }
+    assert_eq!(world.counter("cluster.a.upstream_cx_connect_timeout"), 2);
+    assert_eq!(world.counter("cluster.a.upstream_cx_connect_fail"), 2);
+}
+
+#[tokio::test]
+async fn preconnect_makes_a_spare_connection() {
+    let origin = origin(ok).await;
+    let more = "preconnect_policy: { per_upstream_preconnect_ratio: 2 }";
+    let world = world(&cluster("a", &[origin.port], more));
+    let a = world.cluster("a");
+    let held = soon(acquire(&a)).await.ok().unwrap();
+    until("a spare one", || origin.accepted.load(SeqCst) == 2).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(origin.accepted.load(SeqCst), 2);
+    drop(held);
+}
