@@ -11,6 +11,9 @@
 //!
 //! Floor F1, above adit-io.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
 use std::task::{Context, Poll};
 
 use adit_http::{ErrorCode, RequestHead, ResponseHead, StreamError};
