@@ -312,8 +312,10 @@ impl PendingResponse for H2Pending {
                 self.answered = true;
                 self.recv = Some(recv);
                 let head = head::response(http::Response::from_parts(parts, ()), &self.kind, self.rules);
-                if head.is_err() {
-                    self.guard.abandon();
+                match &head {
+                    Ok(head) if self.kind.is_tunnel() && !head.accepts(&self.kind) => self.guard.set_refused(),
+                    Ok(_) => {}
+                    Err(_) => self.guard.abandon(),
                 }
                 Poll::Ready(head)
             }

@@ -20,6 +20,8 @@ pub(crate) struct H2Send {
     /// The code of a half that is dropped unfinished.
     abandon: ErrorCode,
     state: State,
+    /// A byte of this direction was queued.
+    begun: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +34,7 @@ enum State {
 impl H2Send {
     pub(crate) fn new(stream: h2::SendStream<Bytes>, guard: Arc<StreamGuard>, abandon: ErrorCode, ended: bool) -> Self {
         let state = if ended { State::Ended } else { State::Open };
-        Self { stream, guard, place: SenderPlace::default(), abandon, state }
+        Self { stream, guard, place: SenderPlace::default(), abandon, state, begun: false }
     }
 
     /// Why the stream takes no more: asked when the `h2` crate refused without saying why.
@@ -83,6 +85,7 @@ impl H2Send {
             return Err(self.why_closed(cx));
         }
         self.guard.shared.note_queued(len);
+        self.begun |= len > 0;
         if end {
             self.state = State::Ended;
         }
@@ -172,7 +175,14 @@ impl SendStream for H2Send {
 
 impl Drop for H2Send {
     fn drop(&mut self) {
-        if self.state == State::Open {
+        if self.state != State::Open {
+            return;
+        }
+        if self.guard.is_refused() && !self.begun {
+            // The client of a refused tunnel lets go of its direction and still reads why: a reset would take that away,
+            // and an end says nothing that is not so, since a CONNECT has no body (RFC 9110 section 9.3.6).
+            let _ = self.stream.send_data(Bytes::new(), true);
+        } else {
             let code = self.guard.stop_code().unwrap_or(self.abandon);
             self.reset(code);
         }

@@ -237,6 +237,8 @@ pub(crate) struct StreamGuard {
     stop: AtomicU32,
     /// The response was given up before its head came: the sending half must reset the stream.
     abandoned: AtomicBool,
+    /// The peer refused the tunnel: there is no request body that could be cut short.
+    refused: AtomicBool,
     on_end: Option<Arc<dyn StreamEnd>>,
 }
 
@@ -249,7 +251,13 @@ impl StreamGuard {
     pub(crate) fn new(shared: Arc<Shared>, on_end: Option<Arc<dyn StreamEnd>>) -> Arc<Self> {
         shared.live.fetch_add(1, Relaxed);
         shared.gauge(Gauge::StreamsActive, 1);
-        Arc::new(Self { shared, stop: AtomicU32::new(NO_CODE), abandoned: AtomicBool::new(false), on_end })
+        Arc::new(Self {
+            shared,
+            stop: AtomicU32::new(NO_CODE),
+            abandoned: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
+            on_end,
+        })
     }
 
     pub(crate) fn abandon(&self) {
@@ -258,6 +266,14 @@ impl StreamGuard {
 
     pub(crate) fn is_abandoned(&self) -> bool {
         self.abandoned.load(Relaxed)
+    }
+
+    pub(crate) fn set_refused(&self) {
+        self.refused.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused.load(Relaxed)
     }
 
     pub(crate) fn set_stop(&self, code: ErrorCode) {
