@@ -1,0 +1,188 @@
+//! A listener on all workers.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use adit_filter::{BoxFuture, Lifecycle, Spawn, WorkerEnv};
+use adit_io::{Address, Io};
+use adit_runtime::{Begin, Drain, Spawner, Worker};
+
+use crate::accept::{self, Acceptor};
+use crate::connection::ConnectionTask;
+use crate::limits::{GlobalLimit, ListenerLimit};
+use crate::plan::ListenerPlan;
+use crate::socket::{BindError, BoundAddress};
+use crate::stats::WorkerStats;
+
+/// A listener: bound once for all workers, then started on each.
+///
+/// ```text
+/// bind -> start on each worker -> stop_accepting -> (connections live on) -> begin_drain, or the worker's shutdown
+/// ```
+pub struct Listener {
+    plan: Arc<ListenerPlan>,
+    bound: Vec<BoundAddress>,
+    global: Arc<GlobalLimit>,
+    limit: Arc<ListenerLimit>,
+    /// Closed: no more connections are accepted.
+    accepting: Drain,
+    workers: Mutex<Vec<Arc<WorkerListener>>>,
+}
+
+impl Listener {
+    /// Binds every address for each of `workers`, without accepting anything yet. An internal listener has nothing to bind.
+    pub fn bind(plan: Arc<ListenerPlan>, workers: usize, global: Arc<GlobalLimit>) -> Result<Self, BindError> {
+        let name = plan.name();
+        let bound = plan.sockets.iter().map(|socket| socket.bind(name, workers)).collect::<Result<_, _>>()?;
+        let limit = Arc::new(ListenerLimit::new(name));
+        Ok(Self { plan, bound, global, limit, accepting: Drain::new(), workers: Mutex::default() })
+    }
+
+    /// Begins to accept on a worker: `env` is what the worker lends, of which this listener makes its own with its own
+    /// drain and its own tasks. Once for each worker; connections that came before the last one started are not lost.
+    pub fn start(&self, worker: &Worker, env: &WorkerEnv) -> Result<Arc<WorkerListener>, BindError> {
+        let shared = Arc::new(WorkerListener::new(self, worker, env));
+        for (plan, bound) in self.plan.sockets.iter().zip(&self.bound) {
+            let Some(socket) = bound.take(worker.index()) else { continue };
+            plan.listen(self.plan.name(), &socket)?;
+            let acceptor = acceptor(worker, bound, socket).map_err(|error| BindError {
+                listener: self.plan.name().clone(),
+                address: bound.address.to_string(),
+                operation: "accept on",
+                error,
+            })?;
+            let task = accept::run(shared.clone(), acceptor, self.accepting.closing());
+            drop(shared.spawner.spawn(task));
+        }
+        lock(&self.workers).push(shared.clone());
+        Ok(shared)
+    }
+
+    /// What it was made from.
+    pub fn plan(&self) -> &Arc<ListenerPlan> {
+        &self.plan
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        self.plan.name()
+    }
+
+    /// The addresses it is bound to, with the ports that the kernel chose (`/listeners`); for an internal listener
+    /// `envoy://<name>/`.
+    pub fn addresses(&self) -> Vec<Address> {
+        if self.plan.is_internal() {
+            return vec![Address::Internal { listener: self.name().clone(), endpoint_id: "".into() }];
+        }
+        self.bound.iter().map(|bound| bound.address.address()).collect()
+    }
+
+    /// Accepts nothing any more and closes its sockets. Connections live on.
+    pub fn stop_accepting(&self) {
+        self.accepting.close();
+        // Those of workers that never started.
+        self.bound.iter().for_each(BoundAddress::close);
+    }
+
+    /// Whether [`Listener::stop_accepting`] was called.
+    pub fn is_stopped(&self) -> bool {
+        self.accepting.is_closing()
+    }
+
+    /// Asks its connections to go when it suits them (`/drain_listeners`, removal). It does not stop accepting.
+    pub fn begin_drain(&self, begin: Begin) {
+        for worker in lock(&self.workers).iter() {
+            worker.spawner.drain().begin(begin);
+        }
+    }
+
+    /// Ends its connections now, in order: the end of the drain time of a removed listener.
+    pub fn close_connections(&self) {
+        for worker in lock(&self.workers).iter() {
+            worker.spawner.drain().close();
+        }
+    }
+
+    /// Connections open now, those in listener filters included.
+    pub fn connections(&self) -> u64 {
+        self.limit.active()
+    }
+}
+
+fn acceptor(worker: &Worker, bound: &BoundAddress, socket: socket2::Socket) -> io::Result<Acceptor> {
+    let _runtime = worker.handle().enter();
+    Acceptor::new(&bound.address, OwnedFd::from(socket))
+}
+
+/// A listener on one worker: what its connections share.
+pub struct WorkerListener {
+    pub(crate) plan: Arc<ListenerPlan>,
+    pub(crate) env: Arc<WorkerEnv>,
+    pub(crate) spawner: Spawner,
+    pub(crate) stats: WorkerStats,
+    pub(crate) global: Arc<GlobalLimit>,
+    pub(crate) limit: Arc<ListenerLimit>,
+    accepting: Drain,
+}
+
+impl WorkerListener {
+    fn new(listener: &Listener, worker: &Worker, env: &WorkerEnv) -> Self {
+        let plan = listener.plan.clone();
+        let spawner = worker.spawner().child(&format!("listener {}", plan.name()), plan.drain_type);
+        let own = WorkerEnv {
+            index: env.index,
+            clusters: env.clusters.clone(),
+            spawn: Arc::new(OwnSpawn(spawner.clone())),
+            lifecycle: Arc::new(OwnLifecycle(spawner.drain().clone())),
+            runtime: env.runtime.clone(),
+        };
+        Self {
+            stats: WorkerStats::new(&plan.scope, env.index),
+            plan,
+            env: Arc::new(own),
+            spawner,
+            global: listener.global.clone(),
+            limit: listener.limit.clone(),
+            accepting: listener.accepting.clone(),
+        }
+    }
+
+    /// Takes a connection that did not come by a socket: an internal one, with its facts, filter state and metadata. Given
+    /// back if the listener accepts nothing any more; dropped, and counted, if there are too many.
+    pub fn accept(self: &Arc<Self>, io: Io) -> Result<(), Io> {
+        if self.accepting.is_closing() {
+            return Err(io);
+        }
+        if let Some(task) = ConnectionTask::admit(self, io) {
+            drop(self.spawner.spawn(task));
+        }
+        Ok(())
+    }
+}
+
+/// The listener's drain, as its connections see it.
+struct OwnLifecycle(Drain);
+
+impl Lifecycle for OwnLifecycle {
+    fn should_drain(&self) -> bool {
+        (self.0.is_draining() || self.0.is_health_failed()) && self.0.should_close(std::time::Instant::now())
+    }
+
+    fn closing(&self) -> BoxFuture<'static, ()> {
+        Box::pin(self.0.closing())
+    }
+}
+
+struct OwnSpawn(Spawner);
+
+impl Spawn for OwnSpawn {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        // The spawner owns the task; the handle is for those who wait for one.
+        drop(self.0.spawn(task));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
