@@ -73,3 +73,6 @@ impl PathMatcher {
         head.path.as_ref().is_some_and(|path| self.0.matches(path.path()))
     }
 }
+
+#[cfg(test)]
+mod tests;
