@@ -15,6 +15,8 @@ mod json;
 mod line;
 mod local_reply;
 mod sink;
+#[cfg(test)]
+mod testing;
 
 pub use adit_match::ConfigError;
 pub use build::build;
