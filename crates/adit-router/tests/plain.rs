@@ -1,0 +1,447 @@
+//! Plain requests: bodies, trailers, interim answers, failures with their texts, timeouts, retries, mirrors.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+
+use std::time::Duration;
+
+use adit_config::proto::envoy::config::route::v3 as pb;
+use adit_filter::upstream::{FailureKind, Report};
+use adit_http::{ErrorCode, StreamError};
+use http::{HeaderMap, HeaderValue, Method, Version};
+use support::*;
+
+fn retry_on(conditions: &str) -> pb::RouteConfiguration {
+    route_all(|action| {
+        action.retry_policy = Some(pb::RetryPolicy { retry_on: conditions.into(), ..Default::default() });
+    })
+}
+
+fn post(path: &str) -> adit_http::RequestHead {
+    let mut head = get(path);
+    head.method = Method::POST;
+    head
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_goes_there_and_its_answer_comes_back() {
+    let cluster = FakeCluster::new("c", vec![Attempt::Http(Upstream::status(200, "hello").after_body())]);
+    let mut case = Case::new(&route_all(|_| {}), cluster, post("/a?b=c"), Half::of("payload"));
+    case.run().await;
+    assert_eq!((case.client.status(), case.down.text().as_str()), (Some(200), "hello"));
+    assert!(case.down.ended());
+    assert_eq!(case.details(), "via_upstream");
+    assert_eq!((case.stream.info.bytes_received, case.stream.info.bytes_sent), (7, 5));
+    let seen = case.cluster.seen.lock().unwrap();
+    let (head, end) = &seen.heads[0];
+    assert!(!end);
+    assert_eq!(head.path.as_ref().unwrap(), "/a?b=c");
+    assert_eq!(head.headers["x-envoy-expected-rq-timeout-ms"], "15000");
+    assert!(case.client.header("x-envoy-upstream-service-time").is_some());
+    assert!(seen.reports.iter().any(|report| matches!(report, Report::Response { status, .. } if status.as_u16() == 200)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn trailers_cross_both_ways_and_interim_answers_pass() {
+    let mut upstream = Upstream::new(vec![Ok(response(103, &[])), Ok(response(100, &[])), Ok(response(200, &[]))], "x");
+    upstream.after_body = true;
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    upstream.body.end(Ok(Some(trailers.clone())));
+    let sent = upstream.sent.clone();
+    let cluster = FakeCluster::new("c", vec![Attempt::Http(upstream)]);
+    let body = Half::default();
+    body.push("data");
+    body.end(Ok(Some(trailers.clone())));
+    let mut case = Case::new(&route_all(|_| {}), cluster, post("/"), body);
+    case.run().await;
+    assert_eq!(sent.text(), "data");
+    assert_eq!(sent.trailers(), Some(trailers.clone()));
+    assert_eq!(case.down.trailers(), Some(trailers));
+    // A 100 is for who expects one.
+    assert_eq!(case.client.informed(), [103]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_early_answer_does_not_wait_for_the_request() {
+    let cluster = FakeCluster::new("c", vec![Attempt::Http(Upstream::status(413, "no"))]);
+    let body = Half::default();
+    body.push("endless");
+    let mut case = Case::new(&route_all(|_| {}), cluster, post("/"), body);
+    case.run().await;
+    assert_eq!((case.client.status(), case.down.text().as_str()), (Some(413), "no"));
+    assert_eq!(case.up.stop_code(), Some(ErrorCode::NoError));
+    assert_eq!(case.client.header("x-envoy-upstream-service-time"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_client_holds_the_upstream_back() {
+    let upstream = Upstream::accepting(200, &[]);
+    let body = upstream.body.clone();
+    let case = Case::new(
+        &route_all(|_| {}),
+        FakeCluster::new("c", vec![Attempt::Http(upstream)]),
+        get("/"),
+        Half::empty(),
+    );
+    case.down.limit(10);
+    let running = case.spawn();
+    for _ in 0..100 {
+        body.push("0123456789");
+    }
+    settle().await;
+    assert_eq!(running.down.total(), 10);
+    assert_eq!(body.text().len(), 980, "one chunk is in flight");
+    assert!(running.cluster.seen.lock().unwrap().reports.contains(&Report::FlowControl { paused: true }));
+    running.task.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_have_envoys_words() {
+    let text = "upstream connect error or disconnect/reset before headers. ";
+    let reset = |error| {
+        let upstream = Upstream::new(vec![Err(error)], "");
+        Attempt::Http(upstream)
+    };
+    let rows: Vec<(Attempt, u16, String, &str, &str)> = vec![
+        (
+            Attempt::Fail(FailureKind::Remote, "delayed connect error: Connection refused"),
+            503,
+            format!("{text}reset reason: remote connection failure"),
+            "UF",
+            "upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:_Connection_refused}",
+        ),
+        (
+            Attempt::Fail(FailureKind::Timeout, ""),
+            503,
+            format!("{text}reset reason: connection timeout"),
+            "UF",
+            "upstream_reset_before_response_started{connection_timeout}",
+        ),
+        (
+            Attempt::Fail(FailureKind::Overflow, ""),
+            503,
+            format!("{text}reset reason: overflow"),
+            "UO",
+            "upstream_reset_before_response_started{overflow}",
+        ),
+        (Attempt::Fail(FailureKind::NoHealthyHost, ""), 503, "no healthy upstream".into(), "UH", "no_healthy_upstream"),
+        (
+            reset(StreamError::Truncated),
+            503,
+            format!("{text}reset reason: connection termination"),
+            "UC",
+            "upstream_reset_before_response_started{connection_termination}",
+        ),
+        (
+            reset(StreamError::Protocol("http1.codec_error")),
+            502,
+            format!("{text}reset reason: protocol error"),
+            "UPE",
+            "upstream_reset_before_response_started{protocol_error|http1.codec_error}",
+        ),
+        (
+            Attempt::Http(Upstream::status(101, "")),
+            502,
+            format!("{text}reset reason: protocol error"),
+            "UPE",
+            "upstream_reset_before_response_started{protocol_error}",
+        ),
+        (
+            Attempt::Http(
+                Upstream::new(vec![Err(StreamError::Reset(ErrorCode::Refused))], "").version(Version::HTTP_2),
+            ),
+            503,
+            format!("{text}reset reason: remote refused stream reset"),
+            "UR",
+            "upstream_reset_before_response_started{remote_refused_stream_reset}",
+        ),
+        (
+            Attempt::Refused(http::StatusCode::FORBIDDEN),
+            403,
+            format!("{text}reset reason: remote connection failure"),
+            "UF",
+            "upstream_reset_before_response_started{remote_connection_failure}",
+        ),
+    ];
+    for (attempt, status, body, flags, details) in rows {
+        let mut case = Case::new(&route_all(|_| {}), FakeCluster::new("c", vec![attempt]), get("/"), Half::empty());
+        case.run().await;
+        assert_eq!((case.client.status(), case.down.text()), (Some(status), body));
+        assert_eq!((case.flags().as_str(), case.details()), (flags, details));
+        assert_eq!(case.client.header("x-envoy-overloaded").is_some(), flags == "UO");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_cluster_and_a_missing_route() {
+    let routes = route_all(|action| {
+        action.cluster_specifier = Some(pb::route_action::ClusterSpecifier::ClusterHeader("x-cluster".into()));
+        action.cluster_not_found_response_code = 1;
+    });
+    let mut case = Case::new(&routes, FakeCluster::new("c", vec![]), get("/"), Half::empty());
+    case.run().await;
+    assert_eq!((case.client.status(), case.flags().as_str(), case.details()), (Some(404), "NC", "cluster_not_found"));
+    let mut case = Case::new(&Default::default(), FakeCluster::new("c", vec![]), get("/"), Half::empty());
+    case.run().await;
+    assert_eq!((case.client.status(), case.flags().as_str(), case.details()), (Some(404), "NR", "route_not_found"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_response_timer_counts_from_the_requests_end() {
+    let upstream = Upstream::silent();
+    let case = Case::new(&route_all(|_| {}), FakeCluster::new("c", vec![Attempt::Http(upstream)]), post("/"), Half::default());
+    let start = tokio::time::Instant::now();
+    let running = case.spawn();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(running.client.status(), None, "the request is not complete");
+    running.up.finish();
+    let (client, down) = (running.client.clone(), running.down.clone());
+    let stream = running.done().await;
+    assert_eq!(start.elapsed().as_secs(), 75);
+    assert_eq!((client.status(), down.text().as_str()), (Some(504), "upstream request timeout"));
+    assert_eq!(stream.info.flags.to_string(), "UT");
+    assert_eq!(stream.info.details.as_deref(), Some("response_timeout"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_takes_too_long_is_cut() {
+    let upstream = Upstream::accepting(200, &[]);
+    upstream.body.push("part");
+    let mut case =
+        Case::new(&route_all(|_| {}), FakeCluster::new("c", vec![Attempt::Http(upstream)]), get("/"), Half::empty());
+    case.run().await;
+    assert_eq!((case.client.status(), case.flags().as_str(), case.details()), (Some(200), "UT", "response_timeout"));
+    assert_eq!(case.down.reset_code(), Some(ErrorCode::Cancel));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_request_is_answered_408_and_an_idle_response_is_reset() {
+    for (attempt, status, cut) in
+        [(Attempt::HangConnect, 408, false), (Attempt::Http(Upstream::accepting(200, &[])), 200, true)]
+    {
+        let routes = route_all(|action| action.timeout = Some(prost_types::Duration { seconds: 0, nanos: 0 }));
+        let mut case = Case::new(&routes, FakeCluster::new("c", vec![attempt]), get("/"), Half::empty());
+        case.stream.idle_timeout = Some(Duration::from_secs(300));
+        let start = tokio::time::Instant::now();
+        case.run().await;
+        assert_eq!(start.elapsed().as_secs(), 300);
+        assert_eq!((case.client.status(), case.flags().as_str(), case.details()), (Some(status), "SI", "stream_idle_timeout"));
+        assert_eq!(case.down.reset_code().is_some(), cut);
+        if !cut {
+            assert_eq!(case.down.text(), "stream timeout");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_truncated_response_is_a_reset() {
+    for (error, version, flags, details) in [
+        (StreamError::Truncated, Version::HTTP_11, "UC", "upstream_reset_after_response_started{connection_termination}"),
+        (
+            StreamError::Reset(ErrorCode::Internal),
+            Version::HTTP_2,
+            "UR",
+            "upstream_reset_after_response_started{remote_reset}",
+        ),
+    ] {
+        let upstream = Upstream::accepting(200, &[]).version(version);
+        upstream.body.push("part");
+        upstream.body.end(Err(error));
+        let mut case =
+            Case::new(&route_all(|_| {}), FakeCluster::new("c", vec![Attempt::Http(upstream)]), get("/"), Half::empty());
+        case.run().await;
+        assert_eq!(case.down.text(), "part");
+        assert_eq!(case.down.reset_code(), Some(error.code()));
+        assert_eq!((case.flags().as_str(), case.details()), (flags, details));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_frees_the_upstream() {
+    for (answered, error, flags, details) in [
+        (false, StreamError::Truncated, "DC", "downstream_remote_disconnect"),
+        (true, StreamError::Stopped(ErrorCode::Cancel), "DC", "downstream_remote_disconnect"),
+    ] {
+        let upstream = if answered { Upstream::accepting(200, &[]) } else { Upstream::silent() };
+        let sent = upstream.sent.clone();
+        let cluster = FakeCluster::new("c", vec![Attempt::Http(upstream)]);
+        let running = Case::new(&route_all(|_| {}), cluster, post("/"), Half::default()).spawn();
+        settle().await;
+        if answered {
+            adit_io::ByteSource::stop(&mut Reader(running.down.clone()), ErrorCode::Cancel);
+        } else {
+            running.client.leave(error);
+        }
+        let stream = running.done().await;
+        assert_eq!(stream.info.flags.to_string(), flags);
+        assert_eq!(stream.info.details.as_deref(), Some(details));
+        assert!(sent.reset_code().is_some());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_retry_matrix() {
+    let fail = |kind| move || Attempt::Fail(kind, "");
+    let status = |code| move || Attempt::Http(Upstream::status(code, "bad"));
+    let reset = |code| {
+        move || Attempt::Http(Upstream::new(vec![Err(StreamError::Reset(code))], "").version(Version::HTTP_2))
+    };
+    let rows: Vec<(&str, Box<dyn Fn() -> Attempt>, bool)> = vec![
+        ("5xx", Box::new(status(500)), true),
+        ("5xx", Box::new(status(404)), false),
+        ("5xx", Box::new(fail(FailureKind::Remote)), true),
+        ("5xx", Box::new(fail(FailureKind::Overflow)), false),
+        ("gateway-error", Box::new(status(503)), true),
+        ("gateway-error", Box::new(status(500)), false),
+        ("retriable-4xx", Box::new(status(409)), true),
+        ("retriable-4xx", Box::new(status(404)), false),
+        ("connect-failure", Box::new(fail(FailureKind::Timeout)), true),
+        ("connect-failure", Box::new(reset(ErrorCode::Cancel)), false),
+        ("refused-stream", Box::new(reset(ErrorCode::Refused)), true),
+        ("refused-stream", Box::new(reset(ErrorCode::Cancel)), false),
+        ("reset", Box::new(reset(ErrorCode::Cancel)), true),
+        ("reset", Box::new(status(503)), false),
+        ("reset-before-request", Box::new(fail(FailureKind::Remote)), true),
+        ("reset-before-request", Box::new(reset(ErrorCode::Cancel)), false),
+        ("connect-failure", Box::new(fail(FailureKind::NoHealthyHost)), false),
+    ];
+    for (conditions, first, retried) in rows {
+        let cluster = FakeCluster::new("c", vec![first(), Attempt::Http(Upstream::status(200, "good"))]);
+        let mut case = Case::new(&retry_on(conditions), cluster, post("/"), Half::of("kept body"));
+        case.run().await;
+        assert_eq!(case.client.status() == Some(200), retried, "{conditions} {:?}", case.details());
+        assert_eq!(case.stream.info.upstream.as_ref().unwrap().attempts, if retried { 2 } else { 1 });
+        let seen = case.cluster.seen.lock().unwrap();
+        assert_eq!(seen.reports.contains(&Report::Retry), retried);
+        assert_eq!(seen.reports.contains(&Report::RetrySuccess), retried);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_sends_the_whole_body_again() {
+    let (first, second) = (Upstream::status(503, "").after_body(), Upstream::status(200, "").after_body());
+    let (one, two) = (first.sent.clone(), second.sent.clone());
+    let cluster = FakeCluster::new("c", vec![Attempt::Http(first), Attempt::Http(second)]);
+    let mut case = Case::new(&retry_on("5xx"), cluster, post("/"), Half::of("payload"));
+    case.run().await;
+    assert_eq!((one.text().as_str(), two.text().as_str()), ("payload", "payload"));
+    assert_eq!(case.client.status(), Some(200));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_over_the_limit_is_not_retried() {
+    let cluster = FakeCluster::new(
+        "c",
+        vec![Attempt::Http(Upstream::status(503, "").after_body()), Attempt::Http(Upstream::status(200, ""))],
+    );
+    let mut routes = retry_on("5xx");
+    routes.virtual_hosts[0].request_body_buffer_limit = Some(4);
+    let mut case = Case::new(&routes, cluster, post("/"), Half::of("payload"));
+    case.run().await;
+    assert_eq!(case.client.status(), Some(503));
+}
+
+#[tokio::test(start_paused = true)]
+async fn exhausted_retries_say_so() {
+    let fail = || Attempt::Fail(FailureKind::Remote, "");
+    let mut routes = retry_on("connect-failure");
+    if let Some(pb::route::Action::Route(action)) = &mut routes.virtual_hosts[0].routes[1].action {
+        action.retry_policy.as_mut().unwrap().num_retries = Some(2);
+    }
+    routes.virtual_hosts[0].include_attempt_count_in_response = true;
+    routes.virtual_hosts[0].include_request_attempt_count = true;
+    let mut case = Case::new(&routes, FakeCluster::new("c", vec![fail(), fail(), fail()]), get("/"), Half::empty());
+    case.run().await;
+    assert_eq!(case.flags(), "URX,UF");
+    assert_eq!(
+        case.down.text(),
+        "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: remote connection failure"
+    );
+    assert_eq!(case.client.header("x-envoy-attempt-count").as_deref(), Some("3"));
+    assert!(case.cluster.seen.lock().unwrap().reports.contains(&Report::RetryLimitExceeded));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_brings_its_own_policy() {
+    let mut head = get("/");
+    for (name, value) in [
+        ("x-envoy-retry-on", "retriable-status-codes"),
+        ("x-envoy-retriable-status-codes", "418"),
+        ("x-envoy-max-retries", "3"),
+        ("x-envoy-upstream-rq-timeout-ms", "700"),
+        ("x-envoy-upstream-rq-per-try-timeout-ms", "300"),
+    ] {
+        head.headers.insert(name, HeaderValue::from_static(value));
+    }
+    let teapot = || Attempt::Http(Upstream::status(418, ""));
+    let cluster = FakeCluster::new("c", vec![teapot(), teapot(), teapot(), Attempt::Http(Upstream::status(200, ""))]);
+    let mut case = Case::new(&route_all(|_| {}), cluster, head, Half::empty());
+    case.run().await;
+    assert_eq!(case.client.status(), Some(200));
+    let seen = case.cluster.seen.lock().unwrap();
+    assert_eq!(seen.heads[3].0.headers["x-envoy-expected-rq-timeout-ms"], "300");
+    assert!(!seen.heads[0].0.headers.contains_key("x-envoy-retry-on"));
+    assert!(!seen.heads[0].0.headers.contains_key("x-envoy-upstream-rq-timeout-ms"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn per_try_timeouts_are_retried_and_answered_504() {
+    let silent = || Attempt::Http(Upstream::silent());
+    let routes = |conditions: &str| {
+        route_all(|action| {
+            action.retry_policy = Some(pb::RetryPolicy {
+                retry_on: conditions.into(),
+                per_try_timeout: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
+                ..Default::default()
+            });
+        })
+    };
+    let cluster = FakeCluster::new("c", vec![silent(), Attempt::Http(Upstream::status(200, ""))]);
+    let mut case = Case::new(&routes("5xx"), cluster, get("/"), Half::empty());
+    case.run().await;
+    assert_eq!(case.client.status(), Some(200));
+    let cluster = FakeCluster::new("c", vec![silent(), silent()]);
+    let mut case = Case::new(&routes("5xx"), cluster, get("/"), Half::empty());
+    case.run().await;
+    assert_eq!((case.client.status(), case.details()), (Some(504), "upstream_per_try_timeout"));
+    assert_eq!(case.flags(), "URX,UT");
+    assert_eq!(case.cluster.seen.lock().unwrap().reports.iter().filter(|r| **r == Report::PerTryTimeout).count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_retry_circuit_breaker_is_asked() {
+    let cluster = FakeCluster::new("c", vec![Attempt::Http(Upstream::status(503, "first")), Attempt::HangConnect]);
+    *cluster.permits.lock().unwrap() = 0;
+    let mut case = Case::new(&retry_on("5xx"), cluster, get("/"), Half::empty());
+    case.run().await;
+    assert_eq!((case.client.status(), case.down.text().as_str(), case.flags().as_str()), (Some(503), "first", "UO"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mirror_gets_the_request_and_is_not_waited_for() {
+    let routes = route_all(|action| {
+        action.request_mirror_policies =
+            vec![pb::route_action::RequestMirrorPolicy { cluster: "c".into(), ..Default::default() }];
+    });
+    let (main, shadow) = (Upstream::status(200, "ok").after_body(), Upstream::status(500, "").after_body());
+    let mirrored = shadow.sent.clone();
+    let cluster = FakeCluster::new("c", vec![Attempt::Http(main), Attempt::Http(shadow)]);
+    let mut case = Case::new(&routes, cluster, post("/"), Half::of("payload"));
+    case.run().await;
+    settle().await;
+    assert_eq!((case.client.status(), mirrored.text().as_str()), (Some(200), "payload"));
+    let seen = case.cluster.seen.lock().unwrap();
+    assert!(seen.heads.iter().any(|(head, _)| head.authority.as_ref().is_some_and(|host| host == "host-shadow")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_clusters_own_duration_limit() {
+    let cluster = FakeCluster::new("c", vec![Attempt::HangConnect])
+        .settings(|settings| settings.max_stream_duration = Some(Duration::from_secs(1)));
+    let mut case = Case::new(&route_all(|_| {}), cluster, get("/"), Half::empty());
+    case.run().await;
+    assert_eq!((case.client.status(), case.flags().as_str()), (Some(504), "UMSDR"));
+    assert!(case.cluster.seen.lock().unwrap().reports.contains(&Report::MaxDuration));
+}
