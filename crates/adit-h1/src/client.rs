@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::config::ClientConfig;
 use crate::encode;
-use crate::io::{self, Reader, SCRATCH};
+use crate::io::{self, Reader, SCRATCH, Writer};
 use crate::response::Asked;
 use crate::send::Sender;
 use crate::slot::{Shared, Side, Slot};
@@ -120,6 +120,7 @@ impl ClientConn for Client {
         shared.recv = Side::Open;
         shared.send = if ended { Side::Done } else { Side::Open };
         shared.last = tunnel;
+        let handle = shared.writer.as_ref().map(Writer::handle);
         drop(shared);
         let mut sender = Sender::new(self.slot.clone(), body, self.cfg.header_case, self.cfg.enable_trailers, false);
         if ended {
@@ -130,7 +131,7 @@ impl ClientConn for Client {
         }
         reader.buf = BytesMut::new();
         let asked = Asked { head: head.method == Method::HEAD, kind: head.kind };
-        let pending = Pending::new(reader, self.slot.clone(), self.cfg.clone(), asked);
+        let pending = Pending::new(reader, handle, self.slot.clone(), self.cfg.clone(), asked);
         Ok(OutgoingStream { send: Box::new(ClientSend(sender)), response: Box::new(pending) })
     }
 

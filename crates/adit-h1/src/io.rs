@@ -4,7 +4,7 @@ mod tcp;
 mod writer;
 
 use std::cell::Cell;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use adit_http::StreamError;
@@ -12,7 +12,7 @@ use adit_io::{ByteSource, Io, Stream};
 use bytes::{Bytes, BytesMut};
 use tokio::net::TcpStream;
 
-pub(crate) use tcp::{Watch, reset_now};
+pub(crate) use tcp::Watch;
 pub(crate) use writer::{WriteHalf, Writer};
 
 /// One read of heads and chunk framing, in bytes. Each worker has one such scratch buffer.
@@ -49,12 +49,12 @@ pub(crate) fn split(io: Io) -> (Reader, Writer) {
             }
             Stream::Other(transport) => {
                 let (source, sink) = transport.into_halves();
-                (Reader::new(ReadHalf::Other(source), first), Writer::new(WriteHalf::Other(sink)))
+                (Reader::new(ReadHalf::Other(source), first), Writer::new(WriteHalf::Other(Arc::new(Mutex::new(sink)))))
             }
         };
     }
     let (source, sink) = io.into_halves();
-    (Reader::new(ReadHalf::Other(source), Bytes::new()), Writer::new(WriteHalf::Other(sink)))
+    (Reader::new(ReadHalf::Other(source), Bytes::new()), Writer::new(WriteHalf::Other(Arc::new(Mutex::new(sink)))))
 }
 
 impl Reader {

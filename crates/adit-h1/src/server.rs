@@ -10,13 +10,12 @@ use adit_codec::{ConnError, IncomingStream, RecvStream, ServerConn};
 use adit_http::{ErrorCode, Scheme, StreamError};
 use adit_io::Io;
 use bytes::{Buf, BytesMut};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use crate::config::ServerConfig;
 use crate::decode::{Body, Decoder, Limits};
 use crate::encode::{self, Answering};
-use crate::io::{self, Reader, SCRATCH, Watch, reset_now};
+use crate::io::{self, Reader, SCRATCH, Watch, WriteHalf};
 use crate::recv::{NoBody, Recv};
 use crate::refuse::Refusal;
 use crate::request::{self, Request};
@@ -51,7 +50,8 @@ enum Phase {
 pub struct Server {
     cfg: Arc<ServerConfig>,
     slot: Arc<Slot>,
-    socket: Option<Arc<TcpStream>>,
+    /// Until the connection is over: to reset it, and to watch it.
+    handle: Option<WriteHalf>,
     reader: Option<Reader>,
     scheme: Scheme,
     phase: Phase,
@@ -70,12 +70,12 @@ pub struct Server {
 impl Server {
     pub(crate) fn new(io: Io, cfg: Arc<ServerConfig>) -> Self {
         let scheme = if io.info.tls.is_some() { Scheme::Https } else { Scheme::Http };
-        let socket = io.tcp_socket().cloned();
         let (reader, writer) = io::split(io);
+        let handle = Some(writer.handle());
         Self {
             cfg,
             slot: Arc::new(Slot::new(None, writer)),
-            socket,
+            handle,
             reader: Some(reader),
             scheme,
             phase: Phase::Head,
@@ -261,7 +261,7 @@ impl Server {
                 }
             }
         }
-        let Some(socket) = &self.socket else { return Poll::Pending };
+        let Some(WriteHalf::Tcp(socket)) = &self.handle else { return Poll::Pending };
         ready!(self.watch.get_or_insert_with(|| Watch::new(socket)).poll(cx));
         self.watch = None;
         Poll::Ready(StreamError::Reset(ErrorCode::Cancel))
@@ -319,7 +319,7 @@ impl ServerConn for Server {
                     self.reader = None;
                     self.timer = None;
                     self.watch = None;
-                    self.socket = None;
+                    self.handle = None;
                     let mut shared = self.slot.lock();
                     shared.writer = None;
                     shared.reader = None;
@@ -343,11 +343,11 @@ impl ServerConn for Server {
         shared.aborted.get_or_insert(StreamError::Local(code));
         shared.send = Side::Cut;
         shared.last = true;
-        if let Some(writer) = &mut shared.writer {
-            writer.reset(code);
+        if let Some(handle) = &self.handle {
+            handle.reset(code);
         }
-        if let Some(socket) = &self.socket {
-            reset_now(socket);
+        if let Some(writer) = &mut shared.writer {
+            writer.out.clear();
         }
         let wakers = shared.take_wakers();
         drop(shared);

@@ -8,7 +8,7 @@ use adit_http::{ErrorCode, ResponseHead, StreamError};
 
 use crate::config::ClientConfig;
 use crate::decode::{Body, Decoder, Limits};
-use crate::io::{Reader, SCRATCH, reset_now};
+use crate::io::{Reader, SCRATCH, WriteHalf};
 use crate::recv::{NoBody, Recv};
 use crate::response::{self, Asked, Response};
 use crate::scan::Scanner;
@@ -28,12 +28,30 @@ pub(super) struct Pending {
     /// The request's head has left, or its body's sender sees to it.
     flushed: bool,
     error: Option<StreamError>,
+    /// Resets the connection if nobody waits for the answer any more.
+    handle: Option<WriteHalf>,
 }
 
 impl Pending {
-    pub(super) fn new(reader: Reader, slot: Arc<Slot>, cfg: Arc<ClientConfig>, asked: Asked) -> Self {
-        let scanner = Scanner::default();
-        Self { reader: Some(reader), slot, cfg, asked, scanner, interim: 0, body: None, flushed: false, error: None }
+    pub(super) fn new(
+        reader: Reader,
+        handle: Option<WriteHalf>,
+        slot: Arc<Slot>,
+        cfg: Arc<ClientConfig>,
+        asked: Asked,
+    ) -> Self {
+        Self {
+            reader: Some(reader),
+            slot,
+            cfg,
+            asked,
+            scanner: Scanner::default(),
+            interim: 0,
+            body: None,
+            flushed: false,
+            error: None,
+            handle,
+        }
     }
 
     /// Sends the request's head, where its body's sender has not done so. A failure to write is not the answer's end: a
@@ -99,14 +117,15 @@ impl Pending {
         shared.recv = Side::Cut;
         shared.last = true;
         shared.aborted.get_or_insert(StreamError::Local(code));
-        if let Some(writer) = &mut shared.writer {
-            writer.reset(code);
+        if let Some(handle) = &self.handle {
+            handle.reset(code);
         }
-        if let Some(socket) = reader.socket() {
-            reset_now(socket);
+        if let Some(writer) = &mut shared.writer {
+            writer.out.clear();
         }
         let wakers = shared.take_wakers();
         drop(shared);
+        drop(reader);
         wakers.into_iter().flatten().for_each(std::task::Waker::wake);
     }
 }

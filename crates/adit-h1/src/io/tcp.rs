@@ -81,13 +81,13 @@ pub(super) fn shutdown_write(socket: &TcpStream) -> io::Result<()> {
 }
 
 /// Makes the close of the socket, once its last owner drops it, an RST.
-pub(crate) fn set_abortive(socket: &TcpStream) {
+pub(super) fn set_abortive(socket: &TcpStream) {
     // A failure means that the socket is gone, and with it the peer's need to know.
     let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }
 
 /// RST at once, although others may still own the socket: they see it fail.
-pub(crate) fn reset_now(socket: &TcpStream) {
+pub(super) fn reset_now(socket: &TcpStream) {
     set_abortive(socket);
     // Dissolving the association aborts the connection (connect(2)); where it is not possible, the close will.
     let _ = rustix::net::connect_unspec(socket);

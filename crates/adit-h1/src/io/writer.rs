@@ -1,7 +1,7 @@
 //! The writing half: heads and small bodies gather in front of one write, large bodies go beside them in a writev.
 
 use std::io::IoSlice;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use adit_http::{ErrorCode, StreamError};
@@ -15,9 +15,25 @@ use super::tcp;
 const COALESCE: usize = 4 << 10;
 
 /// The socket or the half of a transport that is written to.
+#[derive(Clone)]
 pub(crate) enum WriteHalf {
     Tcp(Arc<TcpStream>),
-    Other(Box<dyn ByteSink>),
+    /// Shared, so that a connection can be reset by those who do not own its sending half.
+    Other(Arc<Mutex<Box<dyn ByteSink>>>),
+}
+
+impl WriteHalf {
+    /// A reset at once.
+    pub(crate) fn reset(&self, code: ErrorCode) {
+        match self {
+            Self::Tcp(socket) => tcp::reset_now(socket),
+            Self::Other(sink) => with(sink, |sink| sink.reset(code)),
+        }
+    }
+}
+
+fn with<T>(sink: &Mutex<Box<dyn ByteSink>>, use_it: impl FnOnce(&mut dyn ByteSink) -> T) -> T {
+    use_it(&mut **sink.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// The writing half. Dropped with bytes that did not leave, it makes the close a reset.
@@ -30,6 +46,11 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn new(half: WriteHalf) -> Self {
         Self { half, out: BytesMut::new() }
+    }
+
+    /// Something to reset the connection with, whoever owns this writer by then.
+    pub(crate) fn handle(&self) -> WriteHalf {
+        self.half.clone()
     }
 
     /// The socket, where this is plain TCP.
@@ -65,18 +86,22 @@ impl Writer {
             data.advance(n);
             (n, tail) = (0, b"");
         }
-        match &mut self.half {
+        match &self.half {
             WriteHalf::Tcp(socket) => ready!(send_tcp(socket, cx, &mut self.out, data, n, tail))?,
             WriteHalf::Other(sink) => {
-                ready!(send_gathered(&mut **sink, cx, &mut self.out))?;
-                if n > 0 {
-                    let result = sink.poll_send(cx, data, false);
-                    if data.is_empty() {
-                        self.out.extend_from_slice(tail);
+                let out = &mut self.out;
+                ready!(with(sink, |sink| {
+                    ready!(send_gathered(sink, cx, out))?;
+                    if n > 0 {
+                        let result = sink.poll_send(cx, data, false);
+                        if data.is_empty() {
+                            out.extend_from_slice(tail);
+                        }
+                        ready!(result)?;
+                        ready!(send_gathered(sink, cx, out))?;
                     }
-                    ready!(result)?;
-                    ready!(send_gathered(&mut **sink, cx, &mut self.out))?;
-                }
+                    Poll::Ready(Ok::<(), StreamError>(()))
+                }))?;
             }
         }
         self.out = BytesMut::new();
@@ -100,39 +125,36 @@ impl Writer {
     /// Sends what has gathered and sees it leave.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         ready!(self.poll_drain(cx))?;
-        match &mut self.half {
+        match &self.half {
             WriteHalf::Tcp(_) => Poll::Ready(Ok(())),
-            WriteHalf::Other(sink) => sink.poll_flush(cx),
+            WriteHalf::Other(sink) => with(sink, |sink| sink.poll_flush(cx)),
         }
     }
 
     /// Sends what has gathered, then the end of this direction.
     pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         ready!(self.poll_drain(cx))?;
-        match &mut self.half {
+        match &self.half {
             WriteHalf::Tcp(socket) => Poll::Ready(tcp::shutdown_write(socket).map_err(Into::into)),
-            WriteHalf::Other(sink) => {
+            WriteHalf::Other(sink) => with(sink, |sink| {
                 ready!(sink.poll_send(cx, &mut Bytes::new(), true))?;
                 sink.poll_flush(cx)
-            }
+            }),
         }
     }
 
     /// For a transport that is not plain TCP: ready when its peer reads no more.
     pub(crate) fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
-        match &mut self.half {
+        match &self.half {
             WriteHalf::Tcp(_) => Poll::Pending,
-            WriteHalf::Other(sink) => sink.poll_stopped(cx),
+            WriteHalf::Other(sink) => with(sink, |sink| sink.poll_stopped(cx)),
         }
     }
 
     /// A reset at once.
     pub(crate) fn reset(&mut self, code: ErrorCode) {
         self.out = BytesMut::new();
-        match &mut self.half {
-            WriteHalf::Tcp(socket) => tcp::reset_now(socket),
-            WriteHalf::Other(sink) => sink.reset(code),
-        }
+        self.half.reset(code);
     }
 
     /// A reset when the last owner of the connection lets go of it, so that what is still to be read can be read.

@@ -1,6 +1,8 @@
 //! A raw peer and a codec at the two ends of a loopback connection.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
+pub mod duplex;
+
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
