@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 
 use adit_filter::upstream::{Priority, Report};
 use adit_stats::Counter;
+use tokio::sync::watch;
 
 use crate::breaker::{Breaker, Breakers};
 use crate::host::{Health, HealthFlag, HostFacts, HostState};
@@ -86,6 +87,8 @@ pub struct SharedCluster {
     originals: Mutex<HashMap<SocketAddr, Arc<HostState>>>,
     set: RwLock<Arc<HostSet>>,
     version: AtomicU64,
+    /// Tells the health checker of hosts that come and go.
+    changes: watch::Sender<()>,
 }
 
 impl SharedCluster {
@@ -107,6 +110,7 @@ impl SharedCluster {
             originals: Mutex::default(),
             set,
             version: AtomicU64::new(0),
+            changes: watch::Sender::new(()),
         });
         let _ = this.core.shared.set(Arc::downgrade(&this));
         let facts = this.core.plan.fixed_hosts();
@@ -143,6 +147,11 @@ impl SharedCluster {
         self.version.load(Ordering::Acquire)
     }
 
+    /// Told whenever hosts come or go.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
     /// Replaces the hosts by those of `facts`; a host that is in both keeps its health and its counters.
     pub fn update(&self, facts: Vec<HostFacts>) {
         let mut hosts = lock(&self.hosts);
@@ -168,6 +177,7 @@ impl SharedCluster {
             self.forget(gone);
         }
         self.publish(&hosts);
+        self.changes.send_replace(());
     }
 
     /// Makes the host set anew, after the health of a host changed.

@@ -31,7 +31,8 @@ impl CodecFactory for Codecs {
     ) -> BoxFuture<'a, Result<ClientParts, StreamError>> {
         Box::pin(async move {
             match version {
-                Version::HTTP_2 => Err(StreamError::Protocol("no HTTP/2 codec")),
+                Version::HTTP_2 => Ok(adit_h2::client(io, options.h2.clone())),
+                Version::HTTP_3 => Err(StreamError::Protocol("no HTTP/3 codec")),
                 _ => Ok(adit_h1::client_parts(io, options.h1.clone())),
             }
         })
@@ -63,4 +64,43 @@ pub(crate) fn wanted(options: &HttpOptions, downstream: Option<Version>) -> Opti
 pub(crate) fn settled(wanted: Option<Version>, io: &Io) -> Version {
     let chosen = || io.info.tls.as_ref().and_then(|tls| tls.alpn.as_deref());
     wanted.unwrap_or_else(|| if chosen() == Some("h2") { Version::HTTP_2 } else { Version::HTTP_11 })
+}
+
+/// `http2.` of a cluster, made when the first codec counts something.
+pub(crate) struct Http2Stats {
+    scope: adit_stats::Scope,
+    made: std::sync::OnceLock<Http2Metrics>,
+}
+
+struct Http2Metrics {
+    counters: Vec<adit_stats::Counter>,
+    gauges: Vec<adit_stats::Gauge>,
+}
+
+impl Http2Stats {
+    pub fn new(cluster: &adit_stats::Scope) -> Self {
+        Self { scope: cluster.scope("http2"), made: std::sync::OnceLock::new() }
+    }
+
+    fn made(&self) -> &Http2Metrics {
+        self.made.get_or_init(|| Http2Metrics {
+            counters: adit_h2::Counter::ALL.iter().map(|counter| self.scope.counter(counter.name())).collect(),
+            gauges: adit_h2::Gauge::ALL.iter().map(|gauge| self.scope.gauge(gauge.name())).collect(),
+        })
+    }
+}
+
+impl adit_h2::CodecStats for Http2Stats {
+    fn count(&self, counter: adit_h2::Counter) {
+        if let Some(counter) = self.made().counters.get(counter as usize) {
+            counter.inc();
+        }
+    }
+
+    fn gauge(&self, gauge: adit_h2::Gauge, delta: i64) {
+        if let Some(gauge) = self.made().gauges.get(gauge as usize) {
+            let size = delta.unsigned_abs();
+            if delta < 0 { gauge.sub(size) } else { gauge.add(size) }
+        }
+    }
 }

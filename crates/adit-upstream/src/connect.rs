@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use adit_filter::BoxFuture;
 use adit_filter::upstream::FailureKind;
+use adit_internal::{ConnectError, InternalListeners, Passed};
 use adit_io::{Address, ConnInfo, FilterState, Io, Metadata, Stream, UnixTransport};
 use socket2::SockRef;
 use tokio::net::{TcpSocket, UnixStream};
@@ -50,7 +51,7 @@ pub struct InternalDial<'a> {
     /// `server_listener_name`.
     pub listener: &'a str,
     /// `endpoint_id`.
-    pub endpoint_id: &'a str,
+    pub endpoint_id: &'a Arc<str>,
     /// Filter state for the inner connection, as the transport socket passes it on.
     pub state: FilterState,
     /// Metadata for the inner connection.
@@ -68,6 +69,20 @@ impl InternalConnector for NoInternalListeners {
     fn connect<'a>(&'a self, dial: InternalDial<'a>) -> BoxFuture<'a, Result<Io, TransportError>> {
         let error = TransportError::local(format_args!("no internal listener named {}", dial.listener));
         Box::pin(async move { Err(error) })
+    }
+}
+
+impl InternalConnector for InternalListeners {
+    fn connect<'a>(&'a self, dial: InternalDial<'a>) -> BoxFuture<'a, Result<Io, TransportError>> {
+        let passed = Passed { hops: dial.hops, state: dial.state, metadata: dial.metadata };
+        let connected = self.connect(dial.listener, dial.endpoint_id, passed).map_err(|error| {
+            let kind = match error {
+                ConnectError::TooManyHops { .. } => FailureKind::Loop,
+                ConnectError::NotFound(_) | ConnectError::Refused(_) => FailureKind::Remote,
+            };
+            TransportError { kind, reason: error.to_string(), refusal: None }
+        });
+        Box::pin(async move { connected })
     }
 }
 
@@ -138,6 +153,20 @@ async fn connect(
     let address = proxy.as_ref().unwrap_or(host.address());
     let io = dial_any(core, host, address, internal, Some((factory, ctx)), hops).await?;
     factory.connect(io, ctx).await
+}
+
+/// Connects to an address of a host for a health check: nothing is counted, and no internal listener is reached.
+pub(crate) async fn probe(
+    core: &Core,
+    host: &HostState,
+    address: &Address,
+    ctx: &TransportContext,
+) -> Result<Io, TransportError> {
+    let io = dial(core, address, &NoInternalListeners, None, Hops { downstream: None }).await?;
+    match core.plan.transport(host.facts.transport) {
+        Some(factory) if !factory.is_raw() => factory.connect(io, ctx).await,
+        _ => Ok(io),
+    }
 }
 
 /// Dials the address; a host's further addresses follow one that failed.

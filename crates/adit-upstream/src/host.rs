@@ -1,7 +1,7 @@
 //! A host of a cluster: shared by all workers, with its health and its counters.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use adit_filter::upstream::{Host, HostInfo, Report};
 use adit_io::Address;
@@ -94,7 +94,6 @@ pub struct HostState {
     /// Chosen since the last clean-up of original destinations.
     pub(crate) used: AtomicBool,
     core: Arc<Core>,
-    this: Weak<HostState>,
 }
 
 impl HostState {
@@ -109,7 +108,7 @@ impl HostState {
             // Envoy: a host is unhealthy until its first check succeeded.
             flags |= HealthFlag::FailedActiveHealthCheck as u32 | HealthFlag::PendingActiveHealthCheck as u32;
         }
-        Arc::new_cyclic(|this| Self {
+        Arc::new(Self {
             id: NEXT.fetch_add(1, Relaxed),
             facts,
             stats: HostStats::default(),
@@ -117,7 +116,6 @@ impl HostState {
             flags: AtomicU32::new(flags),
             used: AtomicBool::new(true),
             core: core.clone(),
-            this: this.clone(),
         })
     }
 
@@ -153,14 +151,6 @@ impl HostState {
         } else {
             Health::Healthy
         }
-    }
-
-    pub(crate) fn core(&self) -> &Arc<Core> {
-        &self.core
-    }
-
-    pub(crate) fn shared(&self) -> Option<Arc<Self>> {
-        self.this.upgrade()
     }
 }
 

@@ -50,7 +50,7 @@ pub struct HealthCheckPlan {
 pub enum HealthCheckType {
     /// `tcp_health_check`.
     Tcp(TcpCheck),
-    /// `http_health_check` over HTTP/1.1.
+    /// `http_health_check`.
     Http(Box<HttpCheck>),
 }
 
@@ -80,6 +80,8 @@ pub struct HttpCheck {
     pub add: Vec<(HeaderName, HeaderValue)>,
     /// `request_headers_to_remove`.
     pub remove: Vec<HeaderName>,
+    /// `codec_client_type: HTTP2`.
+    pub http2: bool,
 }
 
 /// `outlier_detection`.
@@ -215,7 +217,7 @@ fn http_check(
         (message.send.is_some(), "send"),
         (!message.receive.is_empty(), "receive"),
         (message.response_buffer_size.is_some(), "response_buffer_size"),
-        (message.codec_client_type != 0, "codec_client_type"),
+        (message.codec_client_type > 1, "codec_client_type"),
         (message.use_alpn_protocol, "use_alpn_protocol"),
         (message.service_name_matcher.is_some(), "service_name_matcher"),
     ];
@@ -248,6 +250,7 @@ fn http_check(
         retriable: ranges(&message.retriable_statuses, &path.field("retriable_statuses"), problems),
         add,
         remove: message.request_headers_to_remove.iter().filter_map(|name| name.parse().ok()).collect(),
+        http2: message.codec_client_type == 1,
     })
 }
 

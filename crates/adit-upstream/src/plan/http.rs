@@ -23,8 +23,8 @@ pub struct HttpOptions {
     pub protocol: HttpProtocol,
     /// HTTP/1.1 codec.
     pub h1: Arc<adit_h1::ClientConfig>,
-    /// HTTP/2 options, where HTTP/2 may be spoken.
-    pub h2: Option<Arc<core::Http2ProtocolOptions>>,
+    /// HTTP/2 codec.
+    pub h2: Arc<adit_h2::ClientConfig>,
     /// `idle_timeout` of a pooled connection: 1 h by default, `None` when 0.
     pub idle_timeout: Option<Duration>,
     /// `max_connection_duration`: after it a connection takes no new stream.
@@ -61,7 +61,7 @@ impl Default for HttpOptions {
         Self {
             protocol: HttpProtocol::Explicit(Version::HTTP_11),
             h1: Arc::default(),
-            h2: None,
+            h2: Arc::default(),
             idle_timeout: Some(Duration::from_secs(3600)),
             max_connection_duration: None,
             max_requests: None,
@@ -75,19 +75,29 @@ impl Default for HttpOptions {
 impl HttpOptions {
     /// Streams at once on one HTTP/2 connection, as we limit them ourselves (`max_concurrent_streams`, 1024).
     pub fn max_streams(&self) -> usize {
-        let configured = self.h2.as_ref().and_then(|h2| h2.max_concurrent_streams).unwrap_or(1024);
-        usize::try_from(configured).unwrap_or(usize::MAX)
+        usize::try_from(self.h2.http2.max_concurrent_streams).unwrap_or(usize::MAX)
     }
 }
 
-pub(super) fn http_options(message: &pb::Cluster, path: &Path, problems: &mut Problems) -> HttpOptions {
+/// What codecs need of their cluster.
+pub(super) struct Site<'a> {
+    pub scope: &'a adit_stats::Scope,
+    pub connect_timeout: Duration,
+}
+
+pub(super) fn http_options(
+    message: &pb::Cluster,
+    path: &Path,
+    site: &Site<'_>,
+    problems: &mut Problems,
+) -> HttpOptions {
     let mut plan = HttpOptions::default();
     let path = path.field("typed_extension_protocol_options");
     for (key, any) in &message.typed_extension_protocol_options {
         let path = path.key(key);
         match key.as_str() {
             KEY => match unpack::<HttpProtocolOptions>(any) {
-                Ok(message) => lower(&message, &path, &mut plan, problems),
+                Ok(message) => lower(&message, &path, site, &mut plan, problems),
                 Err(error) => problems.error(&path, error.to_string()),
             },
             // A connection of ours to a TCP upstream is never idle in a pool.
@@ -98,7 +108,13 @@ pub(super) fn http_options(message: &pb::Cluster, path: &Path, problems: &mut Pr
     plan
 }
 
-fn lower(message: &HttpProtocolOptions, path: &Path, plan: &mut HttpOptions, problems: &mut Problems) {
+fn lower(
+    message: &HttpProtocolOptions,
+    path: &Path,
+    site: &Site<'_>,
+    plan: &mut HttpOptions,
+    problems: &mut Problems,
+) {
     use options::UpstreamProtocolOptions as Choice;
     let unsupported = [
         (!message.http_filters.is_empty(), "http_filters"),
@@ -113,7 +129,7 @@ fn lower(message: &HttpProtocolOptions, path: &Path, plan: &mut HttpOptions, pro
             problems.unsupported(&path.field(field));
         }
     }
-    let common = message.common_http_protocol_options.clone().unwrap_or_default();
+    let common = message.common_http_protocol_options.unwrap_or_default();
     common_options(&common, plan);
     if let Some(upstream) = &message.upstream_http_protocol_options {
         let header = match upstream.override_auto_sni_header.as_str() {
@@ -158,7 +174,7 @@ fn lower(message: &HttpProtocolOptions, path: &Path, plan: &mut HttpOptions, pro
         problems.unsupported(&path.field("http3_protocol_options"));
     }
     plan.h1 = Arc::new(h1_config(&h1.unwrap_or_default(), &common));
-    plan.h2 = h2.map(Arc::new);
+    plan.h2 = Arc::new(h2_config(&h2.unwrap_or_default(), &common, site));
 }
 
 fn common_options(common: &core::HttpProtocolOptions, plan: &mut HttpOptions) {
@@ -169,6 +185,25 @@ fn common_options(common: &core::HttpProtocolOptions, plan: &mut HttpOptions) {
     plan.max_connection_duration = common.max_connection_duration.as_ref().and_then(positive);
     plan.max_stream_duration = common.max_stream_duration.as_ref().and_then(positive);
     plan.max_requests = common.max_requests_per_connection.filter(|max| *max != 0).map(u64::from);
+}
+
+fn h2_config(
+    h2: &core::Http2ProtocolOptions,
+    common: &core::HttpProtocolOptions,
+    site: &Site<'_>,
+) -> adit_h2::ClientConfig {
+    let mut http2 = adit_h2::Http2Options::from(h2);
+    if let Some(kilobytes) = common.max_response_headers_kb {
+        http2.max_header_list_size = kilobytes.saturating_mul(1024);
+    }
+    if let Some(count) = common.max_headers_count {
+        http2.max_headers_count = usize::try_from(count).unwrap_or(usize::MAX);
+    }
+    adit_h2::ClientConfig {
+        http2,
+        settings_timeout: site.connect_timeout,
+        stats: Some(Arc::new(crate::codec::Http2Stats::new(site.scope))),
+    }
 }
 
 fn h1_config(h1: &core::Http1ProtocolOptions, common: &core::HttpProtocolOptions) -> adit_h1::ClientConfig {

@@ -34,7 +34,9 @@ pub(super) fn cluster(message: &pb::Cluster, path: &Path, env: &PlanEnv<'_>) -> 
         let text = "CLUSTER_PROVIDED and cluster type ORIGINAL_DST belong together";
         problems.error(&path.field("lb_policy"), text);
     }
-    let http = http_plan::http_options(message, path, &mut problems);
+    let connect_timeout = message.connect_timeout.as_ref().map_or(Duration::from_secs(5), duration);
+    let site = http_plan::Site { scope: &scope, connect_timeout };
+    let http = http_plan::http_options(message, path, &site, &mut problems);
     let transports = transports(message, &scope, path, env, &mut problems);
     let breakers = options::breakers(message, path, &mut problems);
     let dial = options::dial(message, env.bind, path, &mut problems);
@@ -64,7 +66,7 @@ pub(super) fn cluster(message: &pb::Cluster, path: &Path, env: &PlanEnv<'_>) -> 
         scope,
         discovery,
         lb,
-        connect_timeout: message.connect_timeout.as_ref().map_or(Duration::from_secs(5), duration),
+        connect_timeout,
         breakers,
         dial,
         transports,

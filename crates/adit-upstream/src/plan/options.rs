@@ -104,6 +104,7 @@ pub(super) fn dial(
     options
 }
 
+#[allow(deprecated, reason = "a deprecated field is refused by its name, too")]
 fn bind_config(bind: &core::BindConfig, path: &Path, options: &mut DialOptions, problems: &mut Problems) {
     let unsupported = [
         (!bind.socket_options.is_empty(), "socket_options"),

@@ -36,6 +36,8 @@ pub(crate) struct Conn {
     pub max_streams: usize,
     /// Streams that may still be opened (`max_requests_per_connection`).
     pub left: Option<u64>,
+    /// It could take no stream yet: the peer's SETTINGS are due.
+    pub fresh: bool,
     /// It stands in its pool's list of those that can take a stream.
     pub listed: bool,
     waker: Waker,
@@ -94,6 +96,7 @@ impl Conn {
             reserved: 0,
             max_streams: limits.0,
             left: limits.1,
+            fresh: true,
             listed: false,
             waker: queued.clone().into(),
             queued,

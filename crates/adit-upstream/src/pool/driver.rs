@@ -47,6 +47,11 @@ impl Kicks {
         }
     }
 
+    /// The connections whose wakers were called, without waiting for the task's turn.
+    pub fn take_woken(&self) -> Vec<ConnId> {
+        std::mem::take(&mut lock(&self.0).conns)
+    }
+
     /// What has come, once something has; `Err` when the cluster is gone.
     fn poll(&self, waker: &Waker, into: &mut Vec<ConnId>) -> Poll<Result<bool, Closed>> {
         let mut queue = lock(&self.0);

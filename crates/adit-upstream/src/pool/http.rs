@@ -75,6 +75,12 @@ impl HttpPool {
         self.waiters.is_empty() && self.connecting == 0 && self.connected == 0
     }
 
+    /// A connection that had worked is gone.
+    pub fn forget(&mut self, id: ConnId) {
+        self.connected = self.connected.saturating_sub(1);
+        self.ready.retain(|ready| *ready != id);
+    }
+
     /// Streams that one connection in the making will carry, as far as is known.
     fn width(&self, max_streams: usize) -> usize {
         match self.key.version.or(self.learned) {
@@ -128,7 +134,15 @@ impl WorkerCluster {
             let mut state = lock(&self.state);
             self.ensure_driver(&mut state);
             let pool = state.pools.pool_of(&host, key);
-            (pool, self.take_ready(&mut state, &host, pool))
+            let mut granted = self.take_ready(&mut state, &host, pool);
+            if granted.is_none() {
+                // The last exchange may have ended in this very turn of the runtime.
+                for id in self.kicks.take_woken() {
+                    self.woken(&mut state, id);
+                }
+                granted = self.take_ready(&mut state, &host, pool);
+            }
+            (pool, granted)
         };
         let grant = match granted {
             Some(grant) => grant,
@@ -276,9 +290,6 @@ impl WorkerCluster {
             Err(failed) => Err(failed),
         };
         let mut state = lock(&self.state);
-        if let Some(queue) = state.pools.pool(host.id, pool) {
-            queue.connecting = queue.connecting.saturating_sub(1);
-        }
         match result {
             Ok((parts, info, version)) => {
                 if let Some(driver) = parts.driver {
@@ -292,8 +303,11 @@ impl WorkerCluster {
                 self.connected(&mut state, host, pool, (parts.conn, info, version), life);
             }
             Err(failed) => {
+                if let Some(queue) = state.pools.pool(host.id, pool) {
+                    queue.connecting = queue.connecting.saturating_sub(1);
+                }
+                self.failed(&mut state, host, pool, &failed);
                 drop(state);
-                self.failed(host, pool, &failed);
                 drop(life);
             }
         }
@@ -335,7 +349,6 @@ impl WorkerCluster {
         let serial = state.pools.next_serial();
         let Some(queue) = state.pools.pool(host.id, pool) else { return };
         queue.learned = Some(version);
-        queue.connected += 1;
         let http = &self.core.plan.http;
         let width = if version == Version::HTTP_2 { http.max_streams() } else { 1 };
         let entry = state.pools.conns.vacant_entry();
@@ -348,12 +361,9 @@ impl WorkerCluster {
     }
 
     /// A connect failed: who waits is told the same, as the host must be in trouble.
-    fn failed(&self, host: &HostState, pool: u64, failed: &Failed) {
-        let waiters = {
-            let mut state = lock(&self.state);
-            state.pools.pool(host.id, pool).map(|queue| std::mem::take(&mut queue.waiters)).unwrap_or_default()
-        };
-        for waiter in waiters {
+    fn failed(&self, state: &mut State, host: &HostState, pool: u64, failed: &Failed) {
+        let Some(queue) = state.pools.pool(host.id, pool) else { return };
+        for waiter in std::mem::take(&mut queue.waiters) {
             self.core.stats.traffic.upstream_rq_pending_failure_eject.inc();
             // A waiter that is gone needs no answer.
             let _ = waiter.sender.send(Err(failed.clone()));
@@ -375,20 +385,35 @@ impl WorkerCluster {
         let ready = conn.ready();
         match ready {
             Ready::Gone => {
+                let fresh = conn.fresh;
                 self.remove(state, id.index, true);
-                self.connect_more(state, host.id, pool);
+                if fresh {
+                    // It never worked: another try would end likewise.
+                    let stats = &self.core.stats.traffic;
+                    stats.upstream_cx_protocol_error.inc();
+                    let why = "connection closed before its first stream";
+                    self.failed(state, &host, pool, &Failed::new(FailureKind::Remote, why));
+                } else {
+                    self.connect_more(state, host.id, pool);
+                }
             }
             Ready::Busy => {}
             Ready::Room(..) => {
-                if conn.host_gone() && conn.is_idle() {
-                    self.remove(state, id.index, false);
-                    return;
-                }
+                let fresh = std::mem::replace(&mut conn.fresh, false);
                 conn.listed = true;
-                if !listed && let Some(queue) = state.pools.pool(host.id, pool) {
-                    queue.ready.push(id);
+                if let Some(queue) = state.pools.pool(host.id, pool) {
+                    if fresh {
+                        queue.connecting = queue.connecting.saturating_sub(1);
+                        queue.connected += 1;
+                    }
+                    if !listed {
+                        queue.ready.push(id);
+                    }
                 }
                 self.serve(state, &host, pool);
+                if state.pools.conn(id).is_some_and(|conn| conn.host_gone() && conn.is_idle()) {
+                    self.remove(state, id.index, false);
+                }
             }
         }
     }
@@ -469,8 +494,11 @@ impl WorkerCluster {
             stats.upstream_cx_destroy_with_active_rq.inc();
         }
         if let Some(queue) = state.pools.pool(conn.life.host.id, conn.pool) {
-            queue.connected = queue.connected.saturating_sub(1);
-            queue.ready.retain(|ready| *ready != id);
+            if conn.fresh {
+                queue.connecting = queue.connecting.saturating_sub(1);
+            } else {
+                queue.forget(id);
+            }
         }
     }
 }

@@ -60,17 +60,20 @@ impl PoolSet {
     /// Closes what idles at hosts that are gone, and forgets pools that are done.
     pub fn prune(&mut self) {
         let Self { hosts, conns, .. } = self;
-        let gone: Vec<usize> =
-            conns.iter().filter(|(_, conn)| conn.host_gone() && conn.is_idle()).map(|(index, _)| index).collect();
+        let gone: Vec<usize> = conns
+            .iter()
+            .filter(|(_, conn)| conn.host_gone() && conn.is_idle() && !conn.fresh)
+            .map(|(index, _)| index)
+            .collect();
         for index in gone {
-            conns.try_remove(index);
-        }
-        hosts.retain(|_, pools| !(pools.host.has(HealthFlag::PendingRemoval) && pools.is_done()));
-        for pools in hosts.values_mut() {
-            for pool in &mut pools.http {
-                pool.ready.retain(|id| conns.get(id.index).is_some_and(|conn| conn.serial == id.serial));
+            let Some(conn) = conns.try_remove(index) else { continue };
+            let id = ConnId { index, serial: conn.serial };
+            let pools = hosts.get_mut(&conn.life.host.id);
+            if let Some(pool) = pools.and_then(|pools| pools.http.iter_mut().find(|pool| pool.id == conn.pool)) {
+                pool.forget(id);
             }
         }
+        hosts.retain(|_, pools| !(pools.host.has(HealthFlag::PendingRemoval) && pools.is_done()));
     }
 }
 

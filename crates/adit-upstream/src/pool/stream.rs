@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use adit_codec::OutgoingStream;
 use adit_filter::upstream::{Opener, Priority};
 use adit_http::{ErrorCode, RequestHead, StreamError};
+use http::Version;
 
 use super::ConnId;
 use super::conn::{ConnLife, Ready};
@@ -40,8 +41,10 @@ impl Opener for Reservation {
         let gone = StreamError::Local(ErrorCode::Refused);
         let conn = state.pools.conn(self.id).ok_or(gone)?;
         conn.reserved = conn.reserved.saturating_sub(1);
-        // What was promised is taken back only by a peer that closed or lowered its limits since.
-        let opened = if matches!(conn.ready(), Ready::Gone) { Err(gone) } else { conn.conn.open(head, end) };
+        // A multiplexed connection may have changed since it was asked; one of HTTP/1 is all ours since then, and the
+        // caller learns of its end from the stream.
+        let gone_since = conn.version >= Version::HTTP_2 && matches!(conn.ready(), Ready::Gone);
+        let opened = if gone_since { Err(gone) } else { conn.conn.open(head, end) };
         if opened.is_ok() {
             conn.life.stream();
         }
