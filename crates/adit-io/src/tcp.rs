@@ -112,13 +112,15 @@ pub(crate) fn set_abortive(socket: &TcpStream) {
 /// The reading half of a plain TCP socket.
 pub struct TcpSource {
     socket: Arc<TcpStream>,
-    first: Bytes,
+    /// Boxed, as few connections have some, and each pays for the room.
+    first: Option<Box<Bytes>>,
     ended: bool,
 }
 
 impl TcpSource {
     /// Reads `first` before the socket.
     pub fn new(socket: Arc<TcpStream>, first: Bytes) -> Self {
+        let first = (!first.is_empty()).then(|| Box::new(first));
         Self { socket, first, ended: false }
     }
 }
@@ -126,9 +128,12 @@ impl TcpSource {
 impl ByteSource for TcpSource {
     fn poll_chunk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Option<Result<Bytes, StreamError>>> {
         let max = max.max(1);
-        if self.first.has_remaining() {
-            let n = self.first.len().min(max);
-            return Poll::Ready(Some(Ok(self.first.split_to(n))));
+        if let Some(first) = &mut self.first {
+            let chunk = first.split_to(first.len().min(max));
+            if first.is_empty() {
+                self.first = None;
+            }
+            return Poll::Ready(Some(Ok(chunk)));
         }
         if self.ended {
             return Poll::Ready(None);
@@ -162,7 +167,7 @@ impl ByteSource for TcpSource {
     }
 
     fn as_tcp(&self) -> Option<&TcpStream> {
-        (self.first.is_empty() && !self.ended).then_some(&*self.socket)
+        (self.first.is_none() && !self.ended).then_some(&*self.socket)
     }
 }
 
@@ -171,8 +176,11 @@ pub struct TcpSink {
     socket: Arc<TcpStream>,
     ended: bool,
     /// Waits for the socket's error event; made only when somebody asks (see [`ByteSink::poll_stopped`]).
-    error: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    error: Option<Box<ErrorEvent>>,
 }
+
+/// Boxed once more where it is kept: a thin pointer, as few sockets ever need it.
+type ErrorEvent = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl TcpSink {
     /// A half that has sent nothing yet.
@@ -202,14 +210,14 @@ impl ByteSink for TcpSink {
         let socket = &self.socket;
         let error = self.error.get_or_insert_with(|| {
             let socket = socket.clone();
-            Box::pin(async move {
+            Box::new(Box::pin(async move {
                 // An error of the wait itself means that the reactor is gone: then nothing more will happen here.
                 while !socket.ready(Interest::ERROR).await.is_ok_and(|ready| ready.is_error()) {
                     tokio::task::yield_now().await;
                 }
-            })
+            }))
         });
-        ready!(error.as_mut().poll(cx));
+        ready!(error.as_mut().as_mut().poll(cx));
         self.error = None;
         Poll::Ready(match self.socket.take_error() {
             Ok(Some(error)) | Err(error) => error.into(),

@@ -53,9 +53,9 @@ enum State {
 pub(super) struct Lane {
     /// Bytes that the sink took.
     pub(super) bytes: u64,
-    /// Read but not taken yet. Nothing more is read before it is empty.
-    pub(super) held: Bytes,
-    /// As `held`, inside the kernel; given back as soon as it is empty.
+    /// Read but not taken yet. Nothing more is read before it is empty. Boxed, as an idle lane pays for the room.
+    stash: Option<Box<Bytes>>,
+    /// As `stash`, inside the kernel; given back as soon as it is empty.
     pub(super) pipe: Option<Box<Pipe>>,
     pub(super) mode: Mode,
     state: State,
@@ -79,7 +79,12 @@ impl Lane {
         loop {
             match self.state {
                 State::Open => {
-                    ready!(self.poll_open(cx, source, sink, limit))?;
+                    let mut held = self.stash.take().map_or_else(Bytes::new, |held| *held);
+                    let result = self.poll_open(cx, source, sink, limit, &mut held);
+                    if !held.is_empty() {
+                        self.stash = Some(Box::new(held));
+                    }
+                    ready!(result)?;
                     if self.withhold_end {
                         self.finish(DirectionEnd::Reset(StreamError::Reset(adit_http::ErrorCode::Cancel)));
                     } else {
@@ -108,10 +113,11 @@ impl Lane {
         source: &mut dyn ByteSource,
         sink: &mut dyn ByteSink,
         limit: usize,
+        held: &mut Bytes,
     ) -> Poll<Result<(), Failure>> {
         let start = self.bytes;
         loop {
-            ready!(self.poll_deliver(cx, sink))?;
+            ready!(self.poll_deliver(cx, sink, held))?;
             if self.closing {
                 return Poll::Ready(Ok(()));
             }
@@ -122,8 +128,8 @@ impl Lane {
             }
             self.wait = Wait::Source;
             let more = match (source.as_tcp(), sink.as_tcp()) {
-                (Some(from), Some(to)) => ready!(plain::poll_move(self, cx, from, to, limit))?,
-                _ => ready!(self.poll_read(cx, source, sink, limit))?,
+                (Some(from), Some(to)) => ready!(plain::poll_move(self, cx, from, to, limit, held))?,
+                _ => ready!(self.poll_read(cx, source, sink, limit, held))?,
             };
             self.active = true;
             if !more {
@@ -139,6 +145,7 @@ impl Lane {
         source: &mut dyn ByteSource,
         sink: &mut dyn ByteSink,
         limit: usize,
+        held: &mut Bytes,
     ) -> Poll<Result<bool, Failure>> {
         let size = READ_SIZES.get(usize::from(self.read_size)).copied().unwrap_or(READ_SIZES[0]);
         match source.poll_chunk(cx, size.min(limit)) {
@@ -148,7 +155,7 @@ impl Lane {
                 } else if chunk.len() < size / 8 {
                     self.read_size = self.read_size.saturating_sub(1);
                 }
-                self.held = chunk;
+                *held = chunk;
                 Poll::Ready(Ok(true))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Err(Failure::Source(error))),
@@ -163,17 +170,23 @@ impl Lane {
     }
 
     /// Ready once nothing is held.
-    fn poll_deliver(&mut self, cx: &mut Context<'_>, sink: &mut dyn ByteSink) -> Poll<Result<(), Failure>> {
+    fn poll_deliver(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut dyn ByteSink,
+        held: &mut Bytes,
+    ) -> Poll<Result<(), Failure>> {
         self.wait = Wait::Sink;
         if self.pipe.is_some() {
-            ready!(plain::poll_drain(self, cx, sink))?;
+            ready!(plain::poll_drain(self, cx, sink, held))?;
         }
-        if !self.held.is_empty() {
-            let before = self.held.len();
-            let result = sink.poll_send(cx, &mut self.held, false);
-            self.moved(before - self.held.len());
+        if !held.is_empty() {
+            let before = held.len();
+            let result = sink.poll_send(cx, held, false);
+            self.moved(before - held.len());
             ready!(result).map_err(Failure::Sink)?;
-            self.held = Bytes::new();
+            // What an emptied view may still point to is not to be kept while idle.
+            *held = Bytes::new();
             self.unflushed = true;
         }
         Poll::Ready(Ok(()))
@@ -229,7 +242,7 @@ impl Lane {
 
     pub(super) fn finish(&mut self, end: DirectionEnd) {
         self.state = State::Done(end);
-        self.held = Bytes::new();
+        self.stash = None;
         self.pipe = None;
     }
 

@@ -122,7 +122,7 @@ pub enum TimeoutAction {
 pub struct RelayOptions {
     /// Ends the relay after this long without a byte in either direction (`idle_timeout`).
     pub idle_timeout: Option<Duration>,
-    /// Ends the relay this long after its first poll (`max_downstream_connection_duration`, `max_stream_duration`).
+    /// Ends the relay this long after it was made (`max_downstream_connection_duration`, `max_stream_duration`).
     pub max_duration: Option<Duration>,
     /// What the peers see at either timeout.
     pub timeout_action: TimeoutAction,
@@ -295,11 +295,10 @@ pub struct Relay {
     started: bool,
     timeout_action: TimeoutAction,
     idle_timeout: Option<Duration>,
-    max_duration: Option<Duration>,
     buffer_limit: usize,
-    /// When a byte last moved; kept only with an idle timeout.
+    /// When a byte last moved; read only with an idle timeout.
     last_activity: Option<Instant>,
-    /// End of `max_duration`, or of [`LINGER`] once the relay is ending.
+    /// End of [`RelayOptions::max_duration`], or of [`LINGER`] once the relay is ending.
     deadline: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
     observer: Option<Arc<dyn RelayObserver>>,
@@ -315,10 +314,9 @@ impl Relay {
             started: false,
             timeout_action: options.timeout_action,
             idle_timeout: options.idle_timeout,
-            max_duration: options.max_duration,
             buffer_limit: options.buffer_limit.max(1),
             last_activity: None,
-            deadline: None,
+            deadline: options.max_duration.and_then(|max| Instant::now().checked_add(max)),
             timer: None,
             observer: options.observer,
             closing: options.closing,
@@ -361,12 +359,8 @@ impl Relay {
 
     fn start(&mut self) {
         self.started = true;
-        if self.idle_timeout.is_some() || self.max_duration.is_some() {
-            let now = Instant::now();
-            self.last_activity = self.idle_timeout.map(|_| now);
-            self.deadline = self.max_duration.and_then(|max| now.checked_add(max));
-            self.arm();
-        }
+        self.last_activity = self.idle_timeout.map(|_| Instant::now());
+        self.arm();
     }
 
     fn poll_running(&mut self, cx: &mut Context<'_>, sides: &mut Sides<'_>) -> Poll<Turn> {

@@ -40,20 +40,21 @@ impl Default for Mode {
     }
 }
 
-/// Reads once and writes it on as far as it goes; `false` at the end of the source. What the sink did not take is held
-/// by the lane afterwards, for which nothing may be held before.
+/// Reads once and writes it on as far as it goes; `false` at the end of the source. What the sink did not take is in
+/// `held` or in the lane's pipe afterwards, which both were empty before.
 pub(super) fn poll_move(
     lane: &mut Lane,
     cx: &mut Context<'_>,
     from: &TcpStream,
     to: &TcpStream,
     limit: usize,
+    held: &mut Bytes,
 ) -> Poll<Result<bool, Failure>> {
     loop {
         ready!(from.poll_read_ready(cx)).map_err(|error| Failure::Source(error.into()))?;
         let read = match lane.mode {
-            Mode::Splice(_) => splice_once(lane, from, to, limit)?,
-            Mode::Copy(_) | Mode::CopyOnly => copy_once(lane, from, to, limit)?,
+            Mode::Splice(_) => splice_once(lane, from, to, limit, held)?,
+            Mode::Copy(_) | Mode::CopyOnly => copy_once(lane, from, to, limit, held)?,
         };
         match read {
             Some(0) => return Poll::Ready(Ok(false)),
@@ -64,7 +65,13 @@ pub(super) fn poll_move(
 }
 
 /// `None` when the source has nothing.
-fn copy_once(lane: &mut Lane, from: &TcpStream, to: &TcpStream, limit: usize) -> Result<Option<usize>, Failure> {
+fn copy_once(
+    lane: &mut Lane,
+    from: &TcpStream,
+    to: &TcpStream,
+    limit: usize,
+    held: &mut Bytes,
+) -> Result<Option<usize>, Failure> {
     scratch::with(limit, |buffer| {
         let read = match tcp::read(from, buffer) {
             Ok(read) => read,
@@ -79,7 +86,7 @@ fn copy_once(lane: &mut Lane, from: &TcpStream, to: &TcpStream, limit: usize) ->
                 Err(error) => return Err(Failure::Sink(error.into())),
             };
             lane.moved(written);
-            lane.held = Bytes::copy_from_slice(bytes.get(written..).unwrap_or_default());
+            *held = Bytes::copy_from_slice(bytes.get(written..).unwrap_or_default());
         }
         lane.mode = match lane.mode {
             Mode::Copy(count) if read >= BULK_READ && count + 1 >= BULK_READS && limit >= scratch::SIZE => Mode::Splice(0),
@@ -92,10 +99,16 @@ fn copy_once(lane: &mut Lane, from: &TcpStream, to: &TcpStream, limit: usize) ->
 }
 
 /// `None` when the source has nothing, or when the lane was switched to copying.
-fn splice_once(lane: &mut Lane, from: &TcpStream, to: &TcpStream, limit: usize) -> Result<Option<usize>, Failure> {
+fn splice_once(
+    lane: &mut Lane,
+    from: &TcpStream,
+    to: &TcpStream,
+    limit: usize,
+    held: &mut Bytes,
+) -> Result<Option<usize>, Failure> {
     let Some(mut pipe) = Pipe::take() else {
         lane.mode = Mode::Copy(0);
-        return copy_once(lane, from, to, limit);
+        return copy_once(lane, from, to, limit, held);
     };
     // The pipe is empty, so that WouldBlock can only mean that the socket is.
     let size = pipe.capacity.min(limit);
@@ -160,13 +173,18 @@ fn drain(lane: &mut Lane, pipe: &mut Pipe, to: &TcpStream) -> Result<(), Failure
 }
 
 /// Ready once the lane's pipe is empty, and back in its pool.
-pub(super) fn poll_drain(lane: &mut Lane, cx: &mut Context<'_>, sink: &mut dyn ByteSink) -> Poll<Result<(), Failure>> {
+pub(super) fn poll_drain(
+    lane: &mut Lane,
+    cx: &mut Context<'_>,
+    sink: &mut dyn ByteSink,
+    held: &mut Bytes,
+) -> Poll<Result<(), Failure>> {
     let Some(mut pipe) = lane.pipe.take() else {
         return Poll::Ready(Ok(()));
     };
     loop {
         let Some(to) = sink.as_tcp() else {
-            lane.held = empty_into_memory(&mut pipe).map_err(|error| Failure::Sink(error.into()))?;
+            *held = empty_into_memory(&mut pipe).map_err(|error| Failure::Sink(error.into()))?;
             break;
         };
         match to.poll_write_ready(cx) {
