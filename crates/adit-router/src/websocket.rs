@@ -13,9 +13,10 @@ pub(crate) struct Handshake {
 }
 
 impl Handshake {
-    /// Makes a key where a WebSocket without one leaves by HTTP/1.
+    /// Makes a key where a WebSocket that came without one by HTTP/2 or HTTP/3 leaves by HTTP/1.
     pub(crate) fn begin(head: &mut RequestHead, upstream: Version) -> Self {
-        if !is_websocket(head) || upstream >= Version::HTTP_2 || head.headers.contains_key(header::SEC_WEBSOCKET_KEY) {
+        let native = head.version >= Version::HTTP_2 && is_websocket(head);
+        if !native || upstream >= Version::HTTP_2 || head.headers.contains_key(header::SEC_WEBSOCKET_KEY) {
             return Self::default();
         }
         let key = key_from(fastrand::u128(..).to_be_bytes());
