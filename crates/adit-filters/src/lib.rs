@@ -13,6 +13,8 @@ mod bucket;
 mod filter_state;
 mod http;
 mod network;
+#[cfg(test)]
+mod testing;
 mod unpack;
 
 pub use adit_match::ConfigError;
