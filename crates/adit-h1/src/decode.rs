@@ -49,12 +49,20 @@ pub(crate) enum Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Length(u64),
-    Size { size: u64, digits: u8 },
-    Extension { size: u64, cr: bool },
+    Size {
+        size: u64,
+        digits: u8,
+    },
+    Extension {
+        size: u64,
+        cr: bool,
+    },
     /// The CR of a size line was seen.
     SizeEnd(u64),
     Data(u64),
-    DataEnd { cr: bool },
+    DataEnd {
+        cr: bool,
+    },
     Trailers,
     Open,
     Done,
@@ -224,10 +232,11 @@ impl Decoder {
         self.state = State::Done;
         if length > 2 {
             let mut table = vec![httparse::EMPTY_HEADER; self.limits.max_fields];
-            let parsed = match httparse::parse_headers(&section, &mut table).map_err(|error| Refusal::from(error).error())? {
-                httparse::Status::Complete((_, parsed)) => parsed,
-                httparse::Status::Partial => return Err(Refusal::CODEC.error()),
-            };
+            let parsed =
+                match httparse::parse_headers(&section, &mut table).map_err(|error| Refusal::from(error).error())? {
+                    httparse::Status::Complete((_, parsed)) => parsed,
+                    httparse::Status::Partial => return Err(Refusal::CODEC.error()),
+                };
             let mut map = fields::to_map(&section, parsed).map_err(Refusal::error)?;
             fields::clean_trailers(&mut map);
             if self.limits.keep && !map.is_empty() {

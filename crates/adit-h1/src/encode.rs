@@ -209,7 +209,12 @@ pub(crate) fn refusal(out: &mut BytesMut, status: StatusCode, case: HeaderCase) 
 
 /// Writes a request head; decides what delimits its body. The target of a CONNECT is also its `host` (RFC 9112 section
 /// 3.2).
-pub(crate) fn request(out: &mut BytesMut, head: &RequestHead, end: bool, cfg: &ClientConfig) -> Result<Out, StreamError> {
+pub(crate) fn request(
+    out: &mut BytesMut,
+    head: &RequestHead,
+    end: bool,
+    cfg: &ClientConfig,
+) -> Result<Out, StreamError> {
     let bad = StreamError::Local(ErrorCode::Internal);
     let case = cfg.header_case;
     let body = request_body(head, end).ok_or(bad)?;

@@ -126,7 +126,9 @@ pub(crate) fn join(map: &mut HeaderMap, name: &HeaderName) {
 /// Fields that may not stand in trailers: framing, routing, and those of one hop (RFC 9110 section 6.5.1).
 pub(crate) fn clean_trailers(map: &mut HeaderMap) {
     adit_http::hop_by_hop::strip(map, false);
-    for name in [header::CONTENT_LENGTH, header::HOST, header::TE, header::TRAILER, header::EXPECT, header::AUTHORIZATION] {
+    for name in
+        [header::CONTENT_LENGTH, header::HOST, header::TE, header::TRAILER, header::EXPECT, header::AUTHORIZATION]
+    {
         map.remove(name);
     }
 }

@@ -32,7 +32,9 @@ fn u4_content_length_with_transfer_encoding() {
 
 #[test]
 fn u27_transfer_encoding_is_exactly_one_chunked() {
-    for bad in ["chunked, identity", ", chunked", "chunked,", "identity", "gzip, chunked", "xchunked", "chunked chunked", ""] {
+    for bad in
+        ["chunked, identity", ", chunked", "chunked,", "identity", "gzip, chunked", "xchunked", "chunked chunked", ""]
+    {
         assert_eq!(framing(&mut map(&[("transfer-encoding", bad)]), false), Err(Refusal::TRANSFER_ENCODING), "{bad:?}");
     }
     let twice = [("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")];
@@ -52,7 +54,13 @@ fn tokens_are_taken_from_every_value() {
 
 #[test]
 fn trailers_carry_no_framing() {
-    let mut fields = map(&[("content-length", "5"), ("host", "x"), ("transfer-encoding", "chunked"), ("te", "trailers"), ("x", "y")]);
+    let mut fields = map(&[
+        ("content-length", "5"),
+        ("host", "x"),
+        ("transfer-encoding", "chunked"),
+        ("te", "trailers"),
+        ("x", "y"),
+    ]);
     clean_trailers(&mut fields);
     assert_eq!(fields, map(&[("x", "y")]));
 }

@@ -133,8 +133,7 @@ impl Reader {
 
 /// Lends the worker's scratch buffer; a second borrower at the same time would get one of its own.
 fn with_scratch<T>(use_it: impl FnOnce(&mut [u8]) -> T) -> T {
-    let mut scratch =
-        SCRATCH_BUFFER.with(Cell::take).unwrap_or_else(|| vec![0u8; SCRATCH].into_boxed_slice());
+    let mut scratch = SCRATCH_BUFFER.with(Cell::take).unwrap_or_else(|| vec![0u8; SCRATCH].into_boxed_slice());
     let result = use_it(&mut scratch);
     SCRATCH_BUFFER.with(|slot| slot.set(Some(scratch)));
     result

@@ -107,7 +107,9 @@ impl Recv {
     fn send_continue(&mut self, cx: &mut Context<'_>) {
         self.expect_continue = false;
         self.slot.update(|shared| {
-            if shared.send == Side::Open && let Some(writer) = &mut shared.writer {
+            if shared.send == Side::Open
+                && let Some(writer) = &mut shared.writer
+            {
                 writer.out.extend_from_slice(crate::CONTINUE);
                 // What does not go now, or fails, is the connection's to see.
                 let _ = writer.poll_drain(cx);

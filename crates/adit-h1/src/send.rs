@@ -75,12 +75,21 @@ impl Sender {
         self.ended = true;
     }
 
-    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, data: &mut Bytes, end: bool) -> Poll<Result<(), StreamError>> {
+    pub(crate) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        data: &mut Bytes,
+        end: bool,
+    ) -> Poll<Result<(), StreamError>> {
         if let Some(error) = self.error {
             return Poll::Ready(Err(error));
         }
         if self.ended {
-            return Poll::Ready(if data.is_empty() { Ok(()) } else { Err(StreamError::Local(ErrorCode::StreamClosed)) });
+            return Poll::Ready(if data.is_empty() {
+                Ok(())
+            } else {
+                Err(StreamError::Local(ErrorCode::StreamClosed))
+            });
         }
         let result = match self.poll_body(cx, data, end) {
             Poll::Ready(result) => result,
@@ -92,8 +101,17 @@ impl Sender {
         self.settle(result, end)
     }
 
-    pub(crate) fn poll_trailers(&mut self, cx: &mut Context<'_>, trailers: &HeaderMap) -> Poll<Result<(), StreamError>> {
-        if self.error.is_none() && !self.ended && self.out == Out::Chunked && self.chunk == 0 && !self.last_chunk && self.trailers
+    pub(crate) fn poll_trailers(
+        &mut self,
+        cx: &mut Context<'_>,
+        trailers: &HeaderMap,
+    ) -> Poll<Result<(), StreamError>> {
+        if self.error.is_none()
+            && !self.ended
+            && self.out == Out::Chunked
+            && self.chunk == 0
+            && !self.last_chunk
+            && self.trailers
         {
             let case = self.case;
             if let Some(writer) = self.writer() {

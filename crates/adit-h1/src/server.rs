@@ -157,8 +157,7 @@ impl Server {
     fn lost_in_head(&mut self, between: bool, error: StreamError) -> Poll<Option<IncomingStream>> {
         self.timer = None;
         if !between {
-            self.verdict =
-                Some(Box::new(ConnError { error, answered: None, details: "downstream_remote_disconnect" }));
+            self.verdict = Some(Box::new(ConnError { error, answered: None, details: "downstream_remote_disconnect" }));
         }
         let ended = self.reader.as_ref().is_some_and(|reader| reader.eof);
         self.phase = if ended { Phase::Closing { linger: false } } else { Phase::Over };
@@ -177,7 +176,10 @@ impl Server {
         shared.recv = if reader.is_some() { Side::Open } else { Side::Done };
         shared.last = !keep_alive || self.drained;
         shared.watched = reader.is_none();
-        if expect_continue && body == Body::Raw && let Some(writer) = &mut shared.writer {
+        if expect_continue
+            && body == Body::Raw
+            && let Some(writer) = &mut shared.writer
+        {
             writer.out.extend_from_slice(crate::CONTINUE);
         }
         drop(shared);

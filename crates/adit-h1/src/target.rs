@@ -2,9 +2,9 @@
 
 use adit_http::{ConnectTarget, Scheme};
 use bytes::Bytes;
+use http::Method;
 use http::header::HeaderValue;
 use http::uri::{Authority, PathAndQuery};
-use http::Method;
 
 use crate::config::ServerConfig;
 use crate::refuse::Refusal;
@@ -49,7 +49,12 @@ pub(crate) fn parse(
     }
 }
 
-fn absolute(method: &Method, target: &Bytes, host: Option<&HeaderValue>, cfg: &ServerConfig) -> Result<Target, Refusal> {
+fn absolute(
+    method: &Method,
+    target: &Bytes,
+    host: Option<&HeaderValue>,
+    cfg: &ServerConfig,
+) -> Result<Target, Refusal> {
     let (scheme, rest) = if let Some(rest) = after_prefix(target, b"http://") {
         (Scheme::Http, rest)
     } else if let Some(rest) = after_prefix(target, b"https://") {

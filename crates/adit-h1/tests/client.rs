@@ -64,11 +64,15 @@ async fn a_body_goes_out_with_its_length_or_chunked() {
         }
         let mut stream = open(&mut conn, head, false).await;
         send(&mut stream.send, b"hello", true).await.unwrap();
-        expect(&mut peer, if chunked {
-            "POST / HTTP/1.1\r\nhost: example.com\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
-        } else {
-            "POST / HTTP/1.1\r\nhost: example.com\r\ncontent-length: 5\r\n\r\nhello"
-        }).await;
+        expect(
+            &mut peer,
+            if chunked {
+                "POST / HTTP/1.1\r\nhost: example.com\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+            } else {
+                "POST / HTTP/1.1\r\nhost: example.com\r\ncontent-length: 5\r\n\r\nhello"
+            },
+        )
+        .await;
         put(&mut peer, "HTTP/1.1 204 No Content\r\n\r\n").await;
         answer(&mut stream).await.unwrap();
         assert!(stream.response.into_recv().is_end());
@@ -106,8 +110,16 @@ async fn an_answer_of_a_server_that_closed_its_reading_end_is_still_read() {
 #[tokio::test]
 async fn tunnels_are_raw_after_acceptance() {
     for (head, wire, accept) in [
-        (upgrade("foo"), "GET /up HTTP/1.1\r\nhost: example.com\r\nupgrade: foo\r\nconnection: Upgrade\r\n\r\n", "HTTP/1.1 101 X\r\nupgrade: Foo\r\nconnection: keep-alive, upgrade\r\ncontent-length: 5\r\n\r\n"),
-        (connect("h:443"), "CONNECT h:443 HTTP/1.1\r\nhost: h:443\r\n\r\n", "HTTP/1.1 204 Connected\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n"),
+        (
+            upgrade("foo"),
+            "GET /up HTTP/1.1\r\nhost: example.com\r\nupgrade: foo\r\nconnection: Upgrade\r\n\r\n",
+            "HTTP/1.1 101 X\r\nupgrade: Foo\r\nconnection: keep-alive, upgrade\r\ncontent-length: 5\r\n\r\n",
+        ),
+        (
+            connect("h:443"),
+            "CONNECT h:443 HTTP/1.1\r\nhost: h:443\r\n\r\n",
+            "HTTP/1.1 204 Connected\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n",
+        ),
     ] {
         let (mut peer, mut conn) = client(ClientConfig::default()).await;
         let mut stream = open(&mut conn, head, false).await;

@@ -37,7 +37,10 @@ async fn an_answer_without_a_length_is_chunked() {
     send(&mut sink, b"hello", false).await.unwrap();
     send(&mut sink, &[b'x'; 26], true).await.unwrap();
     let conn = drive(conn);
-    let expected = format!("HTTP/1.1 200 OK\r\nx: y\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n1a\r\n{}\r\n0\r\n\r\n", "x".repeat(26));
+    let expected = format!(
+        "HTTP/1.1 200 OK\r\nx: y\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n1a\r\n{}\r\n0\r\n\r\n",
+        "x".repeat(26)
+    );
     assert_eq!(rest(&mut peer).await.unwrap(), expected);
     drop(peer);
     assert_eq!(soon(conn).await.unwrap(), None);
@@ -47,8 +50,16 @@ async fn an_answer_without_a_length_is_chunked() {
 async fn a_head_that_is_refused_is_answered_and_the_connection_closed() {
     for (text, status, details) in [
         ("GET / HTTP/1.1\nhost: h\n\n", "400 Bad Request", "http1.codec_error"),
-        ("GET / HTTP/1.1\r\nhost: h\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", "400 Bad Request", "http1.content_length_and_chunked_not_allowed"),
-        ("GET / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: gzip\r\n\r\n", "501 Not Implemented", "http1.invalid_transfer_encoding"),
+        (
+            "GET / HTTP/1.1\r\nhost: h\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
+            "400 Bad Request",
+            "http1.content_length_and_chunked_not_allowed",
+        ),
+        (
+            "GET / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: gzip\r\n\r\n",
+            "501 Not Implemented",
+            "http1.invalid_transfer_encoding",
+        ),
         ("GET / HTTP/1.0\r\n\r\n", "426 Upgrade Required", "low_version"),
         ("\x16\x03\x01", "400 Bad Request", "http1.codec_error"),
     ] {
@@ -57,7 +68,10 @@ async fn a_head_that_is_refused_is_answered_and_the_connection_closed() {
         put(&mut peer, text).await;
         // Bytes in flight behind the head do not destroy the answer.
         put(&mut peer, vec![b'x'; 100_000]).await;
-        assert_eq!(rest(&mut peer).await.unwrap(), format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"));
+        assert_eq!(
+            rest(&mut peer).await.unwrap(),
+            format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        );
         drop(peer);
         let error = soon(conn).await.unwrap().unwrap();
         assert_eq!(error.details, details);
@@ -68,12 +82,14 @@ async fn a_head_that_is_refused_is_answered_and_the_connection_closed() {
 #[tokio::test]
 async fn an_accepted_upgrade_becomes_a_tunnel() {
     let (mut peer, mut conn) = server(ServerConfig::default()).await;
-    put(&mut peer, "GET /up HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\nearly").await;
+    put(&mut peer, "GET /up HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\nearly")
+        .await;
     let mut stream = accept(&mut conn).await.unwrap().unwrap();
     assert!(matches!(&stream.head.kind, RequestKind::Upgrade(token) if token.is_websocket()));
     let conn = drive(conn);
     assert_eq!(chunk(&mut stream.recv).await.unwrap().unwrap(), "early");
-    let mut sink = stream.responder.respond(response(101, &[("upgrade", "websocket"), ("content-length", "0")]), false).unwrap();
+    let mut sink =
+        stream.responder.respond(response(101, &[("upgrade", "websocket"), ("content-length", "0")]), false).unwrap();
     expect(&mut peer, "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n").await;
     assert!(stream.recv.as_tcp().is_some());
     assert!(sink.as_tcp().is_some());
@@ -91,14 +107,20 @@ async fn an_accepted_upgrade_becomes_a_tunnel() {
 
 #[tokio::test]
 async fn u1_c3_a_refused_tunnel_is_closed_and_its_payload_never_read_as_a_request() {
-    for head in ["CONNECT h:1 HTTP/1.1\r\nhost: other\r\n\r\n", "GET / HTTP/1.1\r\nhost: h\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"] {
+    for head in [
+        "CONNECT h:1 HTTP/1.1\r\nhost: other\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: h\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+    ] {
         let (mut peer, mut conn) = server(ServerConfig::default()).await;
         put(&mut peer, format!("{head}GET /smuggled HTTP/1.1\r\nhost: h\r\n\r\n")).await;
         let stream = accept(&mut conn).await.unwrap().unwrap();
         drop(stream.recv);
         stream.responder.respond(response(403, &[]), true).unwrap();
         let conn = drive(conn);
-        assert_eq!(rest(&mut peer).await.unwrap(), "HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+        assert_eq!(
+            rest(&mut peer).await.unwrap(),
+            "HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        );
         drop(peer);
         assert_eq!(soon(conn).await.unwrap(), None);
     }

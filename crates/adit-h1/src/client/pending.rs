@@ -100,7 +100,8 @@ impl Pending {
         self.body = Some(response.body);
         let returned = if response.body == Body::Empty { self.reader.take() } else { None };
         self.slot.update(|shared| {
-            let sending = shared.send != Side::Done || shared.writer.as_ref().is_none_or(|writer| !writer.out.is_empty());
+            let sending =
+                shared.send != Side::Done || shared.writer.as_ref().is_none_or(|writer| !writer.out.is_empty());
             shared.last |= !response.keep_alive || sending;
             if let Some(reader) = returned {
                 shared.recv = Side::Done;

@@ -54,11 +54,7 @@ pub(super) fn poll_read_spare(
     poll_once(socket, cx, capacity, || rustix::io::read(socket, rustix::buffer::spare_capacity(block)))
 }
 
-pub(super) fn poll_write(
-    socket: &TcpStream,
-    cx: &mut Context<'_>,
-    pieces: &[IoSlice<'_>],
-) -> Poll<io::Result<usize>> {
+pub(super) fn poll_write(socket: &TcpStream, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
     loop {
         ready!(socket.poll_write_ready(cx))?;
         let result = match pieces {

@@ -27,7 +27,8 @@ pub async fn pair() -> (TcpStream, TcpStream) {
 }
 
 pub fn io(socket: TcpStream) -> Io {
-    let info = ConnInfo::new(1, Address::from(socket.local_addr().unwrap()), Address::from(socket.peer_addr().unwrap()));
+    let info =
+        ConnInfo::new(1, Address::from(socket.local_addr().unwrap()), Address::from(socket.peer_addr().unwrap()));
     Io::tcp(socket, Arc::new(info))
 }
 
