@@ -375,7 +375,9 @@ pub async fn a_receiver_that_stops_is_noticed(harness: &dyn Harness) {
     }
     // Over TCP only a write finds out.
     loop {
-        if poll_fn(|cx| Poll::Ready(sink.poll_stopped(cx).is_ready())).await || send(&mut sink, "more", false).await.is_err() {
+        if poll_fn(|cx| Poll::Ready(sink.poll_stopped(cx).is_ready())).await
+            || send(&mut sink, "more", false).await.is_err()
+        {
             break;
         }
         tokio::time::sleep(Duration::from_millis(1)).await;

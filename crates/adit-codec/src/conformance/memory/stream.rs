@@ -147,7 +147,11 @@ impl RecvStream for Recv {
     }
 
     fn is_end(&self) -> bool {
-        self.0.guard().pipes.get(self.0.pipe).is_some_and(|pipe| pipe.ended && pipe.is_empty() && pipe.trailers.is_none())
+        self.0
+            .guard()
+            .pipes
+            .get(self.0.pipe)
+            .is_some_and(|pipe| pipe.ended && pipe.is_empty() && pipe.trailers.is_none())
     }
 }
 
