@@ -125,6 +125,16 @@ impl ResponseFlags {
         })
     }
 
+    /// As a number, for [`adit_io::Refusal::flags`].
+    pub fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// From the number that [`ResponseFlags::to_bits`] gave.
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     /// Their long names, joined by commas; `-` when there is none.
     pub fn to_long(self) -> String {
         join(self.iter().map(ResponseFlag::long))

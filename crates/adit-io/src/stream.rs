@@ -124,6 +124,15 @@ impl Io {
         Poll::Ready(Ok(self.read_ahead.len()))
     }
 
+    /// Ready when the peer is known to have reset or closed the stream, without reading from it (see
+    /// [`Transport::poll_closed`]). For plain TCP always pending: the socket's error event tells.
+    pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.stream {
+            Stream::Tcp(_) => Poll::Pending,
+            Stream::Other(transport) => transport.poll_closed(cx),
+        }
+    }
+
     /// The socket, if this is plain TCP (bytes read ahead may still be held).
     pub fn tcp_socket(&self) -> Option<&Arc<TcpStream>> {
         match &self.stream {
@@ -224,11 +233,7 @@ struct Prefixed {
 }
 
 impl ByteSource for Prefixed {
-    fn poll_chunk(
-        &mut self,
-        cx: &mut Context<'_>,
-        max: usize,
-    ) -> Poll<Option<Result<Bytes, adit_http::StreamError>>> {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Option<Result<Bytes, adit_http::StreamError>>> {
         if self.first.has_remaining() {
             let n = self.first.len().min(max.max(1));
             return Poll::Ready(Some(Ok(self.first.split_to(n))));
