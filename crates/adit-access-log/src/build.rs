@@ -47,8 +47,9 @@ struct Log {
 impl Log {
     fn from_proto(message: &pb::AccessLog, sinks: &Sinks, path: &str) -> Result<Self, ConfigError> {
         let filter = message.filter.as_ref();
-        let filter =
-            filter.map(|filter| LogFilter::from_proto(filter, sinks.runtime(), &format!("{path}.filter"))).transpose()?;
+        let filter = filter
+            .map(|filter| LogFilter::from_proto(filter, sinks.runtime(), &format!("{path}.filter")))
+            .transpose()?;
         let pb::access_log::ConfigType::TypedConfig(any) =
             message.config_type.as_ref().ok_or_else(|| ConfigError::missing(format!("{path}.typed_config")))?;
         // A step into an Any adds nothing to a path.

@@ -20,14 +20,23 @@ enum Test {
     /// In milliseconds.
     Duration(Comparison),
     Always,
-    Runtime { fraction: Fraction, independent: bool },
+    Runtime {
+        fraction: Fraction,
+        independent: bool,
+    },
     And(Vec<Test>),
     Or(Vec<Test>),
     Header(HeaderMatcher),
     /// Empty for any flag.
     Flags(Vec<ResponseFlag>),
-    Metadata { matcher: MetadataMatcher, without_key: bool },
-    LogType { kinds: Vec<i32>, exclude: bool },
+    Metadata {
+        matcher: MetadataMatcher,
+        without_key: bool,
+    },
+    LogType {
+        kinds: Vec<i32>,
+        exclude: bool,
+    },
 }
 
 struct Comparison {
@@ -83,16 +92,16 @@ impl Test {
                 let header = filter.header.as_ref().ok_or_else(|| ConfigError::missing(&*path))?;
                 Self::Header(HeaderMatcher::from_proto(header, &path)?)
             }
-            Specifier::ResponseFlagFilter(filter) => Self::Flags(flags(&filter.flags, &at("response_flag_filter.flags"))?),
+            Specifier::ResponseFlagFilter(filter) => {
+                Self::Flags(flags(&filter.flags, &at("response_flag_filter.flags"))?)
+            }
             Specifier::MetadataFilter(filter) => {
                 let path = at("metadata_filter.matcher");
                 let matcher = filter.matcher.as_ref().ok_or_else(|| ConfigError::missing(&*path))?;
                 let without_key = filter.match_if_key_not_found.unwrap_or(true);
                 Self::Metadata { matcher: MetadataMatcher::from_proto(matcher, &path)?, without_key }
             }
-            Specifier::LogTypeFilter(filter) => {
-                Self::LogType { kinds: filter.types.clone(), exclude: filter.exclude }
-            }
+            Specifier::LogTypeFilter(filter) => Self::LogType { kinds: filter.types.clone(), exclude: filter.exclude },
             Specifier::TraceableFilter(_) => return Err(ConfigError::unsupported(at("traceable_filter"))),
             Specifier::GrpcStatusFilter(_) => return Err(ConfigError::unsupported(at("grpc_status_filter"))),
             Specifier::ExtensionFilter(_) => return Err(ConfigError::unsupported(at("extension_filter"))),
@@ -124,7 +133,11 @@ impl Test {
             Self::Flags(flags) if flags.is_empty() => !info.flags.is_empty(),
             Self::Flags(flags) => flags.iter().any(|flag| info.flags.has(*flag)),
             Self::Metadata { matcher, without_key } => {
-                if matcher.find(&info.metadata).is_none() { *without_key } else { matcher.matches(&info.metadata) }
+                if matcher.find(&info.metadata).is_none() {
+                    *without_key
+                } else {
+                    matcher.matches(&info.metadata)
+                }
             }
             Self::LogType { kinds, exclude } => kinds.contains(&number(context.kind)) != *exclude,
         }
@@ -161,7 +174,8 @@ fn flags(names: &[String], path: &str) -> Result<Vec<ResponseFlag>, ConfigError>
     let find = |name: &String| ResponseFlag::ALL.iter().copied().find(|flag| flag.short() == name);
     let each = names.iter().enumerate();
     each.map(|(index, name)| {
-        find(name).ok_or_else(|| ConfigError::new(format!("{path}[{index}]"), format!("unknown response flag '{name}'")))
+        find(name)
+            .ok_or_else(|| ConfigError::new(format!("{path}[{index}]"), format!("unknown response flag '{name}'")))
     })
     .collect()
 }

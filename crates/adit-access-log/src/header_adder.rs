@@ -41,8 +41,10 @@ impl HeaderAdder {
         remove: &[String],
         remove_path: &str,
     ) -> Result<Self, ConfigError> {
-        let additions = add.iter().enumerate().map(|(index, one)| Addition::from_proto(one, &format!("{path}[{index}]")));
-        let removals = remove.iter().enumerate().map(|(index, one)| field_name(one, &format!("{remove_path}[{index}]")));
+        let additions =
+            add.iter().enumerate().map(|(index, one)| Addition::from_proto(one, &format!("{path}[{index}]")));
+        let removals =
+            remove.iter().enumerate().map(|(index, one)| field_name(one, &format!("{remove_path}[{index}]")));
         Ok(Self { add: additions.collect::<Result<_, _>>()?, remove: removals.collect::<Result<_, _>>()? })
     }
 
@@ -144,7 +146,8 @@ impl Addition {
         } else {
             let value = HeaderValue::from_bytes(&header.raw_value);
             Source::Literal(
-                value.map_err(|_| ConfigError::new(format!("{path}.header.raw_value"), "cannot be sent in a header"))?,
+                value
+                    .map_err(|_| ConfigError::new(format!("{path}.header.raw_value"), "cannot be sent in a header"))?,
             )
         };
         let action = match message.append {
@@ -160,7 +163,8 @@ fn field_name(name: &str, path: &str) -> Result<HeaderName, ConfigError> {
     if name.starts_with(':') || name.eq_ignore_ascii_case("host") {
         return Err(ConfigError::new(path, ":-prefixed or host headers may not be modified"));
     }
-    HeaderName::from_bytes(name.as_bytes()).map_err(|_| ConfigError::new(path, format!("'{name}' is not a header name")))
+    HeaderName::from_bytes(name.as_bytes())
+        .map_err(|_| ConfigError::new(path, format!("'{name}' is not a header name")))
 }
 
 #[cfg(test)]

@@ -38,7 +38,8 @@ impl Json {
             Some(Kind::ListValue(list)) => {
                 let each = list.values.iter().enumerate();
                 Self::List(
-                    each.map(|(index, value)| Self::new(value, &format!("{path}[{index}]"))).collect::<Result<_, _>>()?,
+                    each.map(|(index, value)| Self::new(value, &format!("{path}[{index}]")))
+                        .collect::<Result<_, _>>()?,
                 )
             }
         })

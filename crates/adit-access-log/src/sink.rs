@@ -145,13 +145,8 @@ struct State {
 impl FileSink {
     fn start(path: &str, options: SinkOptions, stats: FileStats) -> io::Result<Arc<Self>> {
         let target = Target::open(path)?;
-        let shared = Arc::new(Shared {
-            state: Mutex::default(),
-            work: Condvar::new(),
-            written: Condvar::new(),
-            options,
-            stats,
-        });
+        let shared =
+            Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), written: Condvar::new(), options, stats });
         let writer = Writer { path: path.to_owned(), target, shared: shared.clone(), spare: Vec::new() };
         std::thread::Builder::new().name("access_log".into()).spawn(move || writer.run())?;
         Ok(Arc::new(Self { shared }))

@@ -82,9 +82,9 @@ fn factory(name: &str) -> Option<Factory> {
         | "envoy.network.upstream_subject_alt_names" => text,
         "envoy.bool" | "envoy.tcp_proxy.disable_tunneling" | "envoy.tcp_proxy.receive_before_connect" => flag,
         "envoy.uint64" | "envoy.tcp_proxy.per_connection_idle_timeout_ms" => number,
-        "envoy.upstream.dynamic_port" => |text| {
-            text.parse::<u16>().ok().filter(|port| *port > 0).map(|port| FilterValue::Number(u64::from(port)))
-        },
+        "envoy.upstream.dynamic_port" => {
+            |text| text.parse::<u16>().ok().filter(|port| *port > 0).map(|port| FilterValue::Number(u64::from(port)))
+        }
         "envoy.network.ip"
         | "envoy.network.transport_socket.original_dst_address"
         | "envoy.filters.listener.original_dst.local_ip"

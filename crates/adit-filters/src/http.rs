@@ -33,9 +33,7 @@ pub fn http_filter(
     path: &str,
 ) -> Result<Option<Arc<dyn HttpFilterFactory>>, ConfigError> {
     Ok(Some(match type_name(any) {
-        "envoy.extensions.filters.http.buffer.v3.Buffer" => {
-            Arc::new(buffer::Factory::new(&unpack(any, path)?, path)?)
-        }
+        "envoy.extensions.filters.http.buffer.v3.Buffer" => Arc::new(buffer::Factory::new(&unpack(any, path)?, path)?),
         "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation" => {
             Arc::new(header_mutation::Factory::new(&unpack(any, path)?, path)?)
         }

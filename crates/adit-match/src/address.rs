@@ -65,12 +65,16 @@ impl CidrSet {
     /// From a list; each at `path[index]`.
     pub fn from_proto(messages: &[pb::CidrRange], path: &str) -> Result<Self, ConfigError> {
         let each = messages.iter().enumerate();
-        each.map(|(index, one)| CidrRange::from_proto(one, &format!("{path}[{index}]"))).collect::<Result<_, _>>().map(Self)
+        each.map(|(index, one)| CidrRange::from_proto(one, &format!("{path}[{index}]")))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     pub(crate) fn from_xds(messages: &[xds::CidrRange], path: &str) -> Result<Self, ConfigError> {
         let each = messages.iter().enumerate();
-        each.map(|(index, one)| CidrRange::from_xds(one, &format!("{path}[{index}]"))).collect::<Result<_, _>>().map(Self)
+        each.map(|(index, one)| CidrRange::from_xds(one, &format!("{path}[{index}]")))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     /// Whether one of them holds `address`.
@@ -112,7 +116,11 @@ mod tests {
             ("::", 0, "1.2.3.4", false),
             ("2001:db8::", 32, "2001:db8:1::", true),
         ] {
-            assert_eq!(range(prefix, length).unwrap().contains(address.parse().unwrap()), expected, "{prefix} {address}");
+            assert_eq!(
+                range(prefix, length).unwrap().contains(address.parse().unwrap()),
+                expected,
+                "{prefix} {address}"
+            );
         }
     }
 

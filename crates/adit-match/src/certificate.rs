@@ -92,7 +92,11 @@ fn rfc2253(name: &X509Name<'_>) -> String {
         let mut part = String::new();
         for attribute in relative.iter() {
             let key = short_name(&attribute.attr_type().to_id_string()).map_or_else(
-                || registry.get(attribute.attr_type()).map_or_else(|| attribute.attr_type().to_id_string(), |e| e.sn().to_owned()),
+                || {
+                    registry
+                        .get(attribute.attr_type())
+                        .map_or_else(|| attribute.attr_type().to_id_string(), |e| e.sn().to_owned())
+                },
                 str::to_owned,
             );
             let separator = if part.is_empty() { "" } else { "+" };

@@ -52,7 +52,11 @@ impl QueryParameterMatcher {
 /// The first value of a query parameter; empty for one without `=`.
 pub fn first_query_value<'a>(head: &'a RequestHead, name: &str) -> Option<&'a str> {
     let query = head.path.as_ref().and_then(PathAndQuery::query)?;
-    query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, ""))).find(|(key, _)| *key == name).map(|(_, value)| value)
+    query
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| value)
 }
 
 /// `envoy.type.matcher.v3.PathMatcher`: the path without its query. A request with no path does not match.

@@ -128,7 +128,8 @@ impl Policy {
     }
 
     fn matches(&self, subject: &Subject<'_>) -> bool {
-        self.permissions.iter().any(|one| one.matches(subject)) && self.principals.iter().any(|one| one.matches(subject))
+        self.permissions.iter().any(|one| one.matches(subject))
+            && self.principals.iter().any(|one| one.matches(subject))
     }
 }
 

@@ -127,7 +127,8 @@ impl StringMatcher {
     pub fn from_proto(message: &pb::StringMatcher, path: &str) -> Result<Self, ConfigError> {
         let ignore_case = message.ignore_case;
         let needle = |text: &str| {
-            if ignore_case { text.to_ascii_lowercase().into_bytes() } else { text.as_bytes().to_vec() }.into_boxed_slice()
+            if ignore_case { text.to_ascii_lowercase().into_bytes() } else { text.as_bytes().to_vec() }
+                .into_boxed_slice()
         };
         let pattern = match &message.match_pattern {
             None => return Err(ConfigError::new(path, "a match_pattern is required")),
@@ -163,9 +164,7 @@ impl StringMatcher {
             Pattern::Suffix(text) => {
                 value.len().checked_sub(text.len()).and_then(|at| value.get(at..)).is_some_and(|end| equal(end, text))
             }
-            Pattern::Contains(text) => {
-                text.is_empty() || value.windows(text.len()).any(|window| equal(window, text))
-            }
+            Pattern::Contains(text) => text.is_empty() || value.windows(text.len()).any(|window| equal(window, text)),
             Pattern::Regex(regex) => regex.matches(value),
         }
     }

@@ -39,7 +39,9 @@ impl ValueMatcher {
                 Some(pb::double_matcher::MatchPattern::Exact(number)) => Self::Number(*number),
                 Some(pb::double_matcher::MatchPattern::Range(range)) => Self::Range(range.start, range.end),
             },
-            Some(MatchPattern::StringMatch(text)) => Self::String(StringMatcher::from_proto(text, &at("string_match"))?),
+            Some(MatchPattern::StringMatch(text)) => {
+                Self::String(StringMatcher::from_proto(text, &at("string_match"))?)
+            }
             Some(MatchPattern::BoolMatch(wanted)) => Self::Bool(*wanted),
             Some(MatchPattern::PresentMatch(wanted)) => Self::Present(*wanted),
             Some(MatchPattern::ListMatch(list)) => match &list.match_pattern {
@@ -86,9 +88,9 @@ pub struct MetadataMatcher {
 impl MetadataMatcher {
     /// From its message.
     pub fn from_proto(message: &pb::MetadataMatcher, path: &str) -> Result<Self, ConfigError> {
-        let steps = message.path.iter().filter_map(|segment| match &segment.segment {
-            Some(pb::metadata_matcher::path_segment::Segment::Key(key)) => Some(key.as_str().into()),
-            None => None,
+        let steps = message.path.iter().filter_map(|segment| {
+            let pb::metadata_matcher::path_segment::Segment::Key(key) = segment.segment.as_ref()?;
+            Some(key.as_str().into())
         });
         let value = message.value.as_ref().ok_or_else(|| ConfigError::missing(format!("{path}.value")))?;
         Ok(Self {

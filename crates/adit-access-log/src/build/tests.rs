@@ -23,12 +23,8 @@ fn file_log(path: &str, format: Option<file::file_access_log::AccessLogFormat>) 
 
 fn log_format(format: Form, omit_empty_values: bool) -> Option<file::file_access_log::AccessLogFormat> {
     let json_format_options = Some(JsonFormatOptions::default());
-    let format = SubstitutionFormatString {
-        format: Some(format),
-        omit_empty_values,
-        json_format_options,
-        ..Default::default()
-    };
+    let format =
+        SubstitutionFormatString { format: Some(format), omit_empty_values, json_format_options, ..Default::default() };
     Some(file::file_access_log::AccessLogFormat::LogFormat(format))
 }
 

@@ -50,9 +50,8 @@ fn every_filter() {
         let types = vec![AccessLogType::DownstreamEnd as i32];
         Specifier::LogTypeFilter(pb::LogTypeFilter { types, exclude })
     };
-    let and = |list: Vec<Specifier>| {
-        Specifier::AndFilter(pb::AndFilter { filters: list.into_iter().map(filter).collect() })
-    };
+    let and =
+        |list: Vec<Specifier>| Specifier::AndFilter(pb::AndFilter { filters: list.into_iter().map(filter).collect() });
     let or =
         |list: Vec<Specifier>| Specifier::OrFilter(pb::OrFilter { filters: list.into_iter().map(filter).collect() });
     for (specifier, expected) in [

@@ -63,7 +63,8 @@ pub(super) struct Fields {
 
 impl Fields {
     pub fn parse(operator: &str, argument: Option<&str>) -> Result<Self, String> {
-        let argument = argument.filter(|text| !text.is_empty()).ok_or_else(|| format!("{operator} needs a header name"))?;
+        let argument =
+            argument.filter(|text| !text.is_empty()).ok_or_else(|| format!("{operator} needs a header name"))?;
         let (main, alternative) = match argument.split_once('?') {
             None => (argument, None),
             Some((_, second)) if second.contains('?') => {

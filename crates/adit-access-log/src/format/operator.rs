@@ -33,8 +33,12 @@ pub(super) enum Operator {
     QueryParameter(Box<str>),
     Path(names::PathForm),
     /// `%RESPONSE_CODE_DETAILS%`; with `ALLOW_WHITESPACES` as it is.
-    Details { whitespace: bool },
-    GrpcStatus { number: bool },
+    Details {
+        whitespace: bool,
+    },
+    GrpcStatus {
+        number: bool,
+    },
 }
 
 impl Operator {
@@ -112,10 +116,7 @@ impl Operator {
     }
 
     pub fn reads_request(&self) -> bool {
-        matches!(
-            self,
-            Self::Request(_) | Self::RequestWithoutQuery(_) | Self::QueryParameter(_) | Self::Path(_)
-        )
+        matches!(self, Self::Request(_) | Self::RequestWithoutQuery(_) | Self::QueryParameter(_) | Self::Path(_))
     }
 
     pub fn request_fields(&self) -> impl Iterator<Item = &HeaderName> {

@@ -33,7 +33,11 @@ pub(super) fn pieces(text: &str) -> Result<Vec<Piece>, String> {
 
 /// One operator, from behind its first percent sign; and what follows its last.
 fn operator(text: &str) -> Result<(Piece, &str), String> {
-    let bad = || format!("Incorrect configuration: %{text}: expected %OPERATOR%, %OPERATOR(argument)% or %OPERATOR(argument):length%");
+    let bad = || {
+        format!(
+            "Incorrect configuration: %{text}: expected %OPERATOR%, %OPERATOR(argument)% or %OPERATOR(argument):length%"
+        )
+    };
     let end = text.find(|letter: char| !matches!(letter, 'A'..='Z' | '0'..='9' | '_')).ok_or_else(bad)?;
     let (name, mut rest) = text.split_at(end);
     if name.is_empty() {

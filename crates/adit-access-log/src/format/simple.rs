@@ -29,7 +29,10 @@ const STREAM: &[(&str, Read)] = &[
     ("RESPONSE_DURATION", |c| ms(c.info.timing.upstream_first_received)),
     ("RESPONSE_TX_DURATION", |c| {
         let timing = &c.info.timing;
-        ms(timing.downstream_last_sent.zip(timing.upstream_first_received).and_then(|(end, start)| end.checked_sub(start)))
+        ms(timing
+            .downstream_last_sent
+            .zip(timing.upstream_first_received)
+            .and_then(|(end, start)| end.checked_sub(start)))
     }),
     // The moment of the last acknowledgement is not known to a socket.
     ("ROUNDTRIP_DURATION", |_| Val::Missing),
@@ -74,7 +77,9 @@ const UPSTREAM: &[(&str, Read)] = &[
     ("UPSTREAM_HOST", |c| Val::address(upstream(c).and_then(|up| up.host.as_ref()).map(|host| &host.info().address))),
     ("UPSTREAM_HOST_NAME", |c| host_name(c)),
     ("UPSTREAM_HOST_NAME_WITHOUT_PORT", |c| match host_name(c) {
-        Val::Str(name) => Val::text(name.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(Some(name), |(host, _)| Some(host))),
+        Val::Str(name) => Val::text(
+            name.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(Some(name), |(host, _)| Some(host)),
+        ),
         Val::Address(address) => Val::host(Some(address)),
         other => other,
     }),

@@ -75,7 +75,9 @@ impl StateObject {
             Some((key, "PLAIN")) => (key, Form::Plain),
             Some((key, form)) => match form.strip_prefix("FIELD:").filter(|name| !name.is_empty()) {
                 Some(name) => (key, Form::Field(name.into())),
-                None => return Err(format!("Invalid filter state serialize type, only support PLAIN/TYPED/FIELD: {form}")),
+                None => {
+                    return Err(format!("Invalid filter state serialize type, only support PLAIN/TYPED/FIELD: {form}"));
+                }
             },
         };
         if key.is_empty() {

@@ -180,7 +180,10 @@ fn lengths_do_not_cut_characters() {
 #[test]
 fn fields_are_named_for_those_who_keep_heads() {
     let format = Format::parse("%REQ(A?B)% %REQ(:PATH)% %RESP(C)% %PATH()% %GRPC_STATUS%").unwrap();
-    assert_eq!(format.request_fields().map(HeaderName::as_str).collect::<Vec<_>>(), ["a", "b", "x-envoy-original-path"]);
+    assert_eq!(
+        format.request_fields().map(HeaderName::as_str).collect::<Vec<_>>(),
+        ["a", "b", "x-envoy-original-path"]
+    );
     assert_eq!(format.response_fields().map(HeaderName::as_str).collect::<Vec<_>>(), ["c", "grpc-status"]);
     assert!(format.reads_request() && !Format::parse("%PROTOCOL%").unwrap().reads_request());
     assert_eq!(Format::parse("a%%").unwrap().as_literal(), Some("a%"));

@@ -24,7 +24,18 @@ enum Part {
 const ISO: &str = "%Y-%m-%dT%H:%M:%E3SZ";
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
@@ -45,7 +56,9 @@ impl TimeFormat {
                 spec.push(next);
             }
             let conversion = letters.next().ok_or_else(|| format!("Invalid time format: {text}"))?;
-            match part(&spec, conversion).ok_or_else(|| format!("Invalid time format: %{spec}{conversion} in {text}"))? {
+            match part(&spec, conversion)
+                .ok_or_else(|| format!("Invalid time format: %{spec}{conversion} in {text}"))?
+            {
                 Part::Text(text) => literal.push_str(&text),
                 part => {
                     if !literal.is_empty() {

@@ -34,7 +34,10 @@ fn formats_see_the_head_before_it_changes_and_removal_comes_first() {
         option("user-agent", "%REQ(user-agent)%/2 %PROTOCOL%", Action::OverwriteIfExistsOrAdd),
         option("x-gone", "back", Action::AppendIfExistsOrAdd),
         option("x-empty", "%REQ(none)%", Action::AppendIfExistsOrAdd),
-        pb::HeaderValueOption { keep_empty_value: true, ..option("x-kept", "%REQ(none)%", Action::AppendIfExistsOrAdd) },
+        pb::HeaderValueOption {
+            keep_empty_value: true,
+            ..option("x-kept", "%REQ(none)%", Action::AppendIfExistsOrAdd)
+        },
     ];
     let adder = HeaderAdder::from_proto(&options, "a", &["X-Gone".to_owned()], "r").unwrap();
     let mut head = request();

@@ -90,7 +90,10 @@ fn nothing_configured_changes_nothing() {
 fn all_problems_are_found() {
     let bad = pb::ResponseMapper { filter: at_least(1), status_code: Some(999), ..Default::default() };
     let none = pb::ResponseMapper::default();
-    let message = pb::LocalReplyConfig { mappers: vec![bad, none], body_format: format(Form::TextFormatSource(inline("%X%")), "") };
+    let message = pb::LocalReplyConfig {
+        mappers: vec![bad, none],
+        body_format: format(Form::TextFormatSource(inline("%X%")), ""),
+    };
     let errors = LocalReplyMapper::from_proto(&message, &RuntimeValues::default(), "m").map(drop).unwrap_err();
     let paths: Vec<_> = errors.iter().map(|error| error.path.as_str()).collect();
     assert_eq!(paths, ["m.mappers[0].status_code", "m.mappers[1].filter", "m.body_format.text_format_source"]);

@@ -37,7 +37,8 @@ pub(super) fn route(message: &pb::CorsPolicy, path: &str) -> Result<RouteConfig,
             .map(Some)
             .map_err(|_| ConfigError::new(format!("{path}.{field}"), "cannot be sent in a header")),
     };
-    let origins = StringMatcher::list(&message.allow_origin_string_match, &format!("{path}.allow_origin_string_match"))?;
+    let origins =
+        StringMatcher::list(&message.allow_origin_string_match, &format!("{path}.allow_origin_string_match"))?;
     Ok(Arc::new(Policy {
         any_origin: origins.iter().any(|origin| origin.matches("*")),
         origins,

@@ -165,8 +165,10 @@ impl Drop for Active {
 impl Filter {
     fn applies(&self, stream: &HttpStream) -> bool {
         let node = stream.request.field("x-envoy-downstream-service-node");
-        let from_node = || node.as_ref().is_some_and(|node| self.faults.nodes.iter().any(|one| one.as_bytes() == &**node));
-        (self.faults.nodes.is_empty() || from_node()) && self.faults.headers.iter().all(|one| one.matches(&stream.request))
+        let from_node =
+            || node.as_ref().is_some_and(|node| self.faults.nodes.iter().any(|one| one.as_bytes() == &**node));
+        (self.faults.nodes.is_empty() || from_node())
+            && self.faults.headers.iter().all(|one| one.matches(&stream.request))
     }
 
     /// Counts this stream as one with a fault, unless there are too many.

@@ -80,9 +80,8 @@ impl Rules {
 fn leave(metadata: &mut Metadata, namespace: &str, engine: &str, decision: &Decision<'_>) {
     let result = if decision.allowed { "allowed" } else { "denied" };
     let result = (format!("{engine}_engine_result").into(), Value::String(result.into()));
-    let policy = decision.policy.map(|policy| {
-        (format!("{engine}_effective_policy_id").into(), Value::String(policy.into()))
-    });
+    let policy =
+        decision.policy.map(|policy| (format!("{engine}_effective_policy_id").into(), Value::String(policy.into())));
     metadata.merge(namespace, [result].into_iter().chain(policy));
 }
 

@@ -212,7 +212,8 @@ fn rbac_lets_in_refuses_and_shadows() {
         ..Default::default()
     });
     let (_, verdict, stream) = run(&any, &scopes, None, connect());
-    let denied = (403, "RBAC: access denied".to_owned(), "rbac_access_denied_matched_policy[the_policy]".to_owned(), None);
+    let denied =
+        (403, "RBAC: access denied".to_owned(), "rbac_access_denied_matched_policy[the_policy]".to_owned(), None);
     assert_eq!(reply(verdict), denied);
     let found = stream.info.metadata.get("envoy.filters.http.rbac").unwrap();
     assert_eq!(found.walk(["s_shadow_engine_result"]), Some(&adit_io::Value::String("allowed".into())));
@@ -250,7 +251,8 @@ fn local_ratelimit_counts_down_over_all_streams() {
     assert!(passes(&ask()) && passes(&ask()));
     let Verdict::Reply(answer) = ask() else { panic!("let in") };
     assert_eq!(answer.headers["x-limited"], "CONNECT");
-    let limited = (429, "local_rate_limited".to_owned(), "local_rate_limited".to_owned(), Some(ResponseFlag::RateLimited));
+    let limited =
+        (429, "local_rate_limited".to_owned(), "local_rate_limited".to_owned(), Some(ResponseFlag::RateLimited));
     assert_eq!(reply(Verdict::Reply(answer)), limited);
     let counts = ["enabled", "ok", "rate_limited", "enforced"];
     assert_eq!(counts.map(|name| scopes.counter(&format!("rl.http_local_rate_limit.{name}"))), [3, 2, 1, 1]);
@@ -295,11 +297,14 @@ fn cors_answers_preflights_and_marks_answers() {
     let route = pack(&cors_policy());
     assert!(run(&any, &scopes, None, get("/", &[("origin", "https://a")])).0.is_none());
 
-    let mut preflight = get("/", &[
-        ("origin", "https://a"),
-        ("access-control-request-method", "GET"),
-        ("access-control-request-private-network", "true"),
-    ]);
+    let mut preflight = get(
+        "/",
+        &[
+            ("origin", "https://a"),
+            ("access-control-request-method", "GET"),
+            ("access-control-request-private-network", "true"),
+        ],
+    );
     preflight.method = Method::OPTIONS;
     let (_, verdict, _) = run(&any, &scopes, Some(&route), preflight.clone());
     let Verdict::Reply(answer) = verdict else { panic!("not answered") };
@@ -442,7 +447,8 @@ fn a_request_without_a_path_goes_through_every_filter() {
 #[test]
 fn other_types_are_left_to_others() {
     let scopes = Scopes::new();
-    let any = Any { type_url: "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router".into(), value: vec![] };
+    let any =
+        Any { type_url: "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router".into(), value: vec![] };
     assert!(http_filter(&any, &scopes.env(), "f").unwrap().is_none());
     assert!(route_config(&any, &scopes.env(), "f").unwrap().is_none());
 }

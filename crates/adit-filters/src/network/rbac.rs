@@ -20,10 +20,7 @@ pub(super) struct Filter {
 
 impl Filter {
     pub fn new(message: &pb::Rbac, env: &Env<'_>, path: &str) -> Result<Self, ConfigError> {
-        refuse(
-            path,
-            &[(message.matcher.is_some(), "matcher"), (message.shadow_matcher.is_some(), "shadow_matcher")],
-        )?;
+        refuse(path, &[(message.matcher.is_some(), "matcher"), (message.shadow_matcher.is_some(), "shadow_matcher")])?;
         let rules = RulesMessage {
             rules: message.rules.as_ref(),
             shadow: message.shadow_rules.as_ref(),

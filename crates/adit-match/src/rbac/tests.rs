@@ -163,8 +163,10 @@ fn actions_and_details() {
         let decision = engine.decide(&subject);
         (decision.allowed, decision.denied_details())
     };
-    let (matched, none) =
-        ("rbac_access_denied_matched_policy[my_policy]".to_owned(), "rbac_access_denied_matched_policy[none]".to_owned());
+    let (matched, none) = (
+        "rbac_access_denied_matched_policy[my_policy]".to_owned(),
+        "rbac_access_denied_matched_policy[none]".to_owned(),
+    );
     assert_eq!(decide(pb::rbac::Action::Allow, 8080), (true, matched.clone()));
     assert_eq!(decide(pb::rbac::Action::Allow, 1), (false, none.clone()));
     assert_eq!(decide(pb::rbac::Action::Deny, 8080), (false, matched.clone()));

@@ -55,11 +55,13 @@ fn bad_patterns_are_refused_with_their_path() {
 #[test]
 fn substitution_replaces_every_match() {
     let make = |pattern: &str, substitution: &str| {
-        let message =
-            pb::RegexMatchAndSubstitute { pattern: Some(regex(pattern)), substitution: substitution.into() };
+        let message = pb::RegexMatchAndSubstitute { pattern: Some(regex(pattern)), substitution: substitution.into() };
         RegexSubstitution::from_proto(&message, "r")
     };
-    assert_eq!(make("^/service/([^/]+)(/.*)$", r"\2/instance/\1").unwrap().apply("/service/foo/v1/api"), "/v1/api/instance/foo");
+    assert_eq!(
+        make("^/service/([^/]+)(/.*)$", r"\2/instance/\1").unwrap().apply("/service/foo/v1/api"),
+        "/v1/api/instance/foo"
+    );
     assert_eq!(make("one", "two").unwrap().apply("/xxx/one/yyy/one/zzz"), "/xxx/two/yyy/two/zzz");
     assert_eq!(make("a", r"\0\\").unwrap().apply("ba"), r"ba\");
     assert_eq!(make("a", r"\1").unwrap_err().path, "r.substitution");

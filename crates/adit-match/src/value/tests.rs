@@ -1,8 +1,8 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
-use adit_io::{Address, Sharing};
 use adit_config::proto::envoy::r#type::v3::DoubleRange;
 use adit_config::proto::xds::core::v3::CidrRange;
+use adit_io::{Address, Sharing};
 
 fn string(text: &str) -> MatchPattern {
     let pattern = pb::string_matcher::MatchPattern::Exact(text.into());
@@ -20,9 +20,8 @@ fn double(pattern: pb::double_matcher::MatchPattern) -> MatchPattern {
 #[test]
 fn values_match_by_kind() {
     let list = Value::List(vec![Value::Number(1.0), Value::String("a".into())]);
-    let one_of = pb::ListMatcher {
-        match_pattern: Some(pb::list_matcher::MatchPattern::OneOf(Box::new(value(string("a"))))),
-    };
+    let one_of =
+        pb::ListMatcher { match_pattern: Some(pb::list_matcher::MatchPattern::OneOf(Box::new(value(string("a"))))) };
     let or = pb::OrMatcher { value_matchers: vec![value(MatchPattern::BoolMatch(true)), value(string("x"))] };
     for (pattern, subject, expected) in [
         (MatchPattern::NullMatch(Default::default()), Some(Value::Null), true),
@@ -32,7 +31,11 @@ fn values_match_by_kind() {
         (MatchPattern::PresentMatch(false), None, true),
         (MatchPattern::BoolMatch(false), Some(Value::Bool(false)), true),
         (double(pb::double_matcher::MatchPattern::Exact(2.0)), Some(Value::Number(2.0)), true),
-        (double(pb::double_matcher::MatchPattern::Range(DoubleRange { start: 1.0, end: 2.0 })), Some(Value::Number(2.0)), false),
+        (
+            double(pb::double_matcher::MatchPattern::Range(DoubleRange { start: 1.0, end: 2.0 })),
+            Some(Value::Number(2.0)),
+            false,
+        ),
         (string("a"), Some(Value::String("a".into())), true),
         (string("1"), Some(Value::Number(1.0)), false),
         (MatchPattern::ListMatch(Box::new(one_of)), Some(list), true),
@@ -75,7 +78,9 @@ fn filter_state_matches_text_and_addresses() {
     let text = |key: &str, wanted: &str| {
         let MatchPattern::StringMatch(matcher) = string(wanted) else { return false };
         let matcher = Some(pb::filter_state_matcher::Matcher::StringMatch(matcher));
-        FilterStateMatcher::from_proto(&pb::FilterStateMatcher { key: key.into(), matcher }, "f").unwrap().matches(&state)
+        FilterStateMatcher::from_proto(&pb::FilterStateMatcher { key: key.into(), matcher }, "f")
+            .unwrap()
+            .matches(&state)
     };
     assert!(text("t", "x") && !text("t", "y") && text("n", "5") && !text("none", ""));
     let address = |key: &str, invert_match: bool| {
