@@ -251,7 +251,9 @@ impl Pump {
 
     /// Nothing to send: what was taken leaves, and a peer that reads no more is noticed.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PumpError>> {
-        if self.dirty && let Poll::Ready(flushed) = self.sink.poll_flush(cx) {
+        if self.dirty
+            && let Poll::Ready(flushed) = self.sink.poll_flush(cx)
+        {
             flushed.map_err(PumpError::Sink)?;
             self.dirty = false;
         }

@@ -12,14 +12,13 @@ use http::{HeaderName, HeaderValue, Version};
 use crate::RouterOptions;
 use crate::reply::Failure;
 use crate::reset::ResetReason;
-use crate::retry::{Decision, RetryState, Timeouts, timeouts};
+use crate::retry::{Decision, EXPECTED_TIMEOUT, RetryState, Timeouts, timeouts};
 use crate::table::authority;
+use crate::table::hash;
 use crate::table::rewrite::{HostRewrite, rewrite_path, set_host};
 use crate::table::route::{Forward, RouteEntry};
-use crate::table::hash;
 use crate::waits::{Interrupt, Waits, after};
 
-const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
@@ -70,7 +69,8 @@ impl<'r> Exchange<'r> {
         let settings = cluster.settings();
         stream.info.upstream_mut().cluster = Some(settings.name.clone());
         let retry = RetryState::new(common.retry.as_ref(), &mut stream.request);
-        let timeouts = timeouts(common.timeout, common.retry.as_deref(), &mut stream.request.headers);
+        let respect = options.respect_expected_timeout;
+        let timeouts = timeouts(common.timeout, common.retry.as_deref(), &mut stream.request.headers, respect);
         let (hash, cookies) = match common.hash.as_slice() {
             [] => (None, Vec::new()),
             policies => hash::hash(policies, &stream.request, &stream.info, stream.random),
@@ -112,7 +112,8 @@ impl<'r> Exchange<'r> {
         head: &mut RequestHead,
         extended_connect: bool,
     ) -> Result<HttpUpstream, Missed> {
-        let (state, metadata, conn) = (stream.info.state.clone(), stream.info.metadata.clone(), stream.info.conn.clone());
+        let (state, metadata, conn) =
+            (stream.info.state.clone(), stream.info.metadata.clone(), stream.info.conn.clone());
         let cluster = self.cluster.clone();
         let result = {
             let policy = self.forward.common.retry.as_deref();
@@ -153,7 +154,8 @@ impl<'r> Exchange<'r> {
         stream: &mut HttpStream,
         mut early: impl FnMut(&mut std::task::Context<'_>) -> bool,
     ) -> Result<Option<TcpUpstream>, Missed> {
-        let (state, metadata, conn) = (stream.info.state.clone(), stream.info.metadata.clone(), stream.info.conn.clone());
+        let (state, metadata, conn) =
+            (stream.info.state.clone(), stream.info.metadata.clone(), stream.info.conn.clone());
         let (cluster, request) = (self.cluster.clone(), stream.request.clone());
         let result = {
             let policy = self.forward.common.retry.as_deref();
@@ -248,11 +250,19 @@ impl<'r> Exchange<'r> {
     }
 
     /// What follows an attempt that gave no answer. `request_sent` says that the upstream may have seen the request.
-    pub(crate) fn after_failure(&mut self, stream: &mut HttpStream, failure: &Failure, request_sent: bool, replayable: bool) -> Next {
+    pub(crate) fn after_failure(
+        &mut self,
+        stream: &mut HttpStream,
+        failure: &Failure,
+        request_sent: bool,
+        replayable: bool,
+    ) -> Next {
         self.waits.end_try();
         let decision = match failure {
             _ if !replayable => Decision::No,
-            Failure::Reset { reason, .. } | Failure::Refused { reason, .. } => self.retry.after_reset(*reason, request_sent),
+            Failure::Reset { reason, .. } | Failure::Refused { reason, .. } => {
+                self.retry.after_reset(*reason, request_sent)
+            }
             Failure::NoHost { .. } => Decision::No,
             Failure::TryTimeout { .. } => self.retry.after_try_timeout(),
         };
@@ -264,7 +274,12 @@ impl<'r> Exchange<'r> {
     }
 
     /// Whether an answer is to be tried again, and after how long.
-    pub(crate) fn after_head(&mut self, stream: &mut HttpStream, head: &ResponseHead, replayable: bool) -> Option<Duration> {
+    pub(crate) fn after_head(
+        &mut self,
+        stream: &mut HttpStream,
+        head: &ResponseHead,
+        replayable: bool,
+    ) -> Option<Duration> {
         self.waits.end_try();
         let decision = if replayable { self.retry.after_head(head) } else { Decision::No };
         self.settle(stream, decision)
@@ -310,11 +325,20 @@ impl<'r> Exchange<'r> {
     }
 
     /// The response's head as the route wants it.
-    pub(crate) fn finish_head(&mut self, stream: &mut HttpStream, head: &mut ResponseHead, host: &dyn Host, complete: bool) {
+    pub(crate) fn finish_head(
+        &mut self,
+        stream: &mut HttpStream,
+        head: &mut ResponseHead,
+        host: &dyn Host,
+        complete: bool,
+    ) {
         if self.retry.retried() && !head.status.is_server_error() {
             host.report(Report::RetrySuccess);
         }
-        if !self.options.suppress_envoy_headers && complete && let Some(sent) = self.sent {
+        if !self.options.suppress_envoy_headers
+            && complete
+            && let Some(sent) = self.sent
+        {
             let time = u64::try_from(sent.elapsed().as_millis()).unwrap_or(u64::MAX);
             head.headers.insert(SERVICE_TIME, HeaderValue::from(time));
         }
@@ -338,7 +362,12 @@ impl<'r> Exchange<'r> {
     }
 
     /// The answer to an interrupt before the response; `None` when there is nobody to answer.
-    pub(crate) fn interrupted(&mut self, stream: &mut HttpStream, interrupt: Interrupt, host: Option<&dyn Host>) -> Option<LocalReply> {
+    pub(crate) fn interrupted(
+        &mut self,
+        stream: &mut HttpStream,
+        interrupt: Interrupt,
+        host: Option<&dyn Host>,
+    ) -> Option<LocalReply> {
         use crate::reply;
         let report = |report: Report| match host {
             Some(host) => host.report(report),
@@ -376,7 +405,9 @@ pub(crate) fn stream_failure(error: &StreamError, version: Version) -> Failure {
 pub(crate) fn client_gone(stream: &mut HttpStream, error: StreamError) {
     use adit_filter::ResponseFlag;
     let (details, flag) = match error {
-        StreamError::Protocol(details) | StreamError::TooLarge(details) => (details, ResponseFlag::DownstreamProtocolError),
+        StreamError::Protocol(details) | StreamError::TooLarge(details) => {
+            (details, ResponseFlag::DownstreamProtocolError)
+        }
         StreamError::Reset(_) | StreamError::Stopped(_) if stream.request.version == Version::HTTP_2 => {
             ("http2.remote_reset", ResponseFlag::DownstreamRemoteReset)
         }
@@ -406,7 +437,9 @@ fn apply_request(
     if let Some(rewrite) = &common.path_rewrite {
         rewrite_path(&mut stream.request, rewrite, &entry.path, !options.suppress_envoy_headers);
     }
-    if !options.suppress_envoy_headers && let Some(expected) = timeouts.per_try.or(timeouts.response) {
+    if !options.suppress_envoy_headers
+        && let Some(expected) = timeouts.per_try.or(timeouts.response)
+    {
         let millis = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
         stream.request.headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(millis));
     }
@@ -433,4 +466,3 @@ pub(crate) fn name_route(entry: &RouteEntry, stream: &mut HttpStream) {
         stream.info.route_name = Some(entry.name().clone());
     }
 }
-

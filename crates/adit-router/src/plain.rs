@@ -105,10 +105,8 @@ impl Exchange<'_> {
             body.is_end()
         };
         let expects = head.headers.contains_key(header::EXPECT);
-        let opened = upstream
-            .opener
-            .open(head, end)
-            .map_err(|error| (Missed::Failed(stream_failure(&error, version)), None))?;
+        let opened =
+            upstream.opener.open(head, end).map_err(|error| (Missed::Failed(stream_failure(&error, version)), None))?;
         self.sent(stream);
         self.waits.start_try(self.timeouts.per_try, self.timeouts.per_try_idle);
         let mut upload = (!end).then(|| Pump::new(opened.send, false));

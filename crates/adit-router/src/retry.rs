@@ -17,7 +17,7 @@ use crate::table::matching::take;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct RetryOn(u32);
 
-const CONDITIONS: [(&str, u32); 15] = [
+const CONDITIONS: [(&str, u32); 14] = [
     ("5xx", 1),
     ("gateway-error", 1 << 1),
     ("reset", 1 << 2),
@@ -32,7 +32,6 @@ const CONDITIONS: [(&str, u32); 15] = [
     ("internal", 1 << 11),
     ("resource-exhausted", 1 << 12),
     ("unavailable", 1 << 13),
-    ("http3-post-connect-failure", 1 << 14),
 ];
 
 impl RetryOn {
@@ -94,7 +93,10 @@ impl RetryPolicy {
     pub(crate) fn from_proto(message: &pb::RetryPolicy, at: &str, errors: &mut Vec<ConfigError>) -> Self {
         let (on, unknown) = RetryOn::parse(&message.retry_on);
         if let Some(item) = unknown {
-            errors.push(ConfigError::new(format!("{at}.retry_on"), format!("'{item}' is not a condition that is supported")));
+            errors.push(ConfigError::new(
+                format!("{at}.retry_on"),
+                format!("'{item}' is not a condition that is supported"),
+            ));
         }
         if message.retry_priority.is_some() {
             errors.push(ConfigError::unsupported(format!("{at}.retry_priority")));
@@ -104,7 +106,8 @@ impl RetryPolicy {
         }
         let (base, max) = back_off(message, at, errors);
         let headers = HeaderMatcher::list(&message.retriable_headers, &format!("{at}.retriable_headers"));
-        let request = HeaderMatcher::list(&message.retriable_request_headers, &format!("{at}.retriable_request_headers"));
+        let request =
+            HeaderMatcher::list(&message.retriable_request_headers, &format!("{at}.retriable_request_headers"));
         Self {
             on,
             retries: message.num_retries.unwrap_or(1),
@@ -161,6 +164,7 @@ const MAX_RETRIES: HeaderName = HeaderName::from_static("x-envoy-max-retries");
 const STATUS_CODES: HeaderName = HeaderName::from_static("x-envoy-retriable-status-codes");
 const HEADER_NAMES: HeaderName = HeaderName::from_static("x-envoy-retriable-header-names");
 const RQ_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-timeout-ms");
+pub(crate) const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 const PER_TRY_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms");
 
 /// Whether an attempt is to be followed by another.
@@ -309,7 +313,9 @@ fn own_policy(policy: Option<&RetryPolicy>, headers: &HeaderMap) -> Option<Retry
     for name in [&RETRY_ON, &RETRY_GRPC_ON] {
         own.on.0 |= RetryOn::parse(text(headers, name)).0.0;
     }
-    if own.on != RetryOn::default() && let Some(max) = number(headers, &MAX_RETRIES) {
+    if own.on != RetryOn::default()
+        && let Some(max) = number(headers, &MAX_RETRIES)
+    {
         own.retries = u32::try_from(max).unwrap_or(u32::MAX);
     }
     own.status_codes.extend(text(headers, &STATUS_CODES).split(',').filter_map(|code| code.trim().parse::<u16>().ok()));
@@ -326,12 +332,21 @@ fn remove_overrides(headers: &mut HeaderMap) {
     }
 }
 
-/// The timeouts of a request: the route's, unless the request brings its own, which is taken off.
-pub(crate) fn timeouts(route: Option<Duration>, policy: Option<&RetryPolicy>, headers: &mut HeaderMap) -> Timeouts {
+/// The timeouts of a request: the route's, unless the request brings its own, which is taken off; `respect_expected` lets
+/// what the last hop announced win.
+pub(crate) fn timeouts(
+    route: Option<Duration>,
+    policy: Option<&RetryPolicy>,
+    headers: &mut HeaderMap,
+    respect_expected: bool,
+) -> Timeouts {
     let mut response = route;
     if let Some(own) = number(headers, &RQ_TIMEOUT) {
         response = (own > 0).then(|| Duration::from_millis(own));
         headers.remove(&RQ_TIMEOUT);
+    }
+    if respect_expected && let Some(expected) = number(headers, &EXPECTED_TIMEOUT) {
+        response = (expected > 0).then(|| Duration::from_millis(expected));
     }
     let mut per_try = policy.and_then(|policy| policy.per_try_timeout);
     if let Some(own) = number(headers, &PER_TRY_TIMEOUT) {

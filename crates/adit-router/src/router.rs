@@ -15,11 +15,14 @@ use crate::reply;
 use crate::table::RouteEntry;
 use crate::table::rewrite::Redirect;
 use crate::table::route::{Action, DirectResponse, Forward};
+use crate::tunnel::Tunnel;
 
 /// What is configured of a router.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct RouterOptions {
     pub(crate) suppress_envoy_headers: bool,
+    /// A timeout that the last hop announced is ours too.
+    pub(crate) respect_expected_timeout: bool,
     pub(crate) reject_early_data: bool,
 }
 
@@ -60,7 +63,8 @@ impl Router {
             (!message.upstream_log.is_empty(), "upstream_log"),
             (message.upstream_log_options.is_some(), "upstream_log_options"),
             (!message.strict_check_headers.is_empty(), "strict_check_headers"),
-            (message.respect_expected_rq_timeout, "respect_expected_rq_timeout"),
+            (message.dynamic_stats.is_some(), "dynamic_stats"),
+            (message.suppress_grpc_request_failure_code_stats, "suppress_grpc_request_failure_code_stats"),
             (!message.upstream_http_filters.is_empty(), "upstream_http_filters"),
         ] {
             if set {
@@ -72,28 +76,37 @@ impl Router {
         }
         let options = RouterOptions {
             suppress_envoy_headers: message.suppress_envoy_headers,
+            respect_expected_timeout: message.respect_expected_rq_timeout,
             reject_early_data: message.reject_connect_request_early_data.unwrap_or(false),
         };
         Ok(Arc::new(Self { options, stats: RouterStats::new(scope) }))
     }
 
-    async fn route(&self, stream: &mut HttpStream) {
+    /// Serves a request to its end. What leads to a tunnel is freed once that stands, so that a tunnel stays small.
+    async fn run(&self, stream: &mut HttpStream) {
+        if let Some(tunnel) = Box::pin(self.route(stream)).await {
+            tunnel.run(stream).await;
+        }
+    }
+
+    async fn route(&self, stream: &mut HttpStream) -> Option<Box<Tunnel>> {
         let route = stream.route.clone();
         let Some(entry) = route.as_ref().and_then(|route| route.as_any().downcast_ref::<RouteEntry>()) else {
             self.stats.no_route.inc();
             // Nobody to tell if the client left.
             let _ = stream.reply(reply::no_route()).await;
-            return;
+            return None;
         };
         name_route(entry, stream);
         match &entry.action {
-            Action::Forward(forward) => self.forward(entry, forward, stream).await,
+            Action::Forward(forward) => return self.forward(entry, forward, stream).await,
             Action::Redirect(redirect) => self.redirect(entry, redirect, stream).await,
             Action::Direct(direct) => self.direct(entry, direct, stream).await,
         }
+        None
     }
 
-    async fn forward(&self, entry: &RouteEntry, forward: &Forward, stream: &mut HttpStream) {
+    async fn forward(&self, entry: &RouteEntry, forward: &Forward, stream: &mut HttpStream) -> Option<Box<Tunnel>> {
         self.stats.rq_total.inc();
         let terminates = forward.common.terminates(&stream.request);
         let Some(exchange) = Exchange::new(&self.options, entry, forward, stream) else {
@@ -101,22 +114,20 @@ impl Router {
             let mut reply = reply::no_cluster(forward.common.not_found);
             mutate_reply(entry, stream, &mut reply);
             let _ = stream.reply(reply).await;
-            return;
+            return None;
         };
         let connects = matches!(stream.request.kind, RequestKind::Connect(_));
         let raw = terminates.is_some() || (connects && exchange.cluster.settings().terminates_connect);
         if raw || stream.request.kind.is_tunnel() {
-            // What leads to a tunnel is freed once it stands; the tunnel itself is small.
-            let established = Box::pin(exchange.establish(stream, raw, terminates)).await;
-            if let Some(tunnel) = established {
-                tunnel.run(stream).await;
-            }
-        } else {
-            Box::pin(exchange.run_plain(stream)).await;
+            return exchange.establish(stream, raw, terminates).await;
         }
-        if stream.answered() && stream.info.details.as_deref().is_some_and(|text| text.starts_with("upstream_reset_after")) {
+        exchange.run_plain(stream).await;
+        if stream.answered()
+            && stream.info.details.as_deref().is_some_and(|text| text.starts_with("upstream_reset_after"))
+        {
             self.stats.rq_reset_after_downstream_response_started.inc();
         }
+        None
     }
 
     async fn redirect(&self, entry: &RouteEntry, redirect: &Redirect, stream: &mut HttpStream) {
@@ -169,6 +180,6 @@ async fn direct_tunnel(entry: &RouteEntry, direct: &DirectResponse, stream: &mut
 
 impl HttpTerminal for Router {
     fn serve<'a>(&'a self, stream: &'a mut HttpStream) -> BoxFuture<'a, ()> {
-        Box::pin(self.route(stream))
+        Box::pin(self.run(stream))
     }
 }

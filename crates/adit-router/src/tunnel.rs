@@ -12,8 +12,12 @@ use adit_codec::{PendingResponse, RecvStream, SendStream};
 use adit_filter::upstream::{Host, HttpUpstream, Report, TcpUpstream};
 use adit_filter::{HttpStream, LocalReply, ResponseFlag};
 use adit_http::{ErrorCode, RequestHead, RequestKind, ResponseHead};
-use adit_io::{ByteSource, Cause as RelayCause, Direction, Peer, RelayObserver, RelayOptions, Side, TimeoutAction, relay};
-use adit_upgrade::{Action, Actions, Ask, Cause, Exchange as Machine, Input, Permit, Plan, State, Verdict, Withheld, judge};
+use adit_io::{
+    ByteSource, Cause as RelayCause, Direction, Peer, RelayObserver, RelayOptions, Side, TimeoutAction, relay,
+};
+use adit_upgrade::{
+    Action, Actions, Ask, Cause, Exchange as Machine, Input, Permit, Plan, State, Verdict, Withheld, judge,
+};
 use http::{StatusCode, Version, header};
 use tokio::time::Instant;
 
@@ -73,7 +77,12 @@ struct Driver<'r> {
 
 impl<'r> Exchange<'r> {
     /// Sees a request for a tunnel to the upstream's acceptance, or answers it. `raw` has it terminated here.
-    pub(crate) async fn establish(self, stream: &mut HttpStream, raw: bool, connect: Option<ConnectConfig>) -> Option<Box<Tunnel>> {
+    pub(crate) async fn establish(
+        self,
+        stream: &mut HttpStream,
+        raw: bool,
+        connect: Option<ConnectConfig>,
+    ) -> Option<Box<Tunnel>> {
         let driver = Driver {
             exchange: self,
             machine: Machine::new(),
@@ -265,13 +274,16 @@ impl Driver<'_> {
             self.exchange.received(stream, &*pending.host, &head);
         }
         match answer.verdict() {
-            Verdict::Interim if head.status == StatusCode::CONTINUE && !stream.request.headers.contains_key(header::EXPECT) => {
+            Verdict::Interim
+                if head.status == StatusCode::CONTINUE && !stream.request.headers.contains_key(header::EXPECT) =>
+            {
                 return Input::Tick;
             }
             Verdict::Interim => {}
             Verdict::Accepted => {
                 if !self.handshake.finish(&stream.request, pending.version, &mut head) {
-                    self.reply = Some(self.exchange.reply(reply::invalid_answer(self.exchange.retry.retried()), stream));
+                    self.reply =
+                        Some(self.exchange.reply(reply::invalid_answer(self.exchange.retry.retried()), stream));
                     return Input::AttemptFailed { again: None };
                 }
             }

@@ -3,7 +3,6 @@
 
 mod support;
 
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,7 +85,8 @@ async fn a_terminated_connect_is_answered_at_once_and_half_closes_in_both_orders
         let (attempt, mut peer) = raw().await;
         let up = Half::default();
         up.push("early ");
-        let running = Case::new(&terminating(Default::default()), FakeCluster::new("c", vec![attempt]), h2("a:1"), up).spawn();
+        let running =
+            Case::new(&terminating(Default::default()), FakeCluster::new("c", vec![attempt]), h2("a:1"), up).spawn();
         eventually("answered", || running.client.status().is_some()).await;
         assert_eq!(running.client.status(), Some(200));
         running.up.push("hello");
@@ -120,7 +120,8 @@ async fn a_terminated_connect_is_answered_at_once_and_half_closes_in_both_orders
 async fn a_header_only_connect_is_a_half_close() {
     let (attempt, mut peer) = raw().await;
     let running =
-        Case::new(&terminating(Default::default()), FakeCluster::new("c", vec![attempt]), h2("a:1"), Half::empty()).spawn();
+        Case::new(&terminating(Default::default()), FakeCluster::new("c", vec![attempt]), h2("a:1"), Half::empty())
+            .spawn();
     peer.expect_fin().await;
     peer.send("bye").await;
     peer.half_close().await;
@@ -133,7 +134,8 @@ async fn a_header_only_connect_is_a_half_close() {
 async fn resets_cross_a_terminated_connect() {
     let (attempt, peer) = raw().await;
     let running =
-        Case::new(&terminating(Default::default()), FakeCluster::new("c", vec![attempt]), h2("a:1"), Half::default()).spawn();
+        Case::new(&terminating(Default::default()), FakeCluster::new("c", vec![attempt]), h2("a:1"), Half::default())
+            .spawn();
     eventually("answered", || running.client.status().is_some()).await;
     peer.rst();
     let down = running.down.clone();
@@ -143,7 +145,8 @@ async fn resets_cross_a_terminated_connect() {
 
     let (attempt, mut peer) = raw().await;
     let running =
-        Case::new(&terminating(Default::default()), FakeCluster::new("c", vec![attempt]), h2("a:1"), Half::default()).spawn();
+        Case::new(&terminating(Default::default()), FakeCluster::new("c", vec![attempt]), h2("a:1"), Half::default())
+            .spawn();
     eventually("answered", || running.client.status().is_some()).await;
     running.up.end(Err(StreamError::Reset(ErrorCode::Cancel)));
     peer.expect_rst().await;
@@ -264,10 +267,8 @@ async fn an_idle_tunnel_is_reset() {
 #[tokio::test]
 async fn a_direct_response_to_a_connect_is_a_tunnel_without_content_length() {
     let mut routes = route_all(|_| {});
-    let body = DataSource {
-        specifier: Some(data_source::Specifier::InlineString("hello".into())),
-        watched_directory: None,
-    };
+    let body =
+        DataSource { specifier: Some(data_source::Specifier::InlineString("hello".into())), watched_directory: None };
     for (status, kind_is_tunnel) in [(200, true), (403, false)] {
         routes.virtual_hosts[0].routes[0].action = Some(pb::route::Action::DirectResponse(pb::DirectResponseAction {
             status,

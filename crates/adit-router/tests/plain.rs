@@ -3,7 +3,6 @@
 
 mod support;
 
-
 use std::time::Duration;
 
 use adit_config::proto::envoy::config::route::v3 as pb;
@@ -39,7 +38,9 @@ async fn a_request_goes_there_and_its_answer_comes_back() {
     assert_eq!(head.path.as_ref().unwrap(), "/a?b=c");
     assert_eq!(head.headers["x-envoy-expected-rq-timeout-ms"], "15000");
     assert!(case.client.header("x-envoy-upstream-service-time").is_some());
-    assert!(seen.reports.iter().any(|report| matches!(report, Report::Response { status, .. } if status.as_u16() == 200)));
+    assert!(
+        seen.reports.iter().any(|report| matches!(report, Report::Response { status, .. } if status.as_u16() == 200))
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -79,12 +80,8 @@ async fn an_early_answer_does_not_wait_for_the_request() {
 async fn a_slow_client_holds_the_upstream_back() {
     let upstream = Upstream::accepting(200, &[]);
     let body = upstream.body.clone();
-    let case = Case::new(
-        &route_all(|_| {}),
-        FakeCluster::new("c", vec![Attempt::Http(upstream)]),
-        get("/"),
-        Half::empty(),
-    );
+    let case =
+        Case::new(&route_all(|_| {}), FakeCluster::new("c", vec![Attempt::Http(upstream)]), get("/"), Half::empty());
     case.down.limit(10);
     let running = case.spawn();
     for _ in 0..100 {
@@ -191,7 +188,8 @@ async fn a_missing_cluster_and_a_missing_route() {
 #[tokio::test(start_paused = true)]
 async fn the_response_timer_counts_from_the_requests_end() {
     let upstream = Upstream::silent();
-    let case = Case::new(&route_all(|_| {}), FakeCluster::new("c", vec![Attempt::Http(upstream)]), post("/"), Half::default());
+    let case =
+        Case::new(&route_all(|_| {}), FakeCluster::new("c", vec![Attempt::Http(upstream)]), post("/"), Half::default());
     let start = tokio::time::Instant::now();
     let running = case.spawn();
     tokio::time::sleep(Duration::from_secs(60)).await;
@@ -227,7 +225,10 @@ async fn an_idle_request_is_answered_408_and_an_idle_response_is_reset() {
         let start = tokio::time::Instant::now();
         case.run().await;
         assert_eq!(start.elapsed().as_secs(), 300);
-        assert_eq!((case.client.status(), case.flags().as_str(), case.details()), (Some(status), "SI", "stream_idle_timeout"));
+        assert_eq!(
+            (case.client.status(), case.flags().as_str(), case.details()),
+            (Some(status), "SI", "stream_idle_timeout")
+        );
         assert_eq!(case.down.reset_code().is_some(), cut);
         if !cut {
             assert_eq!(case.down.text(), "stream timeout");
@@ -238,7 +239,12 @@ async fn an_idle_request_is_answered_408_and_an_idle_response_is_reset() {
 #[tokio::test(start_paused = true)]
 async fn a_truncated_response_is_a_reset() {
     for (error, version, flags, details) in [
-        (StreamError::Truncated, Version::HTTP_11, "UC", "upstream_reset_after_response_started{connection_termination}"),
+        (
+            StreamError::Truncated,
+            Version::HTTP_11,
+            "UC",
+            "upstream_reset_after_response_started{connection_termination}",
+        ),
         (
             StreamError::Reset(ErrorCode::Internal),
             Version::HTTP_2,
@@ -249,8 +255,12 @@ async fn a_truncated_response_is_a_reset() {
         let upstream = Upstream::accepting(200, &[]).version(version);
         upstream.body.push("part");
         upstream.body.end(Err(error));
-        let mut case =
-            Case::new(&route_all(|_| {}), FakeCluster::new("c", vec![Attempt::Http(upstream)]), get("/"), Half::empty());
+        let mut case = Case::new(
+            &route_all(|_| {}),
+            FakeCluster::new("c", vec![Attempt::Http(upstream)]),
+            get("/"),
+            Half::empty(),
+        );
         case.run().await;
         assert_eq!(case.down.text(), "part");
         assert_eq!(case.down.reset_code(), Some(error.code()));
@@ -285,10 +295,10 @@ async fn a_client_that_leaves_frees_the_upstream() {
 async fn the_retry_matrix() {
     let fail = |kind| move || Attempt::Fail(kind, "");
     let status = |code| move || Attempt::Http(Upstream::status(code, "bad"));
-    let reset = |code| {
-        move || Attempt::Http(Upstream::new(vec![Err(StreamError::Reset(code))], "").version(Version::HTTP_2))
-    };
-    let rows: Vec<(&str, Box<dyn Fn() -> Attempt>, bool)> = vec![
+    let reset =
+        |code| move || Attempt::Http(Upstream::new(vec![Err(StreamError::Reset(code))], "").version(Version::HTTP_2));
+    type First = Box<dyn Fn() -> Attempt>;
+    let rows: Vec<(&str, First, bool)> = vec![
         ("5xx", Box::new(status(500)), true),
         ("5xx", Box::new(status(404)), false),
         ("5xx", Box::new(fail(FailureKind::Remote)), true),
@@ -444,4 +454,27 @@ async fn the_clusters_own_duration_limit() {
     case.run().await;
     assert_eq!((case.client.status(), case.flags().as_str()), (Some(504), "UMSDR"));
     assert!(case.cluster.seen.lock().unwrap().reports.contains(&Report::MaxDuration));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_that_the_last_hop_announced() {
+    let router = adit_config::proto::envoy::extensions::filters::http::router::v3::Router {
+        respect_expected_rq_timeout: true,
+        ..Default::default()
+    };
+    let mut head = get("/");
+    head.headers.insert("x-envoy-expected-rq-timeout-ms", HeaderValue::from_static("2500"));
+    let cluster = FakeCluster::new("c", vec![Attempt::HangConnect]);
+    let start = tokio::time::Instant::now();
+    let mut case = Case::with(&route_all(|_| {}), cluster, head, Half::empty(), &router);
+    case.run().await;
+    assert_eq!((case.client.status(), start.elapsed().as_millis()), (Some(504), 2500));
+}
+
+/// What a request holds while it waits, and what a tunnel holds for its whole life beside its streams and timers.
+#[tokio::test]
+async fn the_future_of_a_stream_is_small() {
+    let mut case = Case::new(&route_all(|_| {}), FakeCluster::new("c", vec![]), get("/"), Half::empty());
+    let size = case.future_size();
+    assert!(size <= 512, "{size} bytes");
 }

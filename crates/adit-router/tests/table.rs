@@ -3,7 +3,6 @@
 
 mod support;
 
-
 use std::sync::Arc;
 
 use adit_config::proto::envoy::config::listener::v3::filter::ConfigType;
@@ -39,11 +38,14 @@ fn routes(yaml: &str) -> pb::RouteConfiguration {
   - {{name: d, connect_timeout: 1s}}
 "
     );
-    let loaded = load(&[Source::new("t.yaml", &text)], &LoadOptions::default()).unwrap_or_else(|error| panic!("{error}"));
+    let loaded =
+        load(&[Source::new("t.yaml", &text)], &LoadOptions::default()).unwrap_or_else(|error| panic!("{error}"));
     let listener = &loaded.bootstrap.static_resources.as_ref().unwrap().listeners[0];
     let Some(ConfigType::TypedConfig(any)) = &listener.filter_chains[0].filters[0].config_type else { panic!() };
     let manager: hcm::HttpConnectionManager = unpack(any).unwrap();
-    let Some(hcm::http_connection_manager::RouteSpecifier::RouteConfig(config)) = manager.route_specifier else { panic!() };
+    let Some(hcm::http_connection_manager::RouteSpecifier::RouteConfig(config)) = manager.route_specifier else {
+        panic!()
+    };
     config
 }
 
@@ -69,7 +71,9 @@ fn name(config: &pb::RouteConfiguration, head: &RequestHead) -> String {
 #[test]
 fn virtual_hosts_by_domain() {
     let host = |name: &str, domains: &str| {
-        format!("- name: {name}\n  domains: {domains}\n  routes: [{{name: {name}, match: {{prefix: /}}, route: {{cluster: c}}}}]\n")
+        format!(
+            "- name: {name}\n  domains: {domains}\n  routes: [{{name: {name}, match: {{prefix: /}}, route: {{cluster: c}}}}]\n"
+        )
     };
     let yaml = format!(
         "virtual_hosts:\n{}{}{}{}{}",
@@ -199,20 +203,35 @@ async fn what_a_route_does_to_a_request() {
     for (yaml, path, new_path, host) in [
         ("prefix_rewrite: /new", "/old/x?q=1", "/new/x?q=1", "host"),
         ("prefix_rewrite: /", "/old", "/", "host"),
-        (r"regex_rewrite: {pattern: {regex: '^/old/([^/]+)(/.*)$'}, substitution: '\2/i/\1'}", "/old/a/b", "/b/i/a", "host"),
+        (
+            r"regex_rewrite: {pattern: {regex: '^/old/([^/]+)(/.*)$'}, substitution: '\2/i/\1'}",
+            "/old/a/b",
+            "/b/i/a",
+            "host",
+        ),
         ("host_rewrite_literal: new.host", "/old", "/old", "new.host"),
         ("host_rewrite_header: x-host", "/old", "/old", "from.header"),
-        (r"host_rewrite_path_regex: {pattern: {regex: '^/old/(.+)$'}, substitution: '\1.org'}", "/old/sub", "/old/sub", "sub.org"),
+        (
+            r"host_rewrite_path_regex: {pattern: {regex: '^/old/(.+)$'}, substitution: '\1.org'}",
+            "/old/sub",
+            "/old/sub",
+            "sub.org",
+        ),
         ("auto_host_rewrite: true", "/old", "/old", "chosen"),
     ] {
         let mut cluster = FakeCluster::new("c", vec![Attempt::Http(Upstream::status(200, ""))]);
         cluster.hostname = "chosen";
         let head = with(get(path), "x-host", "from.header");
-        let mut case = Case::new(&action(&format!("{yaml}, append_x_forwarded_host: true")), cluster, head, Half::empty());
+        let mut case =
+            Case::new(&action(&format!("{yaml}, append_x_forwarded_host: true")), cluster, head, Half::empty());
         case.run().await;
         let seen = case.cluster.seen.lock().unwrap();
         let sent = &seen.heads[0].0;
-        assert_eq!((sent.path.as_ref().unwrap().as_str(), sent.authority.as_ref().unwrap().as_str()), (new_path, host), "{yaml}");
+        assert_eq!(
+            (sent.path.as_ref().unwrap().as_str(), sent.authority.as_ref().unwrap().as_str()),
+            (new_path, host),
+            "{yaml}"
+        );
         assert_eq!(sent.headers.contains_key("x-envoy-original-path"), new_path != path, "{yaml}");
         assert_eq!(sent.headers.contains_key("x-forwarded-host"), host != "host", "{yaml}");
         assert_eq!(case.stream.request.authority.as_ref().unwrap(), host);
@@ -245,11 +264,15 @@ virtual_hosts:
     for (wins, expected) in [(false, "table"), (true, "route")] {
         let upstream = Upstream::new(vec![Ok(response(200, &[("secret", "x")]))], "");
         let head = with(get("/"), "gone", "1");
-        let mut case = Case::new(&routes(&yaml(wins)), FakeCluster::new("c", vec![Attempt::Http(upstream)]), head, Half::empty());
+        let mut case =
+            Case::new(&routes(&yaml(wins)), FakeCluster::new("c", vec![Attempt::Http(upstream)]), head, Half::empty());
         case.run().await;
         let seen = case.cluster.seen.lock().unwrap();
         let sent = &seen.heads[0].0.headers;
-        assert_eq!((&sent["level"], &sent["who"]), (&HeaderValue::from_static(expected), &HeaderValue::from_static("127.0.0.1:5000")));
+        assert_eq!(
+            (&sent["level"], &sent["who"]),
+            (&HeaderValue::from_static(expected), &HeaderValue::from_static("127.0.0.1:5000"))
+        );
         assert!(!sent.contains_key("gone"));
         assert_eq!((case.client.header("secret"), case.client.header("via-cluster").as_deref()), (None, Some("c")));
     }
@@ -271,14 +294,21 @@ async fn redirects() {
         ));
         let mut case = Case::new(&config, FakeCluster::new("c", vec![]), get("/old/x?q=1"), Half::empty());
         case.run().await;
-        assert_eq!((case.client.status(), case.client.header("location").as_deref()), (Some(status), Some(location)), "{redirect}");
+        assert_eq!(
+            (case.client.status(), case.client.header("location").as_deref()),
+            (Some(status), Some(location)),
+            "{redirect}"
+        );
     }
     let config = routes(
         "virtual_hosts:\n- name: v\n  domains: ['*']\n  require_tls: ALL\n  routes: [{match: {prefix: /}, route: {cluster: c}}]\n",
     );
     let mut case = Case::new(&config, FakeCluster::new("c", vec![]), request("host:80", "/a?b"), Half::empty());
     case.run().await;
-    assert_eq!((case.client.status(), case.client.header("location").as_deref()), (Some(301), Some("https://host/a?b")));
+    assert_eq!(
+        (case.client.status(), case.client.header("location").as_deref()),
+        (Some(301), Some("https://host/a?b"))
+    );
     let mut secure = get("/");
     secure.scheme = Scheme::Https;
     let cluster = FakeCluster::new("c", vec![Attempt::Http(Upstream::status(200, ""))]);
@@ -325,7 +355,10 @@ fn the_word_of_a_route_on_upgrades() {
 ",
     );
     let route = found(&config, &get("/"), 0).unwrap();
-    assert_eq!([route.upgrade("websocket"), route.upgrade("FOO"), route.upgrade("CONNECT")], [Some(true), Some(false), None]);
+    assert_eq!(
+        [route.upgrade("websocket"), route.upgrade("FOO"), route.upgrade("CONNECT")],
+        [Some(true), Some(false), None]
+    );
     assert_eq!(route.idle_timeout(), Some(std::time::Duration::ZERO));
     assert_eq!(route.max_stream_duration(), Some(std::time::Duration::from_secs(5)));
 }
@@ -349,7 +382,15 @@ async fn hashes() {
     let one = hash(header, with(get("/"), "x", "1")).await.0.unwrap();
     assert_ne!(hash(header, with(get("/"), "x", "2")).await.0, Some(one));
     assert_eq!(hash("{query_parameter: {name: k}}", get("/?k=1")).await.0, Some(one));
-    assert_eq!(hash("{header: {header_name: x}, terminal: true}, {connection_properties: {source_ip: true}}", with(get("/"), "x", "1")).await.0, Some(one));
+    assert_eq!(
+        hash(
+            "{header: {header_name: x}, terminal: true}, {connection_properties: {source_ip: true}}",
+            with(get("/"), "x", "1")
+        )
+        .await
+        .0,
+        Some(one)
+    );
     assert!(hash("{connection_properties: {source_ip: true}}", get("/")).await.0.is_some());
     let (made, cookie) = hash("{cookie: {name: k, ttl: 60s, path: /}}", get("/")).await;
     let cookie = cookie.unwrap();

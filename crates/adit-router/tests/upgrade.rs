@@ -3,7 +3,6 @@
 
 mod support;
 
-
 use std::time::Duration;
 
 use adit_config::proto::envoy::config::route::v3 as pb;
@@ -85,7 +84,11 @@ async fn every_answer_to_an_upgrade() {
                 assert!(running.client.tunnel(), "{row}");
                 body.push("from upstream");
                 settle().await;
-                assert_eq!((sent.text().as_str(), running.down.text().as_str()), ("early payload", "from upstream"), "{row}");
+                assert_eq!(
+                    (sent.text().as_str(), running.down.text().as_str()),
+                    ("early payload", "from upstream"),
+                    "{row}"
+                );
                 running.up.finish();
                 settle().await;
                 assert!(sent.ended() && !running.down.ended(), "half-closed {row}");
@@ -116,7 +119,8 @@ async fn payload_waits_for_the_acceptance() {
     let sent = upstream.sent.clone();
     let up = Half::default();
     up.push("early");
-    let running = Case::new(&enabled(), FakeCluster::new("c", vec![Attempt::Http(upstream)]), upgrade("foo"), up).spawn();
+    let running =
+        Case::new(&enabled(), FakeCluster::new("c", vec![Attempt::Http(upstream)]), upgrade("foo"), up).spawn();
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!((sent.text().as_str(), running.client.status()), ("", None));
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -127,14 +131,21 @@ async fn payload_waits_for_the_acceptance() {
 #[tokio::test(start_paused = true)]
 async fn upgrades_ask_for_extended_connect_and_have_no_end() {
     let upstream = Upstream::status(403, "");
-    let mut case =
-        Case::new(&enabled(), FakeCluster::new("c", vec![Attempt::Http(upstream)]), upgrade("websocket"), Half::empty());
+    let mut case = Case::new(
+        &enabled(),
+        FakeCluster::new("c", vec![Attempt::Http(upstream)]),
+        upgrade("websocket"),
+        Half::empty(),
+    );
     case.run().await;
     let seen = case.cluster.seen.lock().unwrap();
     assert_eq!(seen.extended, [true]);
     let (head, end) = &seen.heads[0];
     assert!(!end);
-    assert_eq!((&head.headers["upgrade"], &head.headers["connection"]), (&"websocket".parse().unwrap(), &"upgrade".parse().unwrap()));
+    assert_eq!(
+        (&head.headers["upgrade"], &head.headers["connection"]),
+        (&"websocket".parse().unwrap(), &"upgrade".parse().unwrap())
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -184,10 +195,7 @@ async fn a_client_with_a_key_gets_the_answer_that_a_native_server_leaves_out() {
 async fn refusals_are_retried_as_the_policy_says() {
     let cluster = FakeCluster::new(
         "c",
-        vec![
-            Attempt::Http(Upstream::status(500, "no")),
-            Attempt::Http(Upstream::accepting(101, &[])),
-        ],
+        vec![Attempt::Http(Upstream::status(500, "no")), Attempt::Http(Upstream::accepting(101, &[]))],
     );
     let running = Case::new(&retrying("5xx", None), cluster, upgrade("websocket"), Half::default()).spawn();
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -209,7 +217,10 @@ async fn timeouts_before_the_acceptance() {
         let mut case = Case::new(&enabled(), FakeCluster::new("c", vec![first]), upgrade("websocket"), Half::default());
         case.run().await;
         assert_eq!(start.elapsed().as_secs(), 15);
-        assert_eq!((case.client.status(), case.flags().as_str(), case.details()), (Some(504), "UT", "response_timeout"));
+        assert_eq!(
+            (case.client.status(), case.flags().as_str(), case.details()),
+            (Some(504), "UT", "response_timeout")
+        );
         assert_eq!(case.down.text(), "upstream request timeout");
     }
     // Per try, once and with another try.
@@ -255,8 +266,13 @@ async fn the_idle_timeout_before_and_after_the_acceptance() {
 async fn an_accepted_upgrade_outlives_the_route_timeout() {
     let upstream = Upstream::accepting(101, &[]);
     let body = upstream.body.clone();
-    let running =
-        Case::new(&enabled(), FakeCluster::new("c", vec![Attempt::Http(upstream)]), upgrade("websocket"), Half::default()).spawn();
+    let running = Case::new(
+        &enabled(),
+        FakeCluster::new("c", vec![Attempt::Http(upstream)]),
+        upgrade("websocket"),
+        Half::default(),
+    )
+    .spawn();
     tokio::time::sleep(Duration::from_secs(1000)).await;
     body.push("late");
     settle().await;
@@ -273,8 +289,13 @@ async fn resets_cross_with_their_codes() {
     ] {
         let upstream = Upstream::accepting(101, &[]).version(version);
         let body = upstream.body.clone();
-        let running =
-            Case::new(&enabled(), FakeCluster::new("c", vec![Attempt::Http(upstream)]), upgrade("foo"), Half::default()).spawn();
+        let running = Case::new(
+            &enabled(),
+            FakeCluster::new("c", vec![Attempt::Http(upstream)]),
+            upgrade("foo"),
+            Half::default(),
+        )
+        .spawn();
         settle().await;
         body.end(Err(error));
         let down = running.down.clone();
@@ -286,12 +307,16 @@ async fn resets_cross_with_their_codes() {
     let sent = upstream.sent.clone();
     let mut head = upgrade("foo");
     head.version = Version::HTTP_2;
-    let running = Case::new(&enabled(), FakeCluster::new("c", vec![Attempt::Http(upstream)]), head, Half::default()).spawn();
+    let running =
+        Case::new(&enabled(), FakeCluster::new("c", vec![Attempt::Http(upstream)]), head, Half::default()).spawn();
     settle().await;
     running.up.end(Err(StreamError::Reset(ErrorCode::Cancel)));
     let stream = running.done().await;
     assert_eq!(sent.reset_code(), Some(ErrorCode::Cancel));
-    assert_eq!((stream.info.flags.to_string().as_str(), stream.info.details.as_deref()), ("DR", Some("http2.remote_reset")));
+    assert_eq!(
+        (stream.info.flags.to_string().as_str(), stream.info.details.as_deref()),
+        ("DR", Some("http2.remote_reset"))
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -299,7 +324,8 @@ async fn a_client_that_leaves_while_we_wait_resets_the_upstream() {
     let upstream = Upstream::silent();
     let sent = upstream.sent.clone();
     let running =
-        Case::new(&enabled(), FakeCluster::new("c", vec![Attempt::Http(upstream)]), upgrade("foo"), Half::default()).spawn();
+        Case::new(&enabled(), FakeCluster::new("c", vec![Attempt::Http(upstream)]), upgrade("foo"), Half::default())
+            .spawn();
     settle().await;
     running.client.leave(StreamError::Truncated);
     let client = running.client.clone();

@@ -15,11 +15,7 @@ fn answer(ask: Ask, status: u16) -> Answer {
 }
 
 fn plan(terminate: bool) -> Plan {
-    Plan {
-        terminate,
-        response_timeout: Some(Duration::from_secs(15)),
-        per_try_timeout: Some(Duration::from_secs(5)),
-    }
+    Plan { terminate, response_timeout: Some(Duration::from_secs(15)), per_try_timeout: Some(Duration::from_secs(5)) }
 }
 
 fn inputs() -> Vec<(&'static str, Input)> {
@@ -78,7 +74,8 @@ fn table() -> String {
         let from = drive(&path, start);
         let wait = from.deadline().map(|at| at - start);
         let terminating = path.contains(&Input::Routed(plan(true)));
-        writeln!(out, "{:?}{} wakes after {wait:?}", from.state(), if terminating { " terminating" } else { "" }).unwrap();
+        writeln!(out, "{:?}{} wakes after {wait:?}", from.state(), if terminating { " terminating" } else { "" })
+            .unwrap();
         let later = [5, 15].map(|s| ("Tick", Duration::from_secs(s), Input::Tick));
         let at_once = inputs().into_iter().map(|(name, input)| (name, Duration::ZERO, input));
         for (name, after, input) in at_once.chain(later) {

@@ -23,7 +23,10 @@ use super::hash::HashPolicy;
 use super::matching::{RouteMatcher, take};
 use super::mutate::{Mutations, adder};
 use super::rewrite::{HostRewrite, PathRewrite, Redirect, literal};
-use super::route::{Action, ClusterName, ConnectConfig, DirectResponse, Forward, ForwardCommon, HostOptions, Mirror, RouteEntry, UpgradeEntry};
+use super::route::{
+    Action, ClusterName, ConnectConfig, DirectResponse, Forward, ForwardCommon, HostOptions, Mirror, RouteEntry,
+    UpgradeEntry,
+};
 use super::{RequireTls, RouteConfig, RouteContext, Rule, Targets, VirtualHost, Weighted};
 use crate::proxy_protocol::ProxyProtocol;
 use crate::retry::RetryPolicy;
@@ -48,7 +51,8 @@ pub(super) fn route_config(
     ctx: &RouteContext<'_>,
 ) -> Result<Arc<RouteConfig>, Vec<ConfigError>> {
     let at = |field: &str| if ctx.path.is_empty() { field.to_owned() } else { format!("{}.{field}", ctx.path) };
-    let mut builder = Builder { ctx, message, mutations: Mutations::default(), filters: Filters::new(), errors: Vec::new() };
+    let mut builder =
+        Builder { ctx, message, mutations: Mutations::default(), filters: Filters::new(), errors: Vec::new() };
     for (set, field) in [
         (message.vhds.is_some(), "vhds"),
         (!message.cluster_specifier_plugins.is_empty(), "cluster_specifier_plugins"),
@@ -60,7 +64,11 @@ pub(super) fn route_config(
         builder.refuse(set, &at(field));
     }
     builder.mutations = Mutations {
-        request: builder.mutation(&message.request_headers_to_add, &message.request_headers_to_remove, &at("request_headers")),
+        request: builder.mutation(
+            &message.request_headers_to_add,
+            &message.request_headers_to_remove,
+            &at("request_headers"),
+        ),
         response: builder.mutation(
             &message.response_headers_to_add,
             &message.response_headers_to_remove,
@@ -255,7 +263,8 @@ impl Builder<'_> {
     }
 
     fn direct(&mut self, message: &pb::DirectResponseAction, at: &str) -> Option<DirectResponse> {
-        let format = message.body_format.as_ref().map(|format| LineFormat::from_proto(format, &format!("{at}.body_format")));
+        let format =
+            message.body_format.as_ref().map(|format| LineFormat::from_proto(format, &format!("{at}.body_format")));
         let format = take(format.transpose(), &mut self.errors)?;
         let status = u16::try_from(message.status).ok().and_then(|code| StatusCode::from_u16(code).ok());
         let Some(status) = status.filter(|status| (200..600).contains(&status.as_u16())) else {
@@ -290,7 +299,9 @@ impl Builder<'_> {
                 return None;
             }
             Some(ClusterSpecifier::Cluster(name)) => self.cluster(name, &format!("{at}.cluster")),
-            Some(ClusterSpecifier::ClusterHeader(name)) => self.cluster_header(name, &format!("{at}.cluster_header"))?,
+            Some(ClusterSpecifier::ClusterHeader(name)) => {
+                self.cluster_header(name, &format!("{at}.cluster_header"))?
+            }
             Some(ClusterSpecifier::WeightedClusters(message)) => {
                 weighted = Some(self.weighted(message, &format!("{at}.weighted_clusters"))?);
                 ClusterName::Fixed("".into())
@@ -312,7 +323,8 @@ impl Builder<'_> {
     fn common(&mut self, action: &pb::RouteAction, above: &Above<'_>, at: &str) -> ForwardCommon {
         let max = action.max_stream_duration.as_ref();
         let hash = action.hash_policy.iter().enumerate();
-        let hash = hash.filter_map(|(i, m)| HashPolicy::from_proto(m, &format!("{at}.hash_policy[{i}]"), &mut self.errors));
+        let hash =
+            hash.filter_map(|(i, m)| HashPolicy::from_proto(m, &format!("{at}.hash_policy[{i}]"), &mut self.errors));
         let hash = hash.collect();
         ForwardCommon {
             not_found: match action.cluster_not_found_response_code() {
@@ -326,7 +338,9 @@ impl Builder<'_> {
                 .filter(|timeout| !timeout.is_zero()),
             idle_timeout: action.idle_timeout.as_ref().map(adit_config::duration),
             max_stream_duration: max.and_then(|max| max.max_stream_duration.as_ref()).map(adit_config::duration),
-            retry: self.retry(action.retry_policy.as_ref(), &format!("{at}.retry_policy")).or_else(|| above.retry.clone()),
+            retry: self
+                .retry(action.retry_policy.as_ref(), &format!("{at}.retry_policy"))
+                .or_else(|| above.retry.clone()),
             mirrors: self.mirrors(action, above, at),
             priority: match action.priority() {
                 core::RoutingPriority::Default => Priority::Default,
@@ -350,7 +364,10 @@ impl Builder<'_> {
             (action.hedge_policy.is_some(), "hedge_policy"),
             (action.cors.is_some(), "cors"),
             (action.max_grpc_timeout.is_some(), "max_grpc_timeout"),
-            (max.is_some_and(|max| max.grpc_timeout_header_max.is_some()), "max_stream_duration.grpc_timeout_header_max"),
+            (
+                max.is_some_and(|max| max.grpc_timeout_header_max.is_some()),
+                "max_stream_duration.grpc_timeout_header_max",
+            ),
             (
                 max.is_some_and(|max| max.grpc_timeout_header_offset.is_some()),
                 "max_stream_duration.grpc_timeout_header_offset",
@@ -381,7 +398,10 @@ impl Builder<'_> {
         }
         let total: u64 = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
         if total == 0 || total > u64::from(u32::MAX) {
-            self.errors.push(ConfigError::new(at, "Sum of weights in the weighted_cluster must be greater than 0 and fit 32 bits"));
+            self.errors.push(ConfigError::new(
+                at,
+                "Sum of weights in the weighted_cluster must be greater than 0 and fit 32 bits",
+            ));
         }
         if message.total_weight.is_some_and(|expected| u64::from(expected) != total) {
             let text = format!("Sum of weights in the weighted_cluster must equal total_weight, and is {total}");
@@ -412,9 +432,10 @@ impl Builder<'_> {
                 return None;
             }
         };
-        let host_rewrite = cluster.host_rewrite_specifier.as_ref().map(|WeightedHostRewrite::HostRewriteLiteral(text)| {
-            literal(text, &format!("{at}.host_rewrite_literal"))
-        });
+        let host_rewrite = cluster
+            .host_rewrite_specifier
+            .as_ref()
+            .map(|WeightedHostRewrite::HostRewriteLiteral(text)| literal(text, &format!("{at}.host_rewrite_literal")));
         Some(WeightedCluster {
             cluster: name,
             name: cluster.name.as_str().into(),
@@ -439,7 +460,11 @@ impl Builder<'_> {
 
     fn mirrors(&mut self, action: &pb::RouteAction, above: &Above<'_>, at: &str) -> Vec<Mirror> {
         // The most specific level that has any replaces those above it.
-        let levels = [&action.request_mirror_policies, &above.host.request_mirror_policies, &self.message.request_mirror_policies];
+        let levels = [
+            &action.request_mirror_policies,
+            &above.host.request_mirror_policies,
+            &self.message.request_mirror_policies,
+        ];
         let Some(policies) = levels.into_iter().find(|level| !level.is_empty()) else { return Vec::new() };
         let mut mirrors = Vec::new();
         for (index, policy) in policies.iter().enumerate() {
@@ -484,7 +509,8 @@ impl Builder<'_> {
             let connect = config.connect_config.as_ref().map(|connect| {
                 let at = format!("{at}.connect_config.proxy_protocol_config");
                 let proxy_protocol = connect.proxy_protocol_config.as_ref();
-                let proxy_protocol = proxy_protocol.and_then(|message| ProxyProtocol::from_proto(message, &at, &mut self.errors));
+                let proxy_protocol =
+                    proxy_protocol.and_then(|message| ProxyProtocol::from_proto(message, &at, &mut self.errors));
                 ConnectConfig { proxy_protocol, allow_post: connect.allow_post }
             });
             entries.push(UpgradeEntry { upgrade_type: name.into(), enabled: config.enabled.unwrap_or(true), connect });
@@ -562,8 +588,8 @@ fn value(message: &prost_types::Value) -> adit_io::Value {
         Some(Kind::NumberValue(number)) => adit_io::Value::Number(*number),
         Some(Kind::StringValue(text)) => adit_io::Value::String(text.as_str().into()),
         Some(Kind::ListValue(list)) => adit_io::Value::List(list.values.iter().map(value).collect()),
-        Some(Kind::StructValue(fields)) => {
-            adit_io::Value::Struct(fields.fields.iter().map(|(key, inner)| (key.as_str().into(), value(inner))).collect())
-        }
+        Some(Kind::StructValue(fields)) => adit_io::Value::Struct(
+            fields.fields.iter().map(|(key, inner)| (key.as_str().into(), value(inner))).collect(),
+        ),
     }
 }

@@ -38,7 +38,11 @@ struct CookieSource {
 }
 
 impl HashPolicy {
-    pub(crate) fn from_proto(message: &pb::route_action::HashPolicy, at: &str, errors: &mut Vec<ConfigError>) -> Option<Self> {
+    pub(crate) fn from_proto(
+        message: &pb::route_action::HashPolicy,
+        at: &str,
+        errors: &mut Vec<ConfigError>,
+    ) -> Option<Self> {
         let source = match &message.policy_specifier {
             None => {
                 errors.push(ConfigError::missing(format!("{at}.policy_specifier")));
@@ -56,7 +60,11 @@ impl HashPolicy {
                 name: cookie.name.as_str().into(),
                 ttl: cookie.ttl.as_ref().map(adit_config::duration),
                 path: cookie.path.as_str().into(),
-                attributes: cookie.attributes.iter().map(|a| (a.name.as_str().into(), a.value.as_str().into())).collect(),
+                attributes: cookie
+                    .attributes
+                    .iter()
+                    .map(|a| (a.name.as_str().into(), a.value.as_str().into()))
+                    .collect(),
             })),
             Some(PolicySpecifier::ConnectionProperties(_)) => Source::Address,
             Some(PolicySpecifier::QueryParameter(parameter)) => Source::Query(parameter.name.as_str().into()),

@@ -4,7 +4,8 @@ use adit_config::proto::envoy::config::route::v3 as pb;
 use adit_filter::{RuntimeValues, StreamInfo};
 use adit_http::{RequestHead, RequestKind};
 use adit_match::{
-    ConfigError, FilterStateMatcher, Fraction, HeaderMatcher, MetadataMatcher, QueryParameterMatcher, RegexMatcher, StringMatcher,
+    ConfigError, FilterStateMatcher, Fraction, HeaderMatcher, MetadataMatcher, QueryParameterMatcher, RegexMatcher,
+    StringMatcher,
 };
 use http::header;
 use pb::route_match::PathSpecifier;
@@ -84,7 +85,8 @@ impl RouteMatcher {
             && self.headers.iter().all(|matcher| matcher.matches(head))
             && self.query.iter().all(|matcher| matcher.matches(head))
             && self.cookies.iter().all(|(name, value, invert)| {
-                let found = cookie(head, name).is_some_and(|text| value.as_ref().is_none_or(|value| value.matches(text)));
+                let found =
+                    cookie(head, name).is_some_and(|text| value.as_ref().is_none_or(|value| value.matches(text)));
                 found != *invert
             })
             && self.metadata.iter().all(|matcher| matcher.matches(&info.metadata))

@@ -121,7 +121,9 @@ impl RouteConfig {
 
 fn without_port(authority: &str) -> &str {
     match authority.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => {
+        Some((host, port))
+            if !host.is_empty() && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) =>
+        {
             // A bare IPv6 address has colons and no port.
             if host.contains(':') && !host.ends_with(']') { authority } else { host }
         }
@@ -134,7 +136,13 @@ fn is_internal(head: &RequestHead) -> bool {
 }
 
 impl Weighted {
-    fn pick(&self, head: &RequestHead, info: &StreamInfo, random: u64, runtime: &RuntimeValues) -> Option<Arc<RouteEntry>> {
+    fn pick(
+        &self,
+        head: &RequestHead,
+        info: &StreamInfo,
+        random: u64,
+        runtime: &RuntimeValues,
+    ) -> Option<Arc<RouteEntry>> {
         let selector = self.selector(head, info, random);
         let weight = |weight: u32, name: &str| {
             if self.runtime_key_prefix.is_empty() {
@@ -159,7 +167,8 @@ impl Weighted {
             let text = head.headers.get(name).and_then(|value| value.to_str().ok());
             return text.and_then(|text| text.trim().parse().ok()).unwrap_or(random);
         }
-        let policies = self.entries.first().and_then(|(_, _, entry)| entry.forward()).map(|forward| &forward.common.hash);
+        let policies =
+            self.entries.first().and_then(|(_, _, entry)| entry.forward()).map(|forward| &forward.common.hash);
         match policies {
             Some(policies) if self.use_hash_policy => hash::hash(policies, head, info, random).0.unwrap_or(random),
             _ => random,

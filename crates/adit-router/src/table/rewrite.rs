@@ -129,8 +129,11 @@ pub(crate) fn literal(text: &str, at: &str) -> Result<HostRewrite, ConfigError> 
 pub(crate) fn set_host(head: &mut RequestHead, new: Authority, append_forwarded_host: bool) {
     if append_forwarded_host && let Some(old) = &head.authority {
         let last = head.headers.get_all(&X_FORWARDED_HOST).iter().next_back();
-        let listed = last.and_then(|value| value.to_str().ok()).and_then(|value| value.rsplit(',').next()).map(str::trim);
-        if listed != Some(old.as_str()) && let Ok(old) = HeaderValue::from_str(old.as_str()) {
+        let listed =
+            last.and_then(|value| value.to_str().ok()).and_then(|value| value.rsplit(',').next()).map(str::trim);
+        if listed != Some(old.as_str())
+            && let Ok(old) = HeaderValue::from_str(old.as_str())
+        {
             head.headers.append(X_FORWARDED_HOST, old);
         }
     }
@@ -215,7 +218,9 @@ impl Redirect {
         let mut location = format!("{scheme}://{host}");
         if self.port != 0 {
             location.push_str(&format!(":{}", self.port));
-        } else if self.host.is_empty() && let Some(port) = old.and_then(Authority::port_u16) {
+        } else if self.host.is_empty()
+            && let Some(port) = old.and_then(Authority::port_u16)
+        {
             // A port that said no more than the old scheme would say something wrong about the new one.
             let implied = self.scheme.is_some() && port == if head.scheme.as_str() == "https" { 443 } else { 80 };
             if !implied {

@@ -89,7 +89,9 @@ impl ClusterName {
     pub(crate) fn resolve<'a>(&'a self, head: &'a RequestHead) -> Option<&'a str> {
         match self {
             Self::Fixed(name) => Some(name),
-            Self::Header(name) => head.headers.get(name).and_then(|value| value.to_str().ok()).filter(|name| !name.is_empty()),
+            Self::Header(name) => {
+                head.headers.get(name).and_then(|value| value.to_str().ok()).filter(|name| !name.is_empty())
+            }
         }
     }
 }
@@ -120,7 +122,8 @@ pub(crate) struct ConnectConfig {
 impl ForwardCommon {
     /// Whether the route itself terminates this request: a CONNECT, or a POST where that is allowed.
     pub(crate) fn terminates(&self, head: &RequestHead) -> Option<ConnectConfig> {
-        let connect = || self.upgrades.iter().filter(|entry| entry.enabled && entry.upgrade_type.eq_ignore_ascii_case("CONNECT"));
+        let connect =
+            || self.upgrades.iter().filter(|entry| entry.enabled && entry.upgrade_type.eq_ignore_ascii_case("CONNECT"));
         let mut configs = connect().filter_map(|entry| entry.connect);
         match &head.kind {
             RequestKind::Connect(_) => configs.next(),

@@ -10,8 +10,8 @@ use adit_codec::{OutgoingStream, PendingResponse, RecvStream, Responder, SendStr
 use adit_config::proto::envoy::config::route::v3 as pb;
 use adit_config::proto::envoy::extensions::filters::http::router::v3::Router as RouterMessage;
 use adit_filter::upstream::{
-    Cluster, ClusterSettings, Clusters, ConnectFailure, FailureKind, Host, HostInfo, HttpUpstream, Need, Opener, Priority,
-    Report, TcpUpstream,
+    Cluster, ClusterSettings, Clusters, ConnectFailure, FailureKind, Host, HostInfo, HttpUpstream, Need, Opener,
+    Priority, Report, TcpUpstream,
 };
 use adit_filter::{
     BoxFuture, HttpFilter, HttpStream, HttpTerminal, Lifecycle, LocalReply, PerFilterConfig, ResponseHook, RouteTable,
@@ -574,7 +574,12 @@ impl ResponseHook for FakeHook {
 
     fn on_response(&mut self, _head: &mut ResponseHead, _request: &RequestHead, _info: &mut StreamInfo) {}
 
-    fn render_reply(&mut self, reply: LocalReply, _request: &RequestHead, _info: &mut StreamInfo) -> (ResponseHead, Bytes) {
+    fn render_reply(
+        &mut self,
+        reply: LocalReply,
+        _request: &RequestHead,
+        _info: &mut StreamInfo,
+    ) -> (ResponseHead, Bytes) {
         let mut head = ResponseHead::new(reply.status);
         head.headers = reply.headers;
         (head, Bytes::from(reply.body.into_owned()))
@@ -601,9 +606,15 @@ pub fn table(message: &pb::RouteConfiguration) -> Result<Arc<RouteConfig>, Vec<C
     table_with(message, RuntimeValues::default())
 }
 
-pub fn table_with(message: &pb::RouteConfiguration, runtime: RuntimeValues) -> Result<Arc<RouteConfig>, Vec<ConfigError>> {
+pub fn table_with(
+    message: &pb::RouteConfiguration,
+    runtime: RuntimeValues,
+) -> Result<Arc<RouteConfig>, Vec<ConfigError>> {
     let exists = |name: &str| !name.starts_with("missing");
-    RouteConfig::from_proto(message, &RouteContext { path: "", cluster_exists: &exists, filters: &TestFilters, runtime })
+    RouteConfig::from_proto(
+        message,
+        &RouteContext { path: "", cluster_exists: &exists, filters: &TestFilters, runtime },
+    )
 }
 
 pub fn response(status: u16, headers: &[(&'static str, &str)]) -> ResponseHead {
@@ -714,10 +725,19 @@ impl Case {
         Self { client, up: body, down, cluster, stream, router }
     }
 
+    /// The size of the future that serves.
+    pub fn future_size(&mut self) -> usize {
+        let router = self.router.clone();
+        let future = router.serve(&mut self.stream);
+        std::mem::size_of_val(&*future)
+    }
+
     /// Serves to the end.
     pub async fn run(&mut self) {
         let router = self.router.clone();
-        tokio::time::timeout(std::time::Duration::from_secs(10_000), router.serve(&mut self.stream)).await.expect("it ends");
+        tokio::time::timeout(std::time::Duration::from_secs(10_000), router.serve(&mut self.stream))
+            .await
+            .expect("it ends");
     }
 
     /// Serves in a task of its own, for tests that act meanwhile.
