@@ -47,7 +47,10 @@ pub struct InternalStream {
 
 impl InternalStream {
     fn new(link: Arc<Link>, end: End) -> Self {
-        Self { source: InternalSource { link: link.clone(), end, over: false }, sink: InternalSink { link, end, over: false } }
+        Self {
+            source: InternalSource { link: link.clone(), end, over: false },
+            sink: InternalSink { link, end, over: false },
+        }
     }
 
     /// The two halves.

@@ -70,7 +70,10 @@ async fn a_writer_waits_between_the_marks() {
         assert_eq!(taken, high);
         let mut buffer = vec![0; high / 2 - 1];
         far.read_exact(&mut buffer).await.unwrap();
-        assert!(tokio::time::timeout(Duration::from_millis(5), near.write(&chunk)).await.is_err(), "above the low mark");
+        assert!(
+            tokio::time::timeout(Duration::from_millis(5), near.write(&chunk)).await.is_err(),
+            "above the low mark"
+        );
         far.read_exact(&mut [0; 1]).await.unwrap();
         assert!(within(near.write(&chunk)).await.unwrap() > 0);
     }

@@ -30,17 +30,8 @@ enum Op {
     Stop,
 }
 
-const OPS: [Op; 9] = [
-    Op::Push(700),
-    Op::Push(1500),
-    Op::Write(1),
-    Op::End,
-    Op::Reset,
-    Op::Watch,
-    Op::Pop,
-    Op::Read(400),
-    Op::Stop,
-];
+const OPS: [Op; 9] =
+    [Op::Push(700), Op::Push(1500), Op::Write(1), Op::End, Op::Reset, Op::Watch, Op::Pop, Op::Read(400), Op::Stop];
 
 const DEPTH: u32 = 6;
 

@@ -519,13 +519,7 @@ impl Relay {
         if self.poll_timers(cx).is_ready() { over } else { Poll::Pending }
     }
 
-    fn poll_tail(
-        &mut self,
-        cx: &mut Context<'_>,
-        sides: &mut Sides<'_>,
-        by: Peer,
-        error: StreamError,
-    ) -> Poll<Turn> {
+    fn poll_tail(&mut self, cx: &mut Context<'_>, sides: &mut Sides<'_>, by: Peer, error: StreamError) -> Poll<Turn> {
         let sink = match by {
             Peer::Downstream => &mut *sides.up.sink,
             Peer::Upstream => &mut *sides.down.sink,

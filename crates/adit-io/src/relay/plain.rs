@@ -89,7 +89,9 @@ fn copy_once(
             *held = Bytes::copy_from_slice(bytes.get(written..).unwrap_or_default());
         }
         lane.mode = match lane.mode {
-            Mode::Copy(count) if read >= BULK_READ && count + 1 >= BULK_READS && limit >= scratch::SIZE => Mode::Splice(0),
+            Mode::Copy(count) if read >= BULK_READ && count + 1 >= BULK_READS && limit >= scratch::SIZE => {
+                Mode::Splice(0)
+            }
             Mode::Copy(count) if read >= BULK_READ => Mode::Copy(count.saturating_add(1)),
             Mode::Copy(_) => Mode::Copy(0),
             other => other,

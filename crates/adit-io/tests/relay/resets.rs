@@ -121,7 +121,11 @@ async fn bytes_before_a_reset_are_delivered() {
             down.send("last words").await;
             down.rst();
             let (got, end) = up.receive_to_end().await;
-            assert_eq!((got.escape_ascii().to_string().as_str(), end), ("last words", adit_testkit::End::Rst), "{via:?}");
+            assert_eq!(
+                (got.escape_ascii().to_string().as_str(), end),
+                ("last words", adit_testkit::End::Rst),
+                "{via:?}"
+            );
             assert!(matches!(within(relay).await.unwrap().cause, Cause::Reset { by: Who::Downstream, .. }));
         }
     }

@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 
 use adit_http::{ErrorCode, StreamError};
 use adit_io::{
-    Address, ByteSink, ByteSource, ConnInfo, Direction, Io, RelayObserver, RelayOptions, Side, Summary, Transport, relay,
-    transport_halves,
+    Address, ByteSink, ByteSource, ConnInfo, Direction, Io, RelayObserver, RelayOptions, Side, Summary, Transport,
+    relay, transport_halves,
 };
 use adit_testkit::{Peer, tcp_pair, within};
 use bytes::Bytes;

@@ -146,6 +146,10 @@ async fn an_orderly_close_does_not_wait_for_a_stopped_reader() {
         // A reset where bytes that we held did not go; an end where the kernel took them all.
         let (got, end) = up.receive_to_end().await;
         assert!(got.len() as u64 <= summary.down_to_up.bytes);
-        assert_eq!(end == adit_testkit::End::Fin, summary.down_to_up.end == DirectionEnd::Closed, "{via:?} {summary:?}");
+        assert_eq!(
+            end == adit_testkit::End::Fin,
+            summary.down_to_up.end == DirectionEnd::Closed,
+            "{via:?} {summary:?}"
+        );
     }
 }
