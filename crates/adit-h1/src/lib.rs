@@ -20,6 +20,7 @@ mod decode;
 mod encode;
 mod fields;
 mod io;
+pub mod probe;
 mod recv;
 mod refuse;
 mod request;

@@ -20,7 +20,7 @@ use crate::slot::{Shared, Side, Slot};
 const MAX_QUEUE: usize = 64 << 10;
 
 impl Answering {
-    pub(super) fn to(head: &RequestHead, keep: bool) -> Self {
+    pub(crate) fn to(head: &RequestHead, keep: bool) -> Self {
         Self {
             upgrade: matches!(head.kind, RequestKind::Upgrade(_)),
             connect: matches!(head.kind, RequestKind::Connect(_)),
