@@ -245,6 +245,7 @@ impl<'r> Exchange<'r> {
     /// The response's head came.
     pub(crate) fn received(&mut self, stream: &mut HttpStream, host: &dyn Host, head: &ResponseHead) {
         stream.info.timing.upstream_first_received = Some(stream.info.elapsed());
+        self.waits.touch();
         let time = self.sent.map_or(Duration::ZERO, |sent| sent.elapsed());
         host.report(Report::Response { status: head.status, time, internal: stream.internal });
     }

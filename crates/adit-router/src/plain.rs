@@ -43,7 +43,7 @@ impl Exchange<'_> {
             }
             let pause = match self.attempt(stream, &mut body).await {
                 Ok(mut answered) => {
-                    let replayable = body.can_replay();
+                    let replayable = self.replayable(&body);
                     match self.after_head(stream, &answered.head, replayable) {
                         Some(pause) => {
                             if let Some(upload) = &mut answered.upload {
@@ -64,7 +64,7 @@ impl Exchange<'_> {
                     return;
                 }
                 Err((Missed::Failed(failure), host)) => {
-                    match self.after_failure(stream, &failure, host.is_some(), body.can_replay()) {
+                    match self.after_failure(stream, &failure, host.is_some(), self.replayable(&body)) {
                         Next::Again(pause) => pause,
                         Next::Reply(reply) => {
                             let _ = stream.reply(reply).await;
@@ -81,6 +81,11 @@ impl Exchange<'_> {
             }
             body.rewind();
         }
+    }
+
+    /// Whether a policy may be asked about another attempt: where none is left, only to say that the limit was reached.
+    fn replayable(&self, body: &RequestBody) -> bool {
+        body.can_replay() || !self.retry.possible()
     }
 
     fn mirror(&self, stream: &HttpStream, body: &mut RequestBody, limit: usize) {
