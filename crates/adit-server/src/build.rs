@@ -1,0 +1,142 @@
+//! A checked configuration becomes plans: what serving and validating have in common.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use adit_access_log::{SinkOptions, Sinks};
+use adit_config::proto::envoy::config::bootstrap::v3::Bootstrap;
+use adit_config::proto::envoy::config::metrics::v3 as metrics;
+use adit_config::proto::envoy::extensions::bootstrap::internal_listener::v3::InternalListener;
+use adit_config::{Diagnostic, Loaded, Path, is, unpack};
+use adit_filter::RuntimeValues;
+use adit_listener::ListenerPlan;
+use adit_match::StringMatcher;
+use adit_stats::{Reject, Store, StoreOptions};
+use adit_upstream::{ClusterPlan, PlanEnv};
+use metrics::stats_matcher::StatsMatcher;
+
+use crate::factories::ServerFactories;
+use crate::http2_stats::Http2Stats;
+use crate::options::Options;
+use crate::runtime_layers::{self, Layers};
+
+/// Everything that is made of a configuration before anything is bound.
+pub(crate) struct Plans {
+    pub(crate) store: Store,
+    pub(crate) sinks: Sinks,
+    pub(crate) runtime: RuntimeValues,
+    pub(crate) layers: Layers,
+    pub(crate) listeners: Vec<Arc<ListenerPlan>>,
+    pub(crate) clusters: Vec<Arc<ClusterPlan>>,
+    pub(crate) internal_buffer: adit_internal::Limits,
+    pub(crate) bootstrap: Bootstrap,
+}
+
+/// Makes the plans, or says all that is wrong.
+pub(crate) fn build(loaded: Loaded, options: &Options, workers: usize) -> Result<Plans, Vec<Diagnostic>> {
+    let Loaded { bootstrap, locations, .. } = loaded;
+    let mut errors = Vec::new();
+    let reject = stats_matcher(&bootstrap, &mut errors);
+    let store = Store::with_options(StoreOptions { workers, reject, fixed_tags: Vec::new() });
+    let scope = store.root();
+    let runtime = RuntimeValues::default();
+    let layers = runtime_layers::load(bootstrap.layered_runtime.as_ref(), &runtime);
+    let sink_options = SinkOptions { flush_interval: options.file_flush_interval, flush_min_size: options.file_flush_min_size };
+    let sinks = Sinks::new(sink_options, &scope, runtime.clone());
+    let resources = bootstrap.static_resources.clone().unwrap_or_default();
+    let at = Path::root().field("static_resources");
+    let transports = crate::transports::Upstream::new(&resources.secrets);
+    let manager = bootstrap.cluster_manager.as_ref();
+    let env = PlanEnv {
+        scope: &scope,
+        transports: &transports,
+        bind: manager.and_then(|manager| manager.upstream_bind_config.as_ref()),
+    };
+    let mut clusters = Vec::new();
+    for (index, cluster) in resources.clusters.iter().enumerate() {
+        match ClusterPlan::from_proto(cluster, &at.item("clusters", index), &env) {
+            Ok(plan) => clusters.push(plan),
+            Err(found) => errors.extend(found),
+        }
+    }
+    let factories = ServerFactories {
+        stats: scope.clone(),
+        sinks: sinks.clone(),
+        runtime: runtime.clone(),
+        cluster_names: resources.clusters.iter().map(|cluster| cluster.name.clone()).collect(),
+        service_cluster: service_cluster(&bootstrap, options),
+        http2_stats: Arc::new(Http2Stats::new(&scope)),
+    };
+    let mut listeners = Vec::new();
+    for (index, listener) in resources.listeners.iter().enumerate() {
+        match ListenerPlan::from_proto(listener, &factories, &at.item("listeners", index)) {
+            Ok(plan) => listeners.push(plan),
+            Err(found) => errors.extend(found),
+        }
+    }
+    let internal_buffer = internal_buffer(&bootstrap, &mut errors);
+    if !errors.is_empty() {
+        return Err(unique(errors.into_iter().map(|error| locations.resolve(error))));
+    }
+    Ok(Plans { store, sinks, runtime, layers, listeners, clusters, internal_buffer, bootstrap })
+}
+
+/// Two crates may object to the same thing: say it once.
+fn unique(found: impl Iterator<Item = Diagnostic>) -> Vec<Diagnostic> {
+    let mut seen = HashSet::new();
+    found.filter(|one| seen.insert(one.to_string())).collect()
+}
+
+fn service_cluster(bootstrap: &Bootstrap, options: &Options) -> String {
+    let node = bootstrap.node.as_ref().map(|node| node.cluster.clone()).unwrap_or_default();
+    options.service_cluster.clone().unwrap_or(node)
+}
+
+/// `buffer_size_kb` of the internal-listener extension; the last one counts.
+fn internal_buffer(bootstrap: &Bootstrap, errors: &mut Vec<Diagnostic>) -> adit_internal::Limits {
+    let mut limits = adit_internal::Limits::default();
+    for (index, extension) in bootstrap.bootstrap_extensions.iter().enumerate() {
+        let path = Path::root().item("bootstrap_extensions", index).field("typed_config");
+        let Some(any) = extension.typed_config.as_ref().filter(|any| is::<InternalListener>(any)) else { continue };
+        match unpack::<InternalListener>(any) {
+            Ok(message) => {
+                if let Some(kb) = message.buffer_size_kb {
+                    match adit_internal::Limits::from_kb(kb) {
+                        Some(found) => limits = found,
+                        None => errors.push(Diagnostic::error(path.field("buffer_size_kb"), "must be from 1 to 8192")),
+                    }
+                }
+            }
+            Err(error) => errors.push(Diagnostic::error(&path, error.to_string())),
+        }
+    }
+    limits
+}
+
+/// `stats_config.stats_matcher`: which metrics do not exist.
+fn stats_matcher(bootstrap: &Bootstrap, errors: &mut Vec<Diagnostic>) -> Option<Reject> {
+    let matcher = bootstrap.stats_config.as_ref()?.stats_matcher.as_ref()?;
+    let path = Path::root().field("stats_config").field("stats_matcher");
+    let mut list = |patterns: &[adit_config::proto::envoy::r#type::matcher::v3::StringMatcher], field: &str| {
+        let mut made = Vec::new();
+        for (index, pattern) in patterns.iter().enumerate() {
+            let at = path.field(field).item("patterns", index);
+            match StringMatcher::from_proto(pattern, at.as_str()) {
+                Ok(matcher) => made.push(matcher),
+                Err(error) => errors.push(Diagnostic::error(error.path, error.message)),
+            }
+        }
+        made
+    };
+    match matcher.stats_matcher.as_ref()? {
+        StatsMatcher::RejectAll(all) => all.then(|| Box::new(|_: &str| true) as Reject),
+        StatsMatcher::ExclusionList(patterns) => {
+            let made = list(&patterns.patterns, "exclusion_list");
+            Some(Box::new(move |name| made.iter().any(|matcher| matcher.matches(name))))
+        }
+        StatsMatcher::InclusionList(patterns) => {
+            let made = list(&patterns.patterns, "inclusion_list");
+            Some(Box::new(move |name| !made.iter().any(|matcher| matcher.matches(name))))
+        }
+    }
+}
