@@ -1,0 +1,153 @@
+//! A connection whose upstream stands: all that is left of it in memory.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use adit_codec::{RecvStream, SendStream};
+use adit_filter::{AccessLogType, Lifecycle, ResponseFlag, StreamInfo};
+use adit_io::{Cause, DirectionEnd, Peer, RefusalSlot, Relay, Side, SideMut, Summary};
+use adit_stats::Counter;
+use tokio::time::{Instant, Sleep};
+
+use crate::session::Session;
+use crate::tunnel;
+
+/// The relay with its sides, and what writes the log when it is over.
+pub(crate) struct Relaying {
+    pub(crate) relay: Relay,
+    pub(crate) down: Side,
+    pub(crate) up: Up,
+    pub(crate) session: Arc<Session>,
+    /// When the next periodic line is due.
+    pub(crate) ticker: Option<Pin<Box<Sleep>>>,
+    /// Where an inner listener says why it refused, and where to pass that on.
+    pub(crate) refusals: Option<Box<(RefusalSlot, RefusalSlot)>>,
+    /// Held while the connection lives; dropped after the sides.
+    pub(crate) _guards: Guards,
+}
+
+/// The upstream's two halves.
+pub(crate) enum Up {
+    Plain(Side),
+    Tunnel(Box<dyn SendStream>, Box<dyn RecvStream>),
+}
+
+/// Held while a connection is relayed.
+#[expect(dead_code, reason = "held for their drop")]
+pub(crate) struct Guards {
+    pub(crate) upstream: Box<dyn Send>,
+    pub(crate) downstream: Vec<Box<dyn Send>>,
+}
+
+impl Relaying {
+    /// Ready with what the listener logs, once both sides are over and this proxy's own line is written.
+    pub(crate) fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<StreamInfo> {
+        self.poll_ticker(cx);
+        let down = SideMut { source: &mut *self.down.source, sink: &mut *self.down.sink };
+        let up = match &mut self.up {
+            Up::Plain(side) => SideMut { source: &mut *side.source, sink: &mut *side.sink },
+            Up::Tunnel(send, recv) => SideMut { source: &mut **recv, sink: &mut **send },
+        };
+        let summary = ready!(self.relay.poll_relay(cx, down, up));
+        if let Some(slots) = &self.refusals
+            && let Some(refusal) = slots.0.get()
+        {
+            // Whoever reads the reset runs after this.
+            slots.1.set(refusal.clone());
+        }
+        Poll::Ready(self.finish(cx, &summary))
+    }
+
+    fn finish(&mut self, cx: &mut Context<'_>, summary: &Summary) -> StreamInfo {
+        let mut info = self.session.info(summary.down_to_up.bytes, summary.up_to_down.bytes);
+        self.explain(summary.cause, &mut info);
+        if let Up::Tunnel(_, recv) = &mut self.up
+            && self.session.proxy.tunnel.as_ref().is_some_and(|tunnel| tunnel.propagate_trailers)
+            && summary.up_to_down.end == DirectionEnd::End
+            && let Poll::Ready(Ok(Some(trailers))) = recv.poll_trailers(cx)
+        {
+            tunnel::keep_trailers(&trailers, &mut info.state);
+        }
+        self.session.proxy.log_end(&mut info);
+        info
+    }
+
+    fn explain(&self, cause: Cause, info: &mut StreamInfo) {
+        let stats = &self.session.proxy.stats;
+        let (downstream, upstream) = match cause {
+            Cause::Reset { by: Peer::Downstream, .. } => ("RemoteReset", "LocalReset"),
+            Cause::Reset { by: Peer::Upstream, .. } => {
+                if matches!(self.up, Up::Tunnel(..)) {
+                    info.flags.set(ResponseFlag::UpstreamRemoteReset);
+                }
+                ("LocalReset", "RemoteReset")
+            }
+            Cause::Ended | Cause::IdleTimeout | Cause::MaxDuration | Cause::Closing => ("Normal", "Normal"),
+        };
+        info.downstream_close_type = Some(downstream);
+        info.upstream_mut().close_type = Some(upstream);
+        match cause {
+            Cause::IdleTimeout => {
+                stats.idle_timeout.inc();
+                info.local_close_reason = Some("tcp_session_idle_timeout".into());
+            }
+            Cause::MaxDuration => {
+                stats.max_downstream_connection_duration.inc();
+                info.flags.set(ResponseFlag::DurationTimeout);
+                info.local_close_reason = Some("max_connection_duration_reached".into());
+            }
+            Cause::Ended | Cause::Reset { .. } | Cause::Closing => {}
+        }
+    }
+
+    fn poll_ticker(&mut self, cx: &mut Context<'_>) {
+        let (Some(ticker), Some(interval)) = (&mut self.ticker, self.session.proxy.logs.interval) else { return };
+        while ticker.as_mut().poll(cx).is_ready() {
+            let (received, sent) = self.relay.bytes();
+            self.session.proxy.log(&self.session.info(received, sent), AccessLogType::TcpPeriodic);
+            ticker.as_mut().reset(next(interval));
+        }
+    }
+}
+
+/// The moment of the next periodic line.
+fn next(interval: Duration) -> Instant {
+    let now = Instant::now();
+    // An interval beyond the clock's range never comes.
+    now.checked_add(interval).unwrap_or(now + Duration::from_secs(365 * 24 * 3600))
+}
+
+/// Waits for the first periodic line.
+pub(crate) fn ticker(interval: Duration) -> Pin<Box<Sleep>> {
+    Box::pin(tokio::time::sleep_until(next(interval)))
+}
+
+/// `check_drain_close`: ready when the worker closes, or when the connection moves while it drains.
+pub(crate) struct DrainClose {
+    closing: Pin<Box<dyn Future<Output = ()> + Send>>,
+    lifecycle: Arc<dyn Lifecycle>,
+    closed: Counter,
+    /// A connection that just began has moved nothing.
+    begun: bool,
+}
+
+impl DrainClose {
+    pub(crate) fn new(lifecycle: Arc<dyn Lifecycle>, closed: Counter) -> Self {
+        Self { closing: lifecycle.closing(), lifecycle, closed, begun: false }
+    }
+}
+
+impl Future for DrainClose {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut self.begun, true) && self.lifecycle.should_drain() {
+            self.closed.inc();
+            return Poll::Ready(());
+        }
+        self.closing.as_mut().poll(cx)
+    }
+}

@@ -1,0 +1,127 @@
+//! What is kept of a connection while it is relayed: enough to write its log at the end, and no more.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use adit_filter::upstream::{Host, Report};
+use adit_filter::{ListenerInfo, ResponseFlags, StreamInfo, UpstreamInfo};
+use adit_io::{ConnInfo, Direction, FilterState, Metadata, RelayObserver};
+use http::Version;
+
+use crate::TcpProxy;
+
+/// One per relayed connection, and its relay's observer. A [`StreamInfo`] is several times its size, so it is made of this
+/// when a line is due.
+pub(crate) struct Session {
+    pub(crate) proxy: Arc<TcpProxy>,
+    conn: Arc<ConnInfo>,
+    listener: Arc<ListenerInfo>,
+    filter_chain_name: Option<Arc<str>>,
+    state: FilterState,
+    metadata: Metadata,
+    /// Those of attempts that failed.
+    flags: ResponseFlags,
+    start: SystemTime,
+    started: Instant,
+    pub(crate) host: Arc<dyn Host>,
+    upstream: Arc<ConnInfo>,
+    version: Option<Version>,
+    attempts: u32,
+    ready: Duration,
+}
+
+/// The upstream that a connection got.
+pub(crate) struct Upstream {
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) conn: Arc<ConnInfo>,
+    /// `None` for plain TCP.
+    pub(crate) version: Option<Version>,
+    pub(crate) attempts: u32,
+    /// From the start to the connection.
+    pub(crate) ready: Duration,
+}
+
+impl Session {
+    /// Of what the connect phase knew.
+    pub(crate) fn new(proxy: Arc<TcpProxy>, info: &StreamInfo, listener: Arc<ListenerInfo>, upstream: Upstream) -> Self {
+        Self {
+            proxy,
+            conn: info.conn.clone(),
+            listener,
+            filter_chain_name: info.filter_chain_name.clone(),
+            state: info.state.clone(),
+            metadata: info.metadata.clone(),
+            flags: info.flags,
+            start: info.start,
+            started: info.started,
+            host: upstream.host,
+            upstream: upstream.conn,
+            version: upstream.version,
+            attempts: upstream.attempts,
+            ready: upstream.ready,
+        }
+    }
+
+    /// As logs see it.
+    pub(crate) fn info(&self, received: u64, sent: u64) -> StreamInfo {
+        let mut info = StreamInfo::new(self.conn.clone());
+        info.start = self.start;
+        info.started = self.started;
+        info.state = self.state.clone();
+        info.metadata = self.metadata.clone();
+        info.flags = self.flags;
+        info.listener_name = Some(self.listener.name.clone());
+        info.filter_chain_name = self.filter_chain_name.clone();
+        info.bytes_received = received;
+        info.bytes_sent = sent;
+        info.upstream = Some(Box::new(self.upstream_info(received, sent)));
+        info
+    }
+
+    fn upstream_info(&self, received: u64, sent: u64) -> UpstreamInfo {
+        UpstreamInfo {
+            host: Some(self.host.clone()),
+            cluster: Some(self.host.info().cluster.clone()),
+            local: Some(self.upstream.local.clone()),
+            remote: Some(self.upstream.remote.clone()),
+            connection_id: self.upstream.id,
+            conn: Some(self.upstream.clone()),
+            protocol: self.version,
+            attempts: self.attempts,
+            pool_ready: Some(self.ready),
+            wire_bytes_sent: received,
+            wire_bytes_received: sent,
+            ..UpstreamInfo::default()
+        }
+    }
+}
+
+impl RelayObserver for Session {
+    fn on_bytes(&self, direction: Direction, bytes: u64) {
+        let stats = &self.proxy.stats;
+        match direction {
+            Direction::DownToUp => {
+                stats.downstream_cx_rx_bytes_total.add(bytes);
+                self.host.report(Report::Bytes { sent: bytes, received: 0 });
+            }
+            Direction::UpToDown => {
+                stats.downstream_cx_tx_bytes_total.add(bytes);
+                self.host.report(Report::Bytes { sent: 0, received: bytes });
+            }
+        }
+    }
+
+    fn on_paused(&self, direction: Direction) {
+        match direction {
+            Direction::DownToUp => self.proxy.stats.downstream_flow_control_paused_reading_total.inc(),
+            Direction::UpToDown => self.host.report(Report::FlowControl { paused: true }),
+        }
+    }
+
+    fn on_resumed(&self, direction: Direction) {
+        match direction {
+            Direction::DownToUp => self.proxy.stats.downstream_flow_control_resumed_reading_total.inc(),
+            Direction::UpToDown => self.host.report(Report::FlowControl { paused: false }),
+        }
+    }
+}
