@@ -86,6 +86,9 @@ pub(crate) fn answer(admin: &Admin, method: &Method, path: &str, query: Option<&
     if endpoint.mutates && *method != Method::POST {
         return Answer::text(StatusCode::METHOD_NOT_ALLOWED, format!("Method {method} not allowed, POST required."));
     }
+    if path.starts_with("/stats") {
+        (admin.refresh)();
+    }
     (endpoint.handle)(admin, &Query::parse(query))
 }
 

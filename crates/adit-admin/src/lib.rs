@@ -29,6 +29,8 @@ pub struct Admin {
     pub views: Arc<dyn Views>,
     /// What is done.
     pub control: Arc<dyn Control>,
+    /// Called before metrics are rendered, to set gauges that describe the moment.
+    pub refresh: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// What the admin interface shows.

@@ -21,6 +21,7 @@ use adit_listener::{Factories, NetworkChain, TransportAcceptor};
 use adit_router::{PerFilterConfigs, RouteConfig, RouteContext, Router};
 use adit_stats::Scope;
 use hcm::http_filter::ConfigType;
+use adit_tcp_proxy::TcpProxy;
 use prost_types::Any;
 
 use crate::http2_stats::Http2Stats;
@@ -108,8 +109,8 @@ impl ServerFactories {
     }
 
     fn tcp_proxy(&self, message: &TcpProxyMessage, _listener: &Arc<ListenerInfo>, path: &Path) -> Found<Arc<dyn NetworkTerminal>> {
-        let _ = message;
-        Err(vec![Diagnostic::error(path, "not yet")])
+        let proxy = TcpProxy::from_proto(message, &Logs(self), path)?;
+        Ok(proxy)
     }
 
     fn connection_manager(&self, message: &hcm::HttpConnectionManager, listener_stats: &Scope, path: &Path) -> Found<Arc<Hcm>> {
@@ -188,5 +189,18 @@ impl PerFilterConfigs for RouteFilters<'_> {
             ConfigError::new(at, format!("{} says nothing about the filter '{filter_name}'", type_name(config)))
         })?;
         Ok(PerFilterConfig { disabled: None, config: Some(config) })
+    }
+}
+
+/// What a TCP proxy is built with.
+struct Logs<'a>(&'a ServerFactories);
+
+impl adit_tcp_proxy::Factories for Logs<'_> {
+    fn access_logs(&self, messages: &[AccessLogMessage], path: &Path) -> Found<Vec<Arc<dyn AccessLog>>> {
+        Factories::access_logs(self.0, messages, path)
+    }
+
+    fn stats(&self) -> &Scope {
+        &self.0.stats
     }
 }

@@ -70,7 +70,11 @@ async fn run(plans: Plans, options: Options, count: usize, log: LogControl) -> R
     })
     .context("worker threads")?;
     let stats = Arc::new(ServerStats::new(&plans.store, count));
-    start_admin(&plans, &options, count, &control, &manager, &main).await?;
+    let refresh = {
+        let (stats, control) = (stats.clone(), control.clone());
+        Arc::new(move || stats.set(&control))
+    };
+    start_admin(&plans, &options, count, &control, &manager, &main, refresh).await?;
     if options.demonstration {
         start_demonstration(&main).await?;
     }
@@ -208,6 +212,7 @@ async fn start_admin(
     control: &Arc<ServerControl>,
     manager: &Arc<ClusterManager>,
     main: &Spawner,
+    refresh: Arc<dyn Fn() + Send + Sync>,
 ) -> Result<()> {
     let Some(admin) = &plans.bootstrap.admin else { return Ok(()) };
     let Some(address) = admin.address.as_ref() else { return Ok(()) };
@@ -228,7 +233,7 @@ async fn start_admin(
         certificates: Certificates,
         bootstrap: adit_config::to_json(&plans.bootstrap).unwrap_or_default(),
     };
-    let admin = Admin { stats: plans.store.clone(), views: Arc::new(views), control: control.clone() };
+    let admin = Admin { stats: plans.store.clone(), views: Arc::new(views), control: control.clone(), refresh };
     drop(main.spawn(adit_admin::serve(listener, admin, AdminLimits::default())));
     Ok(())
 }

@@ -60,7 +60,8 @@ impl ServerStats {
         }
     }
 
-    fn set(&self, control: &ServerControl) {
+    /// Sets the gauges to the moment.
+    pub(crate) fn set(&self, control: &ServerControl) {
         let state = control.server_state();
         self.live.set(u64::from(state == State::Live));
         self.state.set(match state {
