@@ -56,3 +56,6 @@ pub fn client(io: Io, cfg: Arc<ClientConfig>) -> Client {
 pub fn client_parts(io: Io, cfg: Arc<ClientConfig>) -> ClientParts {
     ClientParts { conn: Box::new(client(io, cfg)), driver: None }
 }
+
+#[cfg(test)]
+mod size_tests;

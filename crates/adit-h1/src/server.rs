@@ -5,6 +5,7 @@ mod stream;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use adit_codec::{ConnError, IncomingStream, RecvStream, ServerConn};
 use adit_http::{ErrorCode, Scheme, StreamError};
@@ -25,6 +26,8 @@ use stream::ServerStream;
 
 /// Input read and thrown away behind a closing answer, in bytes at most.
 const MAX_LINGER: usize = 1 << 20;
+/// How long a closing answer may take to leave where `delayed_close_timeout` is off.
+const MAX_CLOSING: Duration = Duration::from_secs(60);
 
 /// What a connection does now.
 ///
@@ -275,10 +278,19 @@ impl Server {
         if self.reader.is_none() {
             self.reader = shared.reader.take();
         }
-        let sent = match &mut shared.writer {
-            Some(writer) => ready!(writer.poll_end(cx)).is_ok(),
+        let sent = match shared.writer.as_mut().map(|writer| writer.poll_end(cx)) {
+            Some(Poll::Ready(result)) => result.is_ok(),
+            // A peer that does not take the answer is not waited for any longer than one that does not close.
+            Some(Poll::Pending) => {
+                let timeout = Some(self.cfg.delayed_close_timeout).filter(|timeout| !timeout.is_zero());
+                let timeout = timeout.unwrap_or(MAX_CLOSING);
+                let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+                ready!(timer.as_mut().poll(cx));
+                false
+            }
             None => false,
         };
+        self.timer = None;
         let open = self.reader.as_ref().is_some_and(|reader| !reader.eof);
         let timeout = self.cfg.delayed_close_timeout;
         self.phase = if sent && open && linger && !timeout.is_zero() {

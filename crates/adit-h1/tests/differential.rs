@@ -1,5 +1,5 @@
 //! The same bytes mean the same to hyper, and hyper understands what we write.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod common;
 
@@ -80,9 +80,9 @@ fn end_to_end(mut map: HeaderMap) -> HeaderMap {
 }
 
 fn fields() -> impl Strategy<Value = String> {
-    prop::collection::vec(("[xX]-[a-zA-Z0-9_!-]{0,10}", "[!-~]?([ -~\t]{0,20}[!-~])?", "[ \t]{0,2}"), 0..12).prop_map(|fields| {
-        fields.into_iter().map(|(name, value, space)| format!("{name}:{space}{value}{space}\r\n")).collect()
-    })
+    prop::collection::vec(("[xX]-[a-zA-Z0-9_!-]{0,10}", "[!-~]?([ -~\t]{0,20}[!-~])?", "[ \t]{0,2}"), 0..12).prop_map(
+        |fields| fields.into_iter().map(|(name, value, space)| format!("{name}:{space}{value}{space}\r\n")).collect(),
+    )
 }
 
 /// Framing fields and the bytes that they announce.
@@ -90,7 +90,8 @@ fn framed() -> impl Strategy<Value = (String, Vec<u8>)> {
     let chunk = (prop::collection::vec(any::<u8>(), 1..300), "(;[a-z]{1,5}(=[a-z]{1,5})?)?", any::<bool>());
     prop_oneof![
         Just((String::new(), Vec::new())),
-        prop::collection::vec(any::<u8>(), 0..600).prop_map(|body| (format!("Content-Length: {}\r\n", body.len()), body)),
+        prop::collection::vec(any::<u8>(), 0..600)
+            .prop_map(|body| (format!("Content-Length: {}\r\n", body.len()), body)),
         (prop::collection::vec(chunk, 0..6), fields()).prop_map(|(chunks, trailers)| {
             let mut wire = Vec::new();
             for (data, extension, upper) in chunks {
@@ -177,7 +178,8 @@ async fn our_server_and_a_hyper_client() {
 #[tokio::test]
 async fn our_client_and_a_hyper_server() {
     let (peer, mut conn) = common::client(ClientConfig::default()).await;
-    let service = service_fn(|request: Request<Incoming>| async move { Ok::<_, Infallible>(Response::new(request.into_body())) });
+    let service =
+        service_fn(|request: Request<Incoming>| async move { Ok::<_, Infallible>(Response::new(request.into_body())) });
     tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(peer), service));
     for size in [0, 1, 5000, 1 << 20] {
         let body = vec![b'x'; size];

@@ -13,6 +13,8 @@ use super::tcp;
 
 /// Bodies up to this size are copied behind their head, so that both leave in one write.
 const COALESCE: usize = 4 << 10;
+/// Bytes gathered at most before more is taken: what is queued so far leaves first.
+const MAX_GATHERED: usize = 64 << 10;
 
 /// The socket or the half of a transport that is written to.
 #[derive(Clone)]
@@ -76,6 +78,9 @@ impl Writer {
         mut n: usize,
         mut tail: &[u8],
     ) -> Poll<Result<(), StreamError>> {
+        if self.out.len() > MAX_GATHERED && n > 0 {
+            ready!(self.poll_drain(cx))?;
+        }
         n = n.min(data.len());
         let alone = self.out.is_empty() && tail.is_empty();
         let split = n < data.len() && matches!(self.half, WriteHalf::Other(_));
