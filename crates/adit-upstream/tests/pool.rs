@@ -255,3 +255,54 @@ async fn preconnect_makes_a_spare_connection() {
     assert_eq!(origin.accepted.load(SeqCst), 2);
     drop(held);
 }
+
+/// Thousands of streams and connections given up at every stage leave nothing counted, queued or open.
+#[tokio::test]
+async fn a_storm_of_cancellations_leaves_nothing_behind() {
+    let origin = origin(ok).await;
+    let limits = "circuit_breakers: { thresholds: [{ max_connections: 7, max_pending_requests: 100, max_requests: 50 }] }\ncommon_http_protocol_options: { idle_timeout: 0.1s, max_requests_per_connection: 9 }";
+    let world = world(&cluster("a", &[origin.port], limits));
+    let a = world.cluster("a");
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..5000_u32 {
+        let a = a.clone();
+        tasks.spawn(async move {
+            tokio::time::sleep(Duration::from_micros(u64::from(fastrand::u32(..500_000)))).await;
+            let work = async {
+                let wish = Wish::default();
+                let need = wish.need();
+                if number % 3 == 0 {
+                    let upstream = a.tcp(&need).await.ok()?;
+                    tokio::time::sleep(Duration::from_micros(u64::from(fastrand::u32(..3000)))).await;
+                    drop(upstream);
+                } else {
+                    let upstream = a.http(&need).await.ok()?;
+                    match number % 5 {
+                        // Given up before it was opened.
+                        0 => drop(upstream),
+                        1 => drop((upstream.guard, upstream.opener.open(support::get("/"), true))),
+                        _ => drop(exchange(upstream, "/").await),
+                    }
+                }
+                Some(())
+            };
+            let patience = Duration::from_micros(u64::from(fastrand::u32(..20_000)));
+            let _ = tokio::time::timeout(patience, work).await;
+        });
+    }
+    while let Some(done) = soon(tasks.join_next()).await {
+        done.unwrap();
+    }
+    until("nothing is left", || {
+        ["upstream_cx_active", "upstream_rq_active", "upstream_rq_pending_active"]
+            .iter()
+            .all(|name| world.gauge(&format!("cluster.a.{name}")) == 0)
+    })
+    .await;
+    for name in ["cx_open", "rq_open", "rq_pending_open"] {
+        assert_eq!(world.gauge(&format!("cluster.a.circuit_breakers.default.{name}")), 0, "{name}");
+    }
+    let view = &world.manager.describe()[0].hosts[0];
+    assert_eq!((view.cx_active, view.rq_active, view.rq_pending_active), (0, 0, 0));
+    assert!(soon(acquire(&a)).await.is_ok());
+}

@@ -83,8 +83,10 @@ impl Checker {
         let version = if self.plan.http2 { Version::HTTP_2 } else { Version::HTTP_11 };
         let ClientParts { conn, driver } = Codecs.client(version, io, &self.target.core.plan.http).await.ok()?;
         if let Some(driver) = driver {
-            // How it ended shows in the connection.
-            self.drivers.spawn(async move { drop(driver.await) });
+            self.drivers.spawn(async move {
+                // How it ended shows in the connection.
+                let _ = driver.await;
+            });
         }
         Some(conn)
     }

@@ -58,13 +58,11 @@ impl Checker {
 /// Whether the parts occur one after the other, with anything in between.
 fn matches(parts: &[Vec<u8>], mut text: &[u8]) -> bool {
     parts.iter().all(|part| {
-        let found = part.is_empty() || {
-            let at = text.windows(part.len()).position(|window| window == part.as_slice());
-            at.is_some_and(|at| {
-                text = text.get(at + part.len()..).unwrap_or_default();
-                true
-            })
-        };
-        found
+        // A window of nothing cannot be made, and nothing is found everywhere.
+        let at = if part.is_empty() { Some(0) } else { text.windows(part.len()).position(|window| window == part) };
+        at.is_some_and(|at| {
+            text = text.get(at + part.len()..).unwrap_or_default();
+            true
+        })
     })
 }

@@ -108,13 +108,7 @@ pub(super) fn http_options(
     plan
 }
 
-fn lower(
-    message: &HttpProtocolOptions,
-    path: &Path,
-    site: &Site<'_>,
-    plan: &mut HttpOptions,
-    problems: &mut Problems,
-) {
+fn lower(message: &HttpProtocolOptions, path: &Path, site: &Site<'_>, plan: &mut HttpOptions, problems: &mut Problems) {
     use options::UpstreamProtocolOptions as Choice;
     let unsupported = [
         (!message.http_filters.is_empty(), "http_filters"),
@@ -173,7 +167,14 @@ fn lower(
     if h3 {
         problems.unsupported(&path.field("http3_protocol_options"));
     }
-    plan.h1 = Arc::new(h1_config(&h1.unwrap_or_default(), &common));
+    let h1 = h1.unwrap_or_default();
+    use core::http1_protocol_options::header_key_format::HeaderFormat;
+    if let Some(HeaderFormat::StatefulFormatter(_)) =
+        h1.header_key_format.as_ref().and_then(|format| format.header_format.as_ref())
+    {
+        problems.unsupported(&path.field("http_protocol_options.header_key_format.stateful_formatter"));
+    }
+    plan.h1 = Arc::new(h1_config(&h1, &common));
     plan.h2 = Arc::new(h2_config(&h2.unwrap_or_default(), &common, site));
 }
 

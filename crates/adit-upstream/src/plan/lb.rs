@@ -77,7 +77,7 @@ pub(super) fn lb_plan(message: &pb::Cluster, path: &Path, problems: &mut Problem
         plan.weighted_priority_health = policy.weighted_priority_health;
     }
     plan.policy = match &message.load_balancing_policy {
-        Some(chosen) => by_extension(chosen, &path.field("load_balancing_policy"), problems),
+        Some(chosen) => by_extension(chosen, &path.field("load_balancing_policy"), &mut plan, problems),
         None => by_enum(message, path, problems),
     };
     if let LbPolicy::RingHash { min, max } = plan.policy
@@ -158,11 +158,16 @@ fn by_enum(message: &pb::Cluster, path: &Path, problems: &mut Problems) -> LbPol
 }
 
 /// The first policy of the list that we know, as Envoy does.
-fn by_extension(message: &pb::LoadBalancingPolicy, path: &Path, problems: &mut Problems) -> LbPolicy {
+fn by_extension(
+    message: &pb::LoadBalancingPolicy,
+    path: &Path,
+    plan: &mut LbPlan,
+    problems: &mut Problems,
+) -> LbPolicy {
     for (index, policy) in message.policies.iter().enumerate() {
         let path = path.item("policies", index).field("typed_extension_config").field("typed_config");
         let any = policy.typed_extension_config.as_ref().and_then(|config| config.typed_config.as_ref());
-        if let Some(policy) = any.and_then(|any| one_extension(any, &path, problems)) {
+        if let Some(policy) = any.and_then(|any| one_extension(any, &path, plan, problems)) {
             return policy;
         }
     }
@@ -170,31 +175,64 @@ fn by_extension(message: &pb::LoadBalancingPolicy, path: &Path, problems: &mut P
     LbPolicy::RoundRobin
 }
 
-fn one_extension(any: &prost_types::Any, path: &Path, problems: &mut Problems) -> Option<LbPolicy> {
-    if is::<policies::round_robin::v3::RoundRobin>(any) {
+fn one_extension(any: &prost_types::Any, path: &Path, plan: &mut LbPlan, problems: &mut Problems) -> Option<LbPolicy> {
+    if let Ok(config) = unpack::<policies::round_robin::v3::RoundRobin>(any) {
+        locality(config.locality_lb_config.as_ref(), path, plan, problems);
         Some(LbPolicy::RoundRobin)
-    } else if is::<policies::random::v3::Random>(any) {
+    } else if let Ok(config) = unpack::<policies::random::v3::Random>(any) {
+        locality(config.locality_lb_config.as_ref(), path, plan, problems);
         Some(LbPolicy::Random)
     } else if is::<policies::cluster_provided::v3::ClusterProvided>(any) {
         Some(LbPolicy::ClusterProvided)
     } else if let Ok(config) = unpack::<policies::least_request::v3::LeastRequest>(any) {
+        locality(config.locality_lb_config.as_ref(), path, plan, problems);
         Some(LbPolicy::LeastRequest {
             choices: config.choice_count.unwrap_or(2).max(2),
             bias: config.active_request_bias.as_ref().map_or(1.0, |bias| bias.default_value),
         })
     } else if let Ok(config) = unpack::<policies::ring_hash::v3::RingHash>(any) {
-        if config.hash_function > 1 {
-            problems.unsupported(&path.field("hash_function"));
-        }
-        let (min, max) = RING;
-        Some(LbPolicy::RingHash {
-            min: config.minimum_ring_size.unwrap_or(min),
-            max: config.maximum_ring_size.unwrap_or(max),
-        })
+        Some(ring_extension(&config, path, plan, problems))
     } else if let Ok(config) = unpack::<policies::maglev::v3::Maglev>(any) {
+        plan.locality_weighted |= config.locality_weighted_lb_config.is_some();
+        hashing(config.consistent_hashing_lb_config.as_ref(), plan);
         Some(LbPolicy::Maglev { size: config.table_size.unwrap_or(MAGLEV) })
     } else {
         None
+    }
+}
+
+#[allow(deprecated, reason = "Envoy still accepts them")]
+fn ring_extension(
+    config: &policies::ring_hash::v3::RingHash,
+    path: &Path,
+    plan: &mut LbPlan,
+    problems: &mut Problems,
+) -> LbPolicy {
+    if config.hash_function > 1 {
+        problems.unsupported(&path.field("hash_function"));
+    }
+    plan.hash_by_hostname |= config.use_hostname_for_hashing;
+    plan.locality_weighted |= config.locality_weighted_lb_config.is_some();
+    hashing(config.consistent_hashing_lb_config.as_ref(), plan);
+    let (min, max) = RING;
+    LbPolicy::RingHash { min: config.minimum_ring_size.unwrap_or(min), max: config.maximum_ring_size.unwrap_or(max) }
+}
+
+fn hashing(config: Option<&policies::common::v3::ConsistentHashingLbConfig>, plan: &mut LbPlan) {
+    plan.hash_by_hostname |= config.is_some_and(|config| config.use_hostname_for_hashing);
+}
+
+fn locality(
+    config: Option<&policies::common::v3::LocalityLbConfig>,
+    path: &Path,
+    plan: &mut LbPlan,
+    problems: &mut Problems,
+) {
+    use policies::common::v3::locality_lb_config::LocalityConfigSpecifier as Specifier;
+    match config.and_then(|config| config.locality_config_specifier.as_ref()) {
+        Some(Specifier::LocalityWeightedLbConfig(_)) => plan.locality_weighted = true,
+        Some(Specifier::ZoneAwareLbConfig(_)) => problems.unsupported(&path.field("locality_lb_config")),
+        None => {}
     }
 }
 

@@ -74,6 +74,7 @@ pub(super) fn cluster(message: &pb::Cluster, path: &Path, env: &PlanEnv<'_>) -> 
         preconnect_ratio,
         health_checks,
         outlier,
+        wait_for_warm: message.wait_for_warm_on_init.unwrap_or(true),
     })
 }
 

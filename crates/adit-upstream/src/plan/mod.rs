@@ -65,6 +65,8 @@ pub struct ClusterPlan {
     pub health_checks: Vec<HealthCheckPlan>,
     /// Outlier detection.
     pub outlier: Option<OutlierPlan>,
+    /// `wait_for_warm_on_init`, true by default: `/ready` waits for the first answer of DNS.
+    pub wait_for_warm: bool,
 }
 
 /// A transport socket and which hosts use it.
@@ -206,9 +208,9 @@ impl ClusterPlan {
         self.transports.get(index).map(|choice| &choice.factory)
     }
 
-    /// Whether its hosts are learned by DNS, so that `/ready` waits for the first answer.
+    /// Whether `/ready` waits for the first answer of DNS.
     pub fn resolves(&self) -> bool {
-        matches!(self.discovery, Discovery::StrictDns(..) | Discovery::LogicalDns(..))
+        self.wait_for_warm && matches!(self.discovery, Discovery::StrictDns(..) | Discovery::LogicalDns(..))
     }
 }
 

@@ -1,1 +1,91 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::time::Duration;
+
+use super::*;
+use crate::testing::{hosts, plan};
+
+fn refused(fields: &str) -> String {
+    plan(fields).err().unwrap_or_else(|| panic!("taken: {fields}"))
+}
+
+#[test]
+fn defaults() {
+    let plan = plan("type: STATIC").unwrap();
+    assert_eq!(plan.connect_timeout, Duration::from_secs(5));
+    assert_eq!(plan.breakers, [Thresholds::default(); 2]);
+    assert_eq!(plan.http.idle_timeout, Some(Duration::from_secs(3600)));
+    assert_eq!(plan.settings.version, Some(::http::Version::HTTP_11));
+    assert_eq!(plan.settings.buffer_limit, 1 << 20);
+    assert_eq!(plan.lb, LbPlan::default());
+    assert!(!plan.settings.secure && !plan.settings.terminates_connect && !plan.resolves());
+}
+
+#[test]
+fn refusals_name_the_field() {
+    for (fields, path) in [
+        ("lb_policy: CLUSTER_PROVIDED", "c.lb_policy"),
+        ("type: ORIGINAL_DST", "c.lb_policy"),
+        ("type: LOGICAL_DNS, load_assignment: { cluster_name: a }", "c.load_assignment"),
+        (
+            "load_assignment: { cluster_name: a, endpoints: [{ lb_endpoints: [{ endpoint: { address: { socket_address: \
+             { address: example.com, port_value: 1 } } } }] }] }",
+            "c.load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address.address: malformed",
+        ),
+        ("lb_policy: MAGLEV, maglev_lb_config: { table_size: 100 }", "c.maglev_lb_config.table_size"),
+        (
+            "lb_policy: RING_HASH, ring_hash_lb_config: { minimum_ring_size: 5, maximum_ring_size: 4 }",
+            "c.ring_hash_lb_config",
+        ),
+        (
+            "outlier_detection: { enforcing_success_rate: 50 }",
+            "c.outlier_detection.enforcing_success_rate: is not supported",
+        ),
+        (
+            "health_checks: [{ timeout: 1s, interval: 1s, healthy_threshold: 1, unhealthy_threshold: 1, \
+             tcp_health_check: { send: { text: xyz } } }]",
+            "c.health_checks[0].tcp_health_check.send.text",
+        ),
+        (
+            "upstream_bind_config: { source_address: { address: x, port_value: 0 } }",
+            "c.upstream_bind_config.source_address",
+        ),
+    ] {
+        let message = refused(fields);
+        assert!(message.contains(path), "{fields}\n  gave {message}");
+    }
+}
+
+#[test]
+fn old_and_new_options_mean_the_same() {
+    let old = plan("http2_protocol_options: { max_concurrent_streams: 7 }, max_requests_per_connection: 3").unwrap();
+    let new = plan(
+        "typed_extension_protocol_options: { envoy.extensions.upstreams.http.v3.HttpProtocolOptions: { \
+         \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, \
+         common_http_protocol_options: { max_requests_per_connection: 3 }, \
+         explicit_http_config: { http2_protocol_options: { max_concurrent_streams: 7 } } } }",
+    )
+    .unwrap();
+    for plan in [old, new] {
+        assert_eq!(plan.settings.version, Some(::http::Version::HTTP_2));
+        assert_eq!((plan.http.max_streams(), plan.http.max_requests), (7, Some(3)));
+    }
+}
+
+#[test]
+fn metadata_of_an_endpoint_chooses_its_transport_socket() {
+    let socket = "transport_socket: { name: raw, typed_config: { \"@type\": \
+                  type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer } }";
+    let matching = ", metadata: { filter_metadata: { envoy.transport_socket_match: { kind: x } } }";
+    let endpoints = hosts([(1, matching), (2, "")]);
+    let plan = plan(&format!("transport_socket_matches: [{{ name: x, match: {{ kind: x }}, {socket} }}], {endpoints}"));
+    let hosts: Vec<usize> = plan.unwrap().fixed_hosts().iter().map(|host| host.transport).collect();
+    assert_eq!(hosts, [0, 1]);
+}
+
+#[test]
+fn a_terminating_pool_is_known() {
+    let config = "upstream_config: { name: tcp, typed_config: { \"@type\": \
+                  type.googleapis.com/envoy.extensions.upstreams.http.tcp.v3.TcpConnectionPoolProto } }";
+    assert!(plan(config).unwrap().settings.terminates_connect);
+}

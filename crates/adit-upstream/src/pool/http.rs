@@ -267,17 +267,29 @@ impl WorkerCluster {
             let connections = &self.core.breaker(queue.key.priority).connections;
             if !connections.try_take() {
                 self.core.stats.traffic.upstream_cx_overflow.inc();
-                // A pool without a connection may always make one, or its streams would wait for nothing.
+                // A pool without a connection may always make one, or its streams would wait for nothing; one that
+                // idles in another pool goes for it.
                 if queue.connecting + queue.connected != 0 {
                     return;
                 }
+                self.evict(state, pool);
                 connections.take();
             }
+            let Some(queue) = state.pools.pool(host, pool) else { return };
             queue.connecting += 1;
             let life = ConnLife::new(&self.core, &ask.host, queue.key.priority, &self.kicks);
             let version = queue.key.version;
             let Some(this) = self.this.upgrade() else { return };
             self.deps.spawn.spawn(Box::pin(async move { this.connect_one(ask, pool, version, life).await }));
+        }
+    }
+
+    /// Closes the connection of another pool that has idled longest.
+    fn evict(&self, state: &mut State, pool: u64) {
+        let idle = state.pools.conns.iter().filter(|(_, conn)| conn.pool != pool && !conn.fresh && conn.is_idle());
+        let oldest = idle.min_by_key(|(_, conn)| conn.life.last()).map(|(index, _)| index);
+        if let Some(index) = oldest {
+            self.remove(state, index, false);
         }
     }
 

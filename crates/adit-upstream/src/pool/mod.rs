@@ -93,6 +93,3 @@ fn earlier(a: Option<tokio::time::Instant>, b: Option<tokio::time::Instant>) -> 
 
 /// Timers are looked at no more often than this.
 const GRAIN: Duration = Duration::from_millis(10);
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,163 @@
+//! Pools of transport sockets that put a client's state into the connection, and internal listeners.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+use adit_config::Path;
+use adit_config::proto::envoy::config::core::v3::TransportSocket;
+use adit_filter::BoxFuture;
+use adit_filter::upstream::{Clusters, FailureKind};
+use adit_internal::{DEFAULT_MAX_HOPS, InternalListeners, Limits};
+use adit_io::{Address, ConnInfo, FilterState, FilterValue, Io, Metadata, Sharing};
+use adit_stats::Store;
+use adit_upstream::transport::{BuiltTransport, TransportSite, shared_state_key};
+use adit_upstream::{
+    ClusterManager, ClusterPlan, Codecs, PlanEnv, TransportBuilder, TransportContext, TransportError,
+    TransportSocketFactory, WorkerDeps,
+};
+use support::{TokioSpawn, Wish, World, cluster, exchange, ok, origin, soon, until};
+
+/// Passes filter state on, as `internal_upstream` does.
+struct Passing;
+
+impl TransportSocketFactory for Passing {
+    fn connect<'a>(&'a self, io: Io, _ctx: &'a TransportContext) -> BoxFuture<'a, Result<Io, TransportError>> {
+        Box::pin(async move { Ok(io) })
+    }
+
+    fn secure(&self) -> bool {
+        false
+    }
+
+    fn passes_on(&self, ctx: &TransportContext) -> (FilterState, Metadata) {
+        (ctx.state.shared_with_upstream(), Metadata::default())
+    }
+
+    fn pool_key(&self, ctx: &TransportContext) -> Option<Box<[u8]>> {
+        shared_state_key(&ctx.state)
+    }
+}
+
+struct Builder;
+
+impl TransportBuilder for Builder {
+    fn build(
+        &self,
+        _any: &prost_types::Any,
+        _path: &Path,
+        _site: &TransportSite<'_>,
+        _inner: &dyn Fn(Option<&TransportSocket>, &Path) -> BuiltTransport,
+    ) -> Option<BuiltTransport> {
+        Some(Ok(Arc::new(Passing)))
+    }
+}
+
+const SOCKET: &str = "transport_socket: { name: x, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.internal_upstream.v3.InternalUpstreamTransport, transport_socket: { name: envoy.transport_sockets.raw_buffer } } }";
+
+fn world(yaml: &str, internal: InternalListeners) -> World {
+    let store = Store::new(1);
+    let indented: String = yaml.lines().map(|line| format!("  {line}\n")).collect();
+    let text = format!(
+        "bootstrap_extensions: [{{ name: i, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener }} }}]\nstatic_resources:\n  clusters:\n{indented}"
+    );
+    let loaded = adit_config::load(&[adit_config::Source::new("a.yaml", &text)], &adit_config::LoadOptions::default());
+    let clusters = loaded.unwrap().bootstrap.static_resources.unwrap().clusters;
+    let env = PlanEnv { scope: &store.root(), transports: &Builder, bind: None };
+    let plans: Vec<_> = clusters.iter().map(|c| ClusterPlan::from_proto(c, &Path::root(), &env).unwrap()).collect();
+    let manager = ClusterManager::new(plans);
+    let deps = WorkerDeps { spawn: Arc::new(TokioSpawn), internal: Arc::new(internal), codecs: Arc::new(Codecs) };
+    let set = manager.worker(Arc::new(deps));
+    World { store, manager, set }
+}
+
+fn listeners() -> InternalListeners {
+    InternalListeners::new(Limits::default(), DEFAULT_MAX_HOPS)
+}
+
+fn wish(value: Option<FilterValue>, sharing: Sharing) -> Wish {
+    let mut wish = Wish::default();
+    if let Some(value) = value {
+        wish.state.set("client", value, sharing);
+    }
+    wish
+}
+
+#[tokio::test]
+async fn a_connection_with_state_serves_only_equal_state() {
+    let origin = origin(ok).await;
+    let world = world(&cluster("a", &[origin.port], SOCKET), listeners());
+    let a = world.cluster("a");
+    let text = |text: &str| Some(FilterValue::Text(text.into()));
+    let any = || Some(FilterValue::Any(Arc::new(1_u8)));
+    for (value, sharing, connection) in [
+        (text("one"), Sharing::Once, "0"),
+        (text("two"), Sharing::Once, "1"),
+        (text("one"), Sharing::Once, "0"),
+        (text("one"), Sharing::Transitive, "2"),
+        (None, Sharing::None, "3"),
+        // What stays here does not go into the connection.
+        (text("one"), Sharing::None, "3"),
+        (any(), Sharing::Once, "4"),
+        (any(), Sharing::Once, "5"),
+    ] {
+        let wish = wish(value, sharing);
+        let upstream = soon(a.http(&wish.need())).await.ok().unwrap();
+        assert_eq!(String::from_utf8(soon(exchange(upstream, "/")).await.1).unwrap(), connection);
+    }
+}
+
+#[tokio::test]
+async fn pools_beyond_the_limit_take_the_place_of_idle_ones() {
+    let origin = origin(ok).await;
+    let more = format!("circuit_breakers: {{ thresholds: [{{ max_connections: 3 }}] }}\n{SOCKET}");
+    let world = world(&cluster("a", &[origin.port], &more), listeners());
+    let a = world.cluster("a");
+    for client in 0..20 {
+        let wish = wish(Some(FilterValue::Number(client)), Sharing::Once);
+        let upstream = soon(a.http(&wish.need())).await.ok().unwrap();
+        soon(exchange(upstream, "/")).await;
+        assert!(world.gauge("cluster.a.upstream_cx_active") <= 3);
+    }
+    assert_eq!(origin.accepted.load(SeqCst), 20);
+}
+
+const INTERNAL: &str = "- name: a
+  load_assignment:
+    cluster_name: a
+    endpoints:
+    - lb_endpoints:
+      - endpoint: { address: { envoy_internal_address: { server_listener_name: inner, endpoint_id: x } } }
+";
+
+#[tokio::test]
+async fn an_internal_listener_is_an_upstream() {
+    let registry = listeners();
+    let mut inner = registry.listen("inner", 8).unwrap();
+    let world = world(&format!("{INTERNAL}  {SOCKET}\n"), registry);
+    let a = world.cluster("a");
+    let wish = wish(Some(FilterValue::Text("me".into())), Sharing::Once);
+    let upstream = soon(a.tcp(&wish.need())).await.ok().unwrap();
+    let accepted = soon(inner.accept()).await;
+    assert_eq!(accepted.state.text("client"), Some("me"));
+    assert_eq!(upstream.host.info().address.to_string(), "envoy://inner/x");
+    assert_eq!(accepted.info.internal_hops, 1);
+}
+
+#[tokio::test]
+async fn a_listener_that_is_not_there_and_a_loop_fail_cleanly() {
+    let registry = listeners();
+    let world = world(INTERNAL, registry.clone());
+    let a = world.set.get("a").unwrap();
+    let missing = soon(a.tcp(&Wish::default().need())).await.err().unwrap();
+    assert_eq!(missing.kind, FailureKind::Remote);
+    assert_eq!(missing.reason, "no internal listener named inner");
+    let _inner = registry.listen("inner", 8).unwrap();
+    let mut info = ConnInfo::new(1, Address::internal_client(), Address::internal_client());
+    info.internal_hops = DEFAULT_MAX_HOPS;
+    let wish = Wish { downstream: Some(Arc::new(info)), ..Wish::default() };
+    assert_eq!(soon(a.tcp(&wish.need())).await.err().unwrap().kind, FailureKind::Loop);
+    until("given back", || world.gauge("cluster.a.upstream_cx_active") == 0).await;
+}
