@@ -84,3 +84,32 @@ fn push(text: &mut String, more: &str, indent: usize) {
         let _ = writeln!(text, "{:indent$}{line}", "");
     }
 }
+
+/// One of Envoy's own example files, unchanged but for what must differ on this machine: each `port_value: A` becomes
+/// `port_value: B`, `www.google.com:443` becomes `localhost` with the port of `google`, and the `admin` section goes (the
+/// test brings its own).
+pub fn example(name: &str, ports: &[(u16, u16)], google: u16) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/envoy").join(name);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut out = String::new();
+    let mut admin = false;
+    for line in text.lines() {
+        if line.starts_with("admin:") {
+            admin = true;
+            continue;
+        }
+        admin = admin && (line.starts_with(' ') || line.is_empty());
+        if admin {
+            continue;
+        }
+        let mut line = line.replace("www.google.com", "localhost");
+        if let Some((before, port)) = line.split_once("port_value: ") {
+            let port: u16 = port.trim().parse().expect("a port");
+            let port = if port == 443 { google } else { ports.iter().find(|(a, _)| *a == port).map_or(port, |(_, b)| *b) };
+            line = format!("{before}port_value: {port}");
+        }
+        out.push_str(&line);
+        out.push('\n');
+    }
+    out
+}
