@@ -105,7 +105,8 @@ pub fn example(name: &str, ports: &[(u16, u16)], google: u16) -> String {
         let mut line = line.replace("www.google.com", "localhost");
         if let Some((before, port)) = line.split_once("port_value: ") {
             let port: u16 = port.trim().parse().expect("a port");
-            let port = if port == 443 { google } else { ports.iter().find(|(a, _)| *a == port).map_or(port, |(_, b)| *b) };
+            let port =
+                if port == 443 { google } else { ports.iter().find(|(a, _)| *a == port).map_or(port, |(_, b)| *b) };
             line = format!("{before}port_value: {port}");
         }
         out.push_str(&line);

@@ -70,9 +70,9 @@ impl Peer {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
-            self.0.read_exact(&mut byte).unwrap_or_else(|error| {
-                panic!("no whole head ({error}): {:?}", String::from_utf8_lossy(&head))
-            });
+            self.0
+                .read_exact(&mut byte)
+                .unwrap_or_else(|error| panic!("no whole head ({error}): {:?}", String::from_utf8_lossy(&head)));
             head.push(byte[0]);
         }
         String::from_utf8(head).expect("text")

@@ -53,16 +53,19 @@ impl Proxy {
     /// Starts Envoy likewise.
     pub fn envoy(yaml: &str) -> Self {
         let binary = venv().join("bin/envoy");
-        Self::start(binary, yaml, &["--concurrency", "1", "--use-dynamic-base-id", "--disable-hot-restart", "-l", "warning"])
+        Self::start(
+            binary,
+            yaml,
+            &["--concurrency", "1", "--use-dynamic-base-id", "--disable-hot-restart", "-l", "warning"],
+        )
     }
 
     fn start(binary: PathBuf, yaml: &str, args: &[&str]) -> Self {
         let admin = free_port();
         let folder = temp_folder();
         let file = folder.join("config.yaml");
-        let section = format!(
-            "admin: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {admin} }} }} }}\n"
-        );
+        let section =
+            format!("admin: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {admin} }} }} }}\n");
         std::fs::write(&file, section + yaml).expect("a configuration file");
         let log = std::fs::File::create(folder.join("log")).expect("a log file");
         let child = Command::new(&binary)
@@ -177,7 +180,8 @@ impl Drop for Proxy {
 pub fn http(port: u16, method: &str, path: &str) -> Option<String> {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).ok()?;
     socket.set_read_timeout(Some(PATIENCE)).ok()?;
-    let request = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
     socket.write_all(request.as_bytes()).ok()?;
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer).ok()?;

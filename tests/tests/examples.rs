@@ -71,8 +71,9 @@ fn the_header_driven_route_dials_the_target() {
         let (hello, _) = origin::http(HELLO);
         let (c, b) = (free_port(), free_port());
         let _far = start(far, &example("terminate_http1_connect.yaml", &[(10001, b)], 9));
-        let near_yaml = example("encapsulate_in_http1_connect.yaml", &[(10000, free_port()), (10001, b), (10002, c)], 0)
-            .replace("127.0.0.1:10003", &format!("127.0.0.1:{hello}"));
+        let near_yaml =
+            example("encapsulate_in_http1_connect.yaml", &[(10000, free_port()), (10001, b), (10002, c)], 0)
+                .replace("127.0.0.1:10003", &format!("127.0.0.1:{hello}"));
         let _near = start(near, &near_yaml);
         assert_eq!(body(&curl(&[&format!("http://127.0.0.1:{c}/")])), "hello\n", "{near} -> {far}");
     }

@@ -65,7 +65,10 @@ fn raw_frames_by_python_h2() {
     let routes = format!("{}{}", terminate("tcp"), prefix("hello"));
     let allowed = format!("{}{ALLOW}", upgrades(&["websocket"]));
     let _adit = Proxy::adit(&resources(
-        &[listener("with", with, &hcm("with", &routes, &allowed)), listener("without", without, &hcm("without", &routes, ""))],
+        &[
+            listener("with", with, &hcm("with", &routes, &allowed)),
+            listener("without", without, &hcm("without", &routes, "")),
+        ],
         &[cluster("tcp", echo, ""), cluster("hello", hello, "")],
     ));
     let script = r#"

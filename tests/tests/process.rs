@@ -57,7 +57,10 @@ fn validation_says_ok_or_everything_that_is_wrong() {
     let text = err(&out);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 2, "{text}");
-    assert!(lines[0].contains("bad.yaml: line 10: static_resources.listeners[0].filter_chains[0].filters[0]"), "{text}");
+    assert!(
+        lines[0].contains("bad.yaml: line 10: static_resources.listeners[0].filter_chains[0].filters[0]"),
+        "{text}"
+    );
     assert!(lines[0].contains("stat_prefix: "), "{text}");
     assert!(lines[1].contains("did you mean 'connect_timeout'?"), "{text}");
 }
@@ -70,7 +73,8 @@ fn a_port_that_is_taken_ends_the_start_and_is_named() {
     assert_eq!(out.status.code(), Some(1));
     assert!(err(&out).contains(&format!("127.0.0.1:{port}")), "{}", err(&out));
 
-    let foreign = one(port, &tcp_proxy("c", ""), 1).replace("address: 127.0.0.1, port_value: ", "address: 192.0.2.1, port_value: ");
+    let foreign = one(port, &tcp_proxy("c", ""), 1)
+        .replace("address: 127.0.0.1, port_value: ", "address: 192.0.2.1, port_value: ");
     let out = run(&["--config-yaml", &foreign]);
     assert_eq!(out.status.code(), Some(1));
     assert!(err(&out).contains("192.0.2.1"), "{}", err(&out));
@@ -102,10 +106,7 @@ fn sigterm_ends_tunnels_in_order_and_writes_logs() {
     );
     let upstream = origin::echo();
     let yaml = resources(
-        &[
-            listener("t", tcp, &tcp_proxy("c", &access)),
-            listener("h", http_port, &hcm("h", &terminate("c"), &access)),
-        ],
+        &[listener("t", tcp, &tcp_proxy("c", &access)), listener("h", http_port, &hcm("h", &terminate("c"), &access))],
         &[cluster("c", upstream, "")],
     );
     let mut adit = Proxy::adit(&yaml);
@@ -171,7 +172,8 @@ fn sighup_is_harmless_and_sigusr1_reopens_logs() {
 
 #[test]
 fn draining_never_cuts_a_live_tunnel() {
-    let (upstream, _) = origin::http("HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n");
+    let (upstream, _) =
+        origin::http("HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n");
     let port = free_port();
     let yaml = one(port, &hcm("h", &prefix("c"), &upgrades(&["websocket"])), upstream);
     let adit = Proxy::adit_with(&yaml, &["--drain-time-s", "1", "--drain-strategy", "immediate"]);
@@ -226,7 +228,10 @@ fn the_admin_interface_has_envoys_forms() {
     assert_eq!(dump["configs"][1]["static_clusters"][0]["cluster"]["name"], "c");
     assert!(adit.admin("/stats?filter=^server.live$").contains("server.live: 1\n"));
     let prometheus = adit.admin("/stats/prometheus");
-    assert!(prometheus.contains("envoy_http_downstream_cx_upgrades_total{envoy_http_conn_manager_prefix=\"h\"} 0\n"), "{prometheus}");
+    assert!(
+        prometheus.contains("envoy_http_downstream_cx_upgrades_total{envoy_http_conn_manager_prefix=\"h\"} 0\n"),
+        "{prometheus}"
+    );
     let stats: serde_json::Value = serde_json::from_str(&adit.admin("/stats?format=json&filter=server.live")).unwrap();
     assert_eq!(stats["stats"][0]["name"], "server.live");
     assert!(http(adit.admin, "GET", "/quitquitquit").unwrap().starts_with("HTTP/1.1 405"));

@@ -112,7 +112,8 @@ fn tcp_travels_in_a_connect_through_a_second_proxy() {
 fn a_connect_is_forwarded_and_payload_waits_for_the_answer() {
     let port = free_port();
     let (upstream, at) = origin::listen();
-    let route = "- match: { connect_matcher: {} }\n  route: { cluster: c, upgrade_configs: [{ upgrade_type: CONNECT }] }\n";
+    let route =
+        "- match: { connect_matcher: {} }\n  route: { cluster: c, upgrade_configs: [{ upgrade_type: CONNECT }] }\n";
     let _adit = Proxy::adit(&one(port, &hcm("h", route, ""), at));
     let mut client = Peer::connect(port);
     client.send("CONNECT example.com:443 HTTP/1.1\r\n\r\nearly");

@@ -9,7 +9,10 @@ pub fn run() -> Result<()> {
     run_cargo(&cargo, &["fmt", "--all", "--check"])?;
     crate::tidy::run()?;
     deny(&cargo)?;
-    run_cargo(&cargo, &["clippy", "--workspace", "--all-targets", "--all-features", "--quiet", "--", "-D", "warnings"])?;
+    run_cargo(
+        &cargo,
+        &["clippy", "--workspace", "--all-targets", "--all-features", "--quiet", "--", "-D", "warnings"],
+    )?;
     run_with(
         &cargo,
         &["doc", "--workspace", "--no-deps", "--quiet", "--exclude", "adit-config"],

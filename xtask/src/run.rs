@@ -50,5 +50,8 @@ pub fn output(program: &str, args: &[&str]) -> Result<String> {
 
 /// Whether a program can be found.
 pub fn exists(program: &str) -> bool {
-    Command::new("sh").args(["-c", &format!("command -v {program} >/dev/null 2>&1")]).status().is_ok_and(|s| s.success())
+    Command::new("sh")
+        .args(["-c", &format!("command -v {program} >/dev/null 2>&1")])
+        .status()
+        .is_ok_and(|s| s.success())
 }

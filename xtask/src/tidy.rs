@@ -92,13 +92,28 @@ fn files(problems: &mut Vec<String>) -> Result<()> {
         }
         let text = std::fs::read_to_string(path).with_context(|| file.to_owned())?;
         source(file, &text, problems);
-        if file.starts_with("crates/") && file.ends_with("/src/lib.rs") && !text.contains("Floor F") && !file.contains("testkit") {
+        if file.starts_with("crates/")
+            && file.ends_with("/src/lib.rs")
+            && !text.contains("Floor F")
+            && !file.contains("testkit")
+        {
             problems.push(format!("{file}: does not name its floor (\"Floor F..\")"));
         }
     }
-    for needed in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "deny.toml", "LICENSE-MIT", "LICENSE-APACHE",
-        "docs/life-of-a-byte.md", "docs/lexicon.md", "docs/limits.md", "docs/differences.md", ".ci/run"]
-    {
+    for needed in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "deny.toml",
+        "LICENSE-MIT",
+        "LICENSE-APACHE",
+        "docs/life-of-a-byte.md",
+        "docs/lexicon.md",
+        "docs/limits.md",
+        "docs/differences.md",
+        ".ci/run",
+    ] {
         if !PathBuf::from(needed).exists() {
             problems.push(format!("{needed} is missing"));
         }

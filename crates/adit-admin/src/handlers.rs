@@ -128,7 +128,8 @@ fn listeners(admin: &Admin, query: &Query) -> Answer {
     if query.get("format") == Some("json") {
         let mut statuses: Vec<Value> = Vec::new();
         for view in views {
-            let same = statuses.iter_mut().find(|status| status.get("name").and_then(Value::as_str) == Some(&view.name));
+            let same =
+                statuses.iter_mut().find(|status| status.get("name").and_then(Value::as_str) == Some(&view.name));
             match same.and_then(Value::as_object_mut) {
                 Some(status) => {
                     let more = status.entry("additional_local_addresses").or_insert_with(|| json!([]));
@@ -141,13 +142,18 @@ fn listeners(admin: &Admin, query: &Query) -> Answer {
         }
         return Answer::json(&json!({ "listener_statuses": statuses }));
     }
-    Answer::text(StatusCode::OK, views.iter().map(|view| format!("{}::{}\n", view.name, view.address)).collect::<String>())
+    Answer::text(
+        StatusCode::OK,
+        views.iter().map(|view| format!("{}::{}\n", view.name, view.address)).collect::<String>(),
+    )
 }
 
 fn config_dump(admin: &Admin, query: &Query) -> Answer {
     let regex = match query.get("name_regex").map(regex::Regex::new).transpose() {
         Ok(regex) => regex,
-        Err(error) => return Answer::text(StatusCode::BAD_REQUEST, format!("Error while parsing name_regex: {error}\n")),
+        Err(error) => {
+            return Answer::text(StatusCode::BAD_REQUEST, format!("Error while parsing name_regex: {error}\n"));
+        }
     };
     let mut sections = admin.views.config_dump();
     if let Some(resource) = query.get("resource") {
@@ -155,7 +161,8 @@ fn config_dump(admin: &Admin, query: &Query) -> Answer {
         let Some(items) = found else {
             return Answer::text(StatusCode::NOT_FOUND, format!("{resource} not found in config dump"));
         };
-        let named = |item: &Value| regex.as_ref().is_none_or(|regex| name_of(item).is_some_and(|name| regex.is_match(name)));
+        let named =
+            |item: &Value| regex.as_ref().is_none_or(|regex| name_of(item).is_some_and(|name| regex.is_match(name)));
         sections = items.into_iter().filter(named).collect();
     }
     if query.has("mask") {
@@ -167,9 +174,7 @@ fn config_dump(admin: &Admin, query: &Query) -> Answer {
 /// The name of a resource inside one of the dump's wrappers.
 fn name_of(item: &Value) -> Option<&str> {
     let direct = item.get("name").and_then(Value::as_str);
-    direct.or_else(|| {
-        item.as_object()?.values().find_map(|inner| inner.get("name").and_then(Value::as_str))
-    })
+    direct.or_else(|| item.as_object()?.values().find_map(|inner| inner.get("name").and_then(Value::as_str)))
 }
 
 fn ready(admin: &Admin, _query: &Query) -> Answer {
@@ -232,7 +237,8 @@ fn logging(admin: &Admin, query: &Query) -> Answer {
 fn paths(admin: &Admin, list: &str) -> Result<Vec<(String, String)>, String> {
     let mut result = admin.control.logging(None);
     for item in list.split(',').filter(|item| !item.is_empty()) {
-        let (component, level) = item.split_once(':').ok_or_else(|| format!("error: not a name and a level: {item}"))?;
+        let (component, level) =
+            item.split_once(':').ok_or_else(|| format!("error: not a name and a level: {item}"))?;
         result = Ok(admin.control.logging(Some((Some(component), level)))?);
     }
     result

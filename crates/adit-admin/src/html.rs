@@ -22,7 +22,11 @@ pub(crate) fn index(version: &str, state: &str) -> String {
     }
     page(
         "adit",
-        &format!("<h1>adit</h1><p>{} &middot; <strong>{}</strong></p><table>{rows}</table>", escape(version), escape(state)),
+        &format!(
+            "<h1>adit</h1><p>{} &middot; <strong>{}</strong></p><table>{rows}</table>",
+            escape(version),
+            escape(state)
+        ),
     )
 }
 

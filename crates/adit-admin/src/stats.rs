@@ -27,7 +27,10 @@ pub(crate) fn answer(store: &Store, query: &Query, prometheus: bool) -> Answer {
         Some(text) => match HistogramBuckets::parse(text) {
             Some(buckets) => buckets,
             None => {
-                return Answer::text(StatusCode::BAD_REQUEST, "usage: /stats?histogram_buckets=(cumulative|disjoint|summary)\n");
+                return Answer::text(
+                    StatusCode::BAD_REQUEST,
+                    "usage: /stats?histogram_buckets=(cumulative|disjoint|summary)\n",
+                );
             }
         },
     };
@@ -46,6 +49,8 @@ pub(crate) fn answer(store: &Store, query: &Query, prometheus: bool) -> Answer {
             Answer::typed("text/html; charset=UTF-8", crate::html::preformatted("stats", &store.render_text(&stats)))
         }
         None | Some("text" | "") => Answer::text(StatusCode::OK, store.render_text(&stats)),
-        Some(_) => Answer::text(StatusCode::BAD_REQUEST, "usage: /stats?format=(html|active-html|json|prometheus|text)\n"),
+        Some(_) => {
+            Answer::text(StatusCode::BAD_REQUEST, "usage: /stats?format=(html|active-html|json|prometheus|text)\n")
+        }
     }
 }

@@ -66,7 +66,12 @@ pub trait ResponseHook: Send {
     fn on_response(&mut self, head: &mut ResponseHead, request: &RequestHead, info: &mut StreamInfo);
 
     /// A local reply becomes a head and a body.
-    fn render_reply(&mut self, reply: LocalReply, request: &RequestHead, info: &mut StreamInfo) -> (ResponseHead, bytes::Bytes);
+    fn render_reply(
+        &mut self,
+        reply: LocalReply,
+        request: &RequestHead,
+        info: &mut StreamInfo,
+    ) -> (ResponseHead, bytes::Bytes);
 
     /// The tunnel stands: both sides have accepted (`flush_log_on_tunnel_successfully_established`).
     fn on_tunnel(&mut self, request: &RequestHead, info: &mut StreamInfo);

@@ -17,6 +17,7 @@ mod network;
 mod reply;
 mod route;
 mod runtime_values;
+mod udp;
 pub mod upstream;
 
 pub use flags::{ResponseFlag, ResponseFlags};
@@ -31,6 +32,7 @@ pub use network::{
 pub use reply::LocalReply;
 pub use route::{PerFilterConfig, Route, RouteTable};
 pub use runtime_values::RuntimeValues;
+pub use udp::{Datagram, DatagramSocket, UdpHandler, UdpLink, UdpListenerFilter};
 
 /// A boxed future, as trait methods return it.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -31,6 +31,18 @@ pub trait Cluster: Send + Sync {
     /// pool's queue is bounded by `max_pending_requests` and has no timeout but the caller's.
     fn http<'a>(&'a self, need: &'a Need<'a>) -> BoxFuture<'a, Result<HttpUpstream, ConnectFailure>>;
 
+    /// Chooses a host that is reached by UDP, whatever protocol its address names; the caller makes the socket. Bounded by
+    /// the circuit breaker for connections.
+    fn udp(&self, need: &Need<'_>) -> Result<UdpUpstream, ConnectFailure> {
+        let _ = need;
+        Err(ConnectFailure {
+            kind: FailureKind::Local,
+            reason: Cow::Borrowed("the cluster is not reached by UDP"),
+            host: None,
+            refusal: None,
+        })
+    }
+
     /// Asks the retry circuit breaker (`max_retries`, `retry_budget`). `None` counts `upstream_rq_retry_overflow`.
     fn retry_permit(&self, priority: Priority) -> Option<Box<dyn Send>>;
 
@@ -168,6 +180,18 @@ pub struct TcpUpstream {
     /// The host.
     pub host: Arc<dyn Host>,
     /// Held while the connection lives: circuit breakers, gauges.
+    pub guard: Box<dyn Send>,
+}
+
+/// A host that is reached by UDP.
+pub struct UdpUpstream {
+    /// The host.
+    pub host: Arc<dyn Host>,
+    /// Where to send.
+    pub address: SocketAddr,
+    /// Where to send from (`upstream_bind_config.source_address`), if it is of the same family.
+    pub source: Option<SocketAddr>,
+    /// Held while the session lives: circuit breakers, gauges.
     pub guard: Box<dyn Send>,
 }
 

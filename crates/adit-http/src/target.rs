@@ -135,7 +135,10 @@ fn check_name(host: &str) -> Result<(), TargetError> {
     }
     let last = name.rsplit('.').next().unwrap_or(name);
     let numeric = last.bytes().all(|b| b.is_ascii_digit())
-        || last.strip_prefix("0x").or(last.strip_prefix("0X")).is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
+        || last
+            .strip_prefix("0x")
+            .or(last.strip_prefix("0X"))
+            .is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
     if numeric && host.parse::<std::net::Ipv4Addr>().is_err() {
         return Err(TargetError::Host);
     }

@@ -69,7 +69,8 @@ fn a_missing_port_takes_the_default_where_there_is_one() {
 
 #[test]
 fn the_target_of_a_connect_udp_stands_in_its_path() {
-    let of = |rest: &str| connect_udp_target(&format!("/.well-known/masque/udp/{rest}")).map(|target| target.to_string());
+    let of =
+        |rest: &str| connect_udp_target(&format!("/.well-known/masque/udp/{rest}")).map(|target| target.to_string());
     assert_eq!(of("target.example/443/").as_deref(), Ok("target.example:443"));
     assert_eq!(of("2001%3Adb8%3A%3A1/53/").as_deref(), Ok("[2001:db8::1]:53"));
     assert_eq!(of("fe80::1/53/").as_deref(), Ok("[fe80::1]:53"));

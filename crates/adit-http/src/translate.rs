@@ -18,7 +18,9 @@ pub fn upgrade_to_extended_connect(head: &mut RequestHead) {
     head.headers.remove(header::CONTENT_LENGTH);
     head.headers.remove(header::HOST);
     head.headers.remove(ORIGINAL_METHOD);
-    if head.method != Method::GET && let Ok(value) = HeaderValue::from_str(head.method.as_str()) {
+    if head.method != Method::GET
+        && let Ok(value) = HeaderValue::from_str(head.method.as_str())
+    {
         head.headers.insert(ORIGINAL_METHOD, value);
     }
 }

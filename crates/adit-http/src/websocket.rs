@@ -38,7 +38,10 @@ struct Sha1 {
 
 impl Sha1 {
     fn new() -> Self {
-        Self { state: [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0], message: Vec::with_capacity(128) }
+        Self {
+            state: [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0],
+            message: Vec::with_capacity(128),
+        }
     }
 
     fn update(&mut self, bytes: &[u8]) {
@@ -65,8 +68,10 @@ impl Sha1 {
 
     #[expect(clippy::many_single_char_names, reason = "the names of FIPS 180-4 section 6.1.2")]
     fn block(&mut self, block: &[u8]) {
-        let mut w: Vec<u32> =
-            block.chunks_exact(4).map(|four| four.iter().fold(0u32, |word, byte| (word << 8) | u32::from(*byte))).collect();
+        let mut w: Vec<u32> = block
+            .chunks_exact(4)
+            .map(|four| four.iter().fold(0u32, |word, byte| (word << 8) | u32::from(*byte)))
+            .collect();
         for t in 16..80usize {
             let back = |n: usize| w.get(t - n).copied().unwrap_or(0);
             let word = (back(3) ^ back(8) ^ back(14) ^ back(16)).rotate_left(1);

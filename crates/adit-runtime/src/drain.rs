@@ -139,10 +139,7 @@ impl Drain {
 
     /// When the drain time ends.
     pub fn deadline(&self) -> Option<Instant> {
-        self.0
-            .begun
-            .get()
-            .and_then(|begin| begin.now.checked_add(begin.drain_time))
+        self.0.begun.get().and_then(|begin| begin.now.checked_add(begin.drain_time))
     }
 
     /// Begins to drain, here and below. A second call changes nothing.
@@ -208,10 +205,7 @@ impl Default for Drain {
 
 impl fmt::Debug for Drain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Drain")
-            .field("state", &self.state())
-            .field("reason", &self.reason())
-            .finish_non_exhaustive()
+        f.debug_struct("Drain").field("state", &self.state()).field("reason", &self.reason()).finish_non_exhaustive()
     }
 }
 
@@ -266,11 +260,7 @@ impl Shared {
                 return;
             }
             self.state.store(to as u8, Release);
-            let closing = if to == DrainState::Closing {
-                std::mem::take(&mut waiters.closing)
-            } else {
-                Slab::new()
-            };
+            let closing = if to == DrainState::Closing { std::mem::take(&mut waiters.closing) } else { Slab::new() };
             (std::mem::take(&mut waiters.draining), closing)
         };
         for (_, waker) in draining.into_iter().chain(closing) {
@@ -279,20 +269,13 @@ impl Shared {
     }
 
     fn live_children(&self) -> Vec<Arc<Shared>> {
-        lock(&self.children)
-            .iter()
-            .filter_map(Weak::upgrade)
-            .collect()
+        lock(&self.children).iter().filter_map(Weak::upgrade).collect()
     }
 }
 
 impl Waiters {
     fn of(&mut self, target: DrainState) -> &mut Slab<Waker> {
-        if target == DrainState::Closing {
-            &mut self.closing
-        } else {
-            &mut self.draining
-        }
+        if target == DrainState::Closing { &mut self.closing } else { &mut self.draining }
     }
 }
 
@@ -333,12 +316,7 @@ struct Wait {
 
 impl Wait {
     fn new(shared: &Arc<Shared>, target: DrainState) -> Self {
-        Self {
-            shared: Arc::clone(shared),
-            registered: 0,
-            key: u32::MAX,
-            target,
-        }
+        Self { shared: Arc::clone(shared), registered: 0, key: u32::MAX, target }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -356,10 +334,7 @@ impl Wait {
                 return Poll::Ready(());
             }
             let table = waiters.of(self.target);
-            match table
-                .get_mut(self.key as usize)
-                .filter(|_| self.key != u32::MAX)
-            {
+            match table.get_mut(self.key as usize).filter(|_| self.key != u32::MAX) {
                 Some(waker) => replaced = Some(std::mem::replace(waker, cx.waker().clone())),
                 None => {
                     replaced = None;
@@ -378,9 +353,7 @@ impl Drop for Wait {
     fn drop(&mut self) {
         if self.key != u32::MAX {
             // After the transition the table is empty for good, so a stale key finds nothing.
-            let removed = lock(&self.shared.waiters)
-                .of(self.target)
-                .try_remove(self.key as usize);
+            let removed = lock(&self.shared.waiters).of(self.target).try_remove(self.key as usize);
             drop(removed);
         }
     }
@@ -388,9 +361,7 @@ impl Drop for Wait {
 
 impl fmt::Debug for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wait")
-            .field("target", &self.target)
-            .finish_non_exhaustive()
+        f.debug_struct("Wait").field("target", &self.target).finish_non_exhaustive()
     }
 }
 

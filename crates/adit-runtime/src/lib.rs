@@ -1,4 +1,4 @@
-//! Worker threads, the tasks on them, and how they end (floor F2).
+//! Worker threads, the tasks on them, and how they end (Floor F2).
 //!
 //! What it is: [`Workers`] are N threads, each with a current-thread tokio runtime. Every task on them belongs to a
 //! [`Spawner`], which counts it and can end it. A [`Drain`] tells tasks that the process or a listener goes away: first
@@ -28,9 +28,7 @@ mod process;
 mod tasks;
 mod workers;
 
-pub use drain::{
-    Begin, Closing, Drain, DrainReason, DrainState, DrainStrategy, DrainType, Draining,
-};
+pub use drain::{Begin, Closing, Drain, DrainReason, DrainState, DrainStrategy, DrainType, Draining};
 pub use process::{allowed_cpus, main_runtime, raise_fd_limit};
 pub use tasks::{DrainGuard, PanicHook, ShutdownReport, Spawner};
 pub use workers::{StartHook, Worker, WorkerLost, Workers, WorkersOptions};

@@ -10,27 +10,16 @@ use tokio::runtime::{Builder, Runtime};
 pub fn raise_fd_limit() -> io::Result<(u64, u64)> {
     let before = getrlimit(Resource::Nofile);
     if before.current != before.maximum {
-        setrlimit(
-            Resource::Nofile,
-            Rlimit {
-                current: before.maximum,
-                maximum: before.maximum,
-            },
-        )?;
+        setrlimit(Resource::Nofile, Rlimit { current: before.maximum, maximum: before.maximum })?;
     }
     let after = getrlimit(Resource::Nofile);
-    Ok((
-        before.current.unwrap_or(u64::MAX),
-        after.current.unwrap_or(u64::MAX),
-    ))
+    Ok((before.current.unwrap_or(u64::MAX), after.current.unwrap_or(u64::MAX)))
 }
 
 /// The processors that the calling thread may run on.
 pub fn allowed_cpus() -> io::Result<Vec<usize>> {
     let set = sched_getaffinity(None)?;
-    Ok((0..CpuSet::MAX_CPU)
-        .filter(|cpu| set.is_set(*cpu))
-        .collect())
+    Ok((0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect())
 }
 
 /// Binds the calling thread to one processor.
@@ -42,11 +31,7 @@ pub(crate) fn pin_to(cpu: usize) -> io::Result<()> {
 
 /// The runtime of the main thread: admin, DNS, timers, health checks. Drive it with `block_on`.
 pub fn main_runtime() -> io::Result<Runtime> {
-    Builder::new_current_thread()
-        .enable_all()
-        .thread_name("main:blocking")
-        .max_blocking_threads(16)
-        .build()
+    Builder::new_current_thread().enable_all().thread_name("main:blocking").max_blocking_threads(16).build()
 }
 
 #[cfg(test)]
@@ -68,10 +53,7 @@ mod tests {
     fn a_thread_can_be_pinned() {
         let cpus = allowed_cpus().unwrap();
         let last = *cpus.last().unwrap();
-        let seen = std::thread::spawn(move || pin_to(last).and_then(|()| allowed_cpus()))
-            .join()
-            .unwrap()
-            .unwrap();
+        let seen = std::thread::spawn(move || pin_to(last).and_then(|()| allowed_cpus())).join().unwrap().unwrap();
         assert_eq!(seen, [last]);
     }
 }

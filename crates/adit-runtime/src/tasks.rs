@@ -3,9 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{
-    AtomicBool, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
-};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -60,14 +58,7 @@ pub struct ShutdownReport {
 impl Spawner {
     /// An owner of tasks on the runtime of `handle`, which are told to end by `drain`.
     pub fn new(name: &str, handle: Handle, drain: Drain, on_panic: Option<PanicHook>) -> Self {
-        Self(Arc::new(Set::new(
-            name,
-            handle,
-            drain,
-            None,
-            Arc::default(),
-            on_panic,
-        )))
+        Self(Arc::new(Set::new(name, handle, drain, None, Arc::default(), on_panic)))
     }
 
     /// An owner below this one with a drain of its own that follows this one's.
@@ -123,11 +114,7 @@ impl Spawner {
         let guard = self.guard();
         // A table never has four billion entries: each is a live task.
         let key = lock(&self.0.wakers).insert(None) as u32;
-        let ticket = Ticket {
-            key,
-            registered: false,
-            guard,
-        };
+        let ticket = Ticket { key, registered: false, guard };
         self.0.handle.spawn(Tracked { future, ticket })
     }
 
@@ -175,10 +162,7 @@ impl Spawner {
             Self(child).abort();
         }
         // Cloned so that no waker runs under the lock; a task that has none yet sees the flag at its first poll.
-        let wakers: Vec<_> = lock(&self.0.wakers)
-            .iter()
-            .filter_map(|(_, waker)| waker.clone())
-            .collect();
+        let wakers: Vec<_> = lock(&self.0.wakers).iter().filter_map(|(_, waker)| waker.clone()).collect();
         for waker in wakers {
             waker.wake();
         }
@@ -195,10 +179,7 @@ impl Spawner {
     pub(crate) async fn shutdown_all(all: &[Self], deadline: Instant) -> ShutdownReport {
         wait_all_idle(all, deadline).await;
         let live = |all: &[Self]| all.iter().map(Self::live).sum();
-        let mut report = ShutdownReport {
-            aborted: live(all),
-            left: 0,
-        };
+        let mut report = ShutdownReport { aborted: live(all), left: 0 };
         if report.aborted > 0 {
             all.iter().for_each(Self::abort);
             wait_all_idle(all, Instant::now() + ABORT_GRACE).await;
@@ -212,16 +193,12 @@ impl Spawner {
 /// The moment after `grace`; one beyond the clock's range is a year away.
 pub(crate) fn deadline_in(grace: Duration) -> Instant {
     let now = Instant::now();
-    now.checked_add(grace)
-        .unwrap_or(now + Duration::from_secs(365 * 24 * 3600))
+    now.checked_add(grace).unwrap_or(now + Duration::from_secs(365 * 24 * 3600))
 }
 
 async fn wait_all_idle(all: &[Spawner], deadline: Instant) {
     for spawner in all {
-        if tokio::time::timeout_at(deadline, spawner.wait_idle())
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout_at(deadline, spawner.wait_idle()).await.is_err() {
             return;
         }
     }
@@ -254,10 +231,7 @@ impl Set {
 
 impl fmt::Debug for Spawner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Spawner")
-            .field("name", &self.name())
-            .field("live", &self.live())
-            .finish_non_exhaustive()
+        f.debug_struct("Spawner").field("name", &self.name()).field("live", &self.live()).finish_non_exhaustive()
     }
 }
 
@@ -346,10 +320,7 @@ struct PanicWatch<'a>(&'a Set);
 impl Drop for PanicWatch<'_> {
     fn drop(&mut self) {
         self.0.panics.fetch_add(1, Relaxed);
-        tracing::error!(
-            owner = &*self.0.name,
-            "a task panicked; only this task ends"
-        );
+        tracing::error!(owner = &*self.0.name, "a task panicked; only this task ends");
         if let Some(hook) = &self.0.on_panic {
             hook(&self.0.name);
         }

@@ -79,20 +79,12 @@ impl Workers {
     /// Starts the threads; returns once all run. Fails if a thread or a runtime cannot be made; a worker that cannot
     /// be pinned runs unpinned, with a warning.
     pub fn start(options: WorkersOptions) -> io::Result<Self> {
-        let cpus = if options.pin_cpus {
-            process::allowed_cpus()?
-        } else {
-            Vec::new()
-        };
+        let cpus = if options.pin_cpus { process::allowed_cpus()? } else { Vec::new() };
         let threads = (0..options.count.max(1)).map(|index| {
-            let cpu = cpus
-                .get(index.checked_rem(cpus.len()).unwrap_or(0))
-                .copied();
+            let cpu = cpus.get(index.checked_rem(cpus.len()).unwrap_or(0)).copied();
             Thread::start(index, cpu, &options)
         });
-        Ok(Self {
-            threads: threads.collect::<io::Result<_>>()?,
-        })
+        Ok(Self { threads: threads.collect::<io::Result<_>>()? })
     }
 
     /// How many there are: at least one.
@@ -138,10 +130,7 @@ impl Workers {
             .collect();
         let mut results = Vec::with_capacity(running.len());
         for (index, task) in running {
-            let result = task.await.map_err(|error| WorkerLost {
-                index,
-                panicked: error.is_panic(),
-            })?;
+            let result = task.await.map_err(|error| WorkerLost { index, panicked: error.is_panic() })?;
             results.push(result);
         }
         Ok(results)
@@ -160,22 +149,14 @@ impl Workers {
         let (stops, ends): (Vec<_>, Vec<_>) = self
             .threads
             .into_iter()
-            .map(|thread| {
-                (
-                    thread.stop,
-                    (thread.worker.index, thread.join, thread.ended),
-                )
-            })
+            .map(|thread| (thread.stop, (thread.worker.index, thread.join, thread.ended)))
             .unzip();
         drop(stops);
         for (index, join, ended) in ends {
             match tokio::time::timeout_at(deadline, ended).await {
                 // The thread has nothing left to do but return.
                 Ok(_) => drop(join.join()),
-                Err(_) => tracing::warn!(
-                    worker = index,
-                    "the worker thread is blocked and is left behind"
-                ),
+                Err(_) => tracing::warn!(worker = index, "the worker thread is blocked and is left behind"),
             }
         }
         report
@@ -188,45 +169,33 @@ impl Thread {
         let (stop, stopped) = oneshot::channel::<()>();
         let (ended_tx, ended) = oneshot::channel::<()>();
         let on_start = options.on_start.clone();
-        let join = thread::Builder::new()
-            .name(format!("wrk:worker_{index}"))
-            .spawn(move || {
-                let _ended = ended_tx;
-                if let Some(Err(error)) = cpu.map(process::pin_to) {
-                    tracing::warn!(worker = index, %error, "cannot pin the worker to a processor");
+        let join = thread::Builder::new().name(format!("wrk:worker_{index}")).spawn(move || {
+            let _ended = ended_tx;
+            if let Some(Err(error)) = cpu.map(process::pin_to) {
+                tracing::warn!(worker = index, %error, "cannot pin the worker to a processor");
+            }
+            if let Some(on_start) = on_start {
+                on_start(index);
+            }
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .thread_name(format!("wrk:blocking_{index}"))
+                .max_blocking_threads(MAX_BLOCKING_THREADS)
+                .build();
+            match runtime {
+                Ok(runtime) => {
+                    let _ = ready_tx.send(Ok(runtime.handle().clone()));
+                    let _ = runtime.block_on(stopped);
+                    runtime.shutdown_timeout(BLOCKING_GRACE);
                 }
-                if let Some(on_start) = on_start {
-                    on_start(index);
-                }
-                let runtime = Builder::new_current_thread()
-                    .enable_all()
-                    .thread_name(format!("wrk:blocking_{index}"))
-                    .max_blocking_threads(MAX_BLOCKING_THREADS)
-                    .build();
-                match runtime {
-                    Ok(runtime) => {
-                        let _ = ready_tx.send(Ok(runtime.handle().clone()));
-                        let _ = runtime.block_on(stopped);
-                        runtime.shutdown_timeout(BLOCKING_GRACE);
-                    }
-                    Err(error) => drop(ready_tx.send(Err(error))),
-                }
-            })?;
+                Err(error) => drop(ready_tx.send(Err(error))),
+            }
+        })?;
         let died = || io::Error::other(format!("worker {index} ended while it started"));
         let handle = ready_rx.recv().map_err(|_| died())??;
         let drain = options.drain.child(DrainType::Default);
-        let spawner = Spawner::new(
-            &format!("worker_{index}"),
-            handle,
-            drain,
-            options.on_panic.clone(),
-        );
-        Ok(Self {
-            worker: Worker { index, spawner },
-            join,
-            stop,
-            ended,
-        })
+        let spawner = Spawner::new(&format!("worker_{index}"), handle, drain, options.on_panic.clone());
+        Ok(Self { worker: Worker { index, spawner }, join, stop, ended })
     }
 }
 

@@ -5,10 +5,8 @@
 pub const QUANTILES: [f64; 10] = [0.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 100.0];
 
 /// Envoy's default bucket bounds (`le` of the Prometheus form, without `+Inf`).
-pub const PROMETHEUS_BOUNDS: [f64; 19] = [
-    0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 1e4, 3e4, 6e4, 3e5, 6e5,
-    1.8e6, 3.6e6,
-];
+pub const PROMETHEUS_BOUNDS: [f64; 19] =
+    [0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 1e4, 3e4, 6e4, 3e5, 6e5, 1.8e6, 3.6e6];
 
 /// Powers of ten that a `u64` can reach: 10^0 to 10^19.
 pub(crate) const DECADES: usize = 20;
@@ -22,17 +20,12 @@ pub(crate) fn bucket_of(value: u64) -> Option<(usize, usize)> {
         0 => value * 10,
         _ => value / 10u64.pow(decade - 1),
     };
-    Some((
-        decade as usize,
-        (mantissa as usize).saturating_sub(10).min(PER_DECADE - 1),
-    ))
+    Some((decade as usize, (mantissa as usize).saturating_sub(10).min(PER_DECADE - 1)))
 }
 
 /// The number of a bucket, in the order of values; zero is 0.
 pub(crate) fn bucket_id(bucket: Option<(usize, usize)>) -> u16 {
-    bucket.map_or(0, |(decade, mantissa)| {
-        (1 + decade * PER_DECADE + mantissa) as u16
-    })
+    bucket.map_or(0, |(decade, mantissa)| (1 + decade * PER_DECADE + mantissa) as u16)
 }
 
 /// Lower edge and width of a bucket.
@@ -121,8 +114,7 @@ impl Bins {
     /// Samples between each of [`PROMETHEUS_BOUNDS`] and the bound before it.
     pub(crate) fn disjoint(&self) -> [u64; PROMETHEUS_BOUNDS.len()] {
         let mut previous = 0;
-        self.below_bounds()
-            .map(|count| count.saturating_sub(std::mem::replace(&mut previous, count)))
+        self.below_bounds().map(|count| count.saturating_sub(std::mem::replace(&mut previous, count)))
     }
 }
 

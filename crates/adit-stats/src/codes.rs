@@ -57,38 +57,24 @@ impl ResponseCodes {
         let Some(class) = class_of(status) else {
             return;
         };
-        let by_class =
-            self.classes[class].get_or_init(|| class_counter(&self.scope, &self.prefix, class + 1));
+        let by_class = self.classes[class].get_or_init(|| class_counter(&self.scope, &self.prefix, class + 1));
         by_class.inc();
-        let hundred =
-            self.codes[class].get_or_init(|| Box::new(Hundred([const { OnceLock::new() }; 100])));
-        hundred.0[usize::from(status % 100)]
-            .get_or_init(|| self.code_counter(status))
-            .inc();
+        let hundred = self.codes[class].get_or_init(|| Box::new(Hundred([const { OnceLock::new() }; 100])));
+        hundred.0[usize::from(status % 100)].get_or_init(|| self.code_counter(status)).inc();
     }
 
     fn code_counter(&self, status: u16) -> Counter {
         let name = format!("{}_{status}", self.prefix);
-        self.scope.counter_tagged(
-            &name,
-            &self.prefix,
-            &[(tag::RESPONSE_CODE, &status.to_string())],
-        )
+        self.scope.counter_tagged(&name, &self.prefix, &[(tag::RESPONSE_CODE, &status.to_string())])
     }
 }
 
 fn class_of(status: u16) -> Option<usize> {
-    (100..600)
-        .contains(&status)
-        .then(|| usize::from(status / 100) - 1)
+    (100..600).contains(&status).then(|| usize::from(status / 100) - 1)
 }
 
 fn class_counter(scope: &Scope, prefix: &str, class: usize) -> Counter {
     let tags = [(tag::RESPONSE_CODE_CLASS, class.to_string())];
     let tags = tags.each_ref().map(|(name, value)| (*name, value.as_str()));
-    scope.counter_tagged(
-        &format!("{prefix}_{class}xx"),
-        &format!("{prefix}_xx"),
-        &tags,
-    )
+    scope.counter_tagged(&format!("{prefix}_{class}xx"), &format!("{prefix}_xx"), &tags)
 }

@@ -36,9 +36,7 @@ pub(crate) struct Merged {
 impl Histogram {
     pub(crate) fn new(shards: usize) -> Self {
         Self(Some(Arc::new(Inner {
-            shards: std::iter::repeat_with(OnceLock::new)
-                .take(shards.max(1))
-                .collect(),
+            shards: std::iter::repeat_with(OnceLock::new).take(shards.max(1)).collect(),
             merged: Mutex::default(),
         })))
     }
@@ -51,8 +49,7 @@ impl Histogram {
         match bucket_of(value) {
             None => shard.zero.fetch_add(1, Relaxed),
             Some((decade, mantissa)) => {
-                let decade = shard.decades[decade]
-                    .get_or_init(|| Box::new([const { AtomicU64::new(0) }; PER_DECADE]));
+                let decade = shard.decades[decade].get_or_init(|| Box::new([const { AtomicU64::new(0) }; PER_DECADE]));
                 decade[mantissa].fetch_add(1, Relaxed)
             }
         };
@@ -88,11 +85,7 @@ impl Histogram {
         let Some(inner) = &self.0 else {
             return Merged::default();
         };
-        inner
-            .merged
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        inner.merged.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -101,11 +94,7 @@ impl Shard {
         bins.sum = bins.sum.saturating_add(self.sum.swap(0, Relaxed));
         bins.add(0, self.zero.swap(0, Relaxed));
         for (decade, cells) in self.decades.iter().enumerate() {
-            for (mantissa, cell) in cells
-                .get()
-                .into_iter()
-                .flat_map(|cells| cells.iter().enumerate())
-            {
+            for (mantissa, cell) in cells.get().into_iter().flat_map(|cells| cells.iter().enumerate()) {
                 // Read first: most buckets are empty and need not be written.
                 if cell.load(Relaxed) != 0 {
                     bins.add(bucket_id(Some((decade, mantissa))), cell.swap(0, Relaxed));
@@ -117,8 +106,6 @@ impl Shard {
 
 impl fmt::Debug for Histogram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Histogram")
-            .field("count", &self.count())
-            .finish_non_exhaustive()
+        f.debug_struct("Histogram").field("count", &self.count()).finish_non_exhaustive()
     }
 }

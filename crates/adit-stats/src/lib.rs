@@ -1,4 +1,4 @@
-//! Counters, gauges, histograms and text readouts under Envoy's names (floor F0: pure `std`).
+//! Counters, gauges, histograms and text readouts under Envoy's names (Floor F0: pure `std`).
 //!
 //! What it is: one [`Store`] per process holds every metric. A [`Scope`] is a prefix plus the tags that the
 //! Prometheus form turns into labels; metrics are made from scopes and are cheap handles that any thread may use.

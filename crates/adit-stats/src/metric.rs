@@ -33,9 +33,7 @@ impl Counter {
 
     /// Whether it was ever added to, resets not forgotten.
     pub fn used(&self) -> bool {
-        self.0
-            .as_ref()
-            .is_some_and(|slot| slot.is_marked() || slot.sum() != 0)
+        self.0.as_ref().is_some_and(|slot| slot.is_marked() || slot.sum() != 0)
     }
 
     pub(crate) fn reset(&self) {
@@ -147,9 +145,7 @@ impl TextReadout {
     }
 
     fn get(&self) -> Option<Arc<str>> {
-        self.0
-            .as_ref()
-            .and_then(|cell| cell.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        self.0.as_ref().and_then(|cell| cell.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 }
 

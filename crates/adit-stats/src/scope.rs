@@ -29,10 +29,7 @@ pub(crate) struct ScopeData {
 
 impl Scope {
     pub(crate) fn root(store: Store) -> Self {
-        Self {
-            store,
-            data: Arc::default(),
-        }
+        Self { store, data: Arc::default() }
     }
 
     /// The store behind it.
@@ -53,9 +50,7 @@ impl Scope {
     /// A scope below this one: `prefix` continues the name of `/stats`, `extracted` (which may be empty) the
     /// tag-extracted one, and `tags` are added as labels.
     pub fn tagged(&self, prefix: &str, extracted: &str, tags: &[(&str, &str)]) -> Self {
-        let own = tags
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), sanitize(value).into_owned()));
+        let own = tags.iter().map(|(name, value)| ((*name).to_owned(), sanitize(value).into_owned()));
         Self {
             store: self.store.clone(),
             data: Arc::new(ScopeData {
@@ -103,30 +98,18 @@ impl Scope {
 
     /// `connection_limit.<stat_prefix>.`
     pub fn connection_limit(&self, stat_prefix: &str) -> Self {
-        self.keyed(
-            "connection_limit",
-            stat_prefix,
-            tag::CONNECTION_LIMIT_PREFIX,
-        )
+        self.keyed("connection_limit", stat_prefix, tag::CONNECTION_LIMIT_PREFIX)
     }
 
     /// `<stat_prefix>.http_local_rate_limit.`
     pub fn http_local_rate_limit(&self, stat_prefix: &str) -> Self {
         let prefix = format!("{stat_prefix}.http_local_rate_limit");
-        self.tagged(
-            &prefix,
-            "http_local_rate_limit",
-            &[(tag::LOCAL_HTTP_RATELIMIT_PREFIX, stat_prefix)],
-        )
+        self.tagged(&prefix, "http_local_rate_limit", &[(tag::LOCAL_HTTP_RATELIMIT_PREFIX, stat_prefix)])
     }
 
     /// `worker_<index>.`, below a listener's scope or `server.`.
     pub fn worker(&self, index: usize) -> Self {
-        self.tagged(
-            &format!("worker_{index}"),
-            "worker",
-            &[(tag::WORKER_ID, &index.to_string())],
-        )
+        self.tagged(&format!("worker_{index}"), "worker", &[(tag::WORKER_ID, &index.to_string())])
     }
 
     fn keyed(&self, kind: &str, key: &str, tag: &str) -> Self {
@@ -140,8 +123,7 @@ impl Scope {
 
     /// A counter whose own name holds a tag: `upstream_rq_200` is `upstream_rq` with a response code.
     pub fn counter_tagged(&self, name: &str, extracted: &str, tags: &[(&str, &str)]) -> Counter {
-        self.store
-            .counter(&self.data, name, Some(Own::new(extracted, tags)))
+        self.store.counter(&self.data, name, Some(Own::new(extracted, tags)))
     }
 
     /// The gauge `name` of this scope: made at 0, or the one that exists.
@@ -151,8 +133,7 @@ impl Scope {
 
     /// A gauge whose own name holds a tag.
     pub fn gauge_tagged(&self, name: &str, extracted: &str, tags: &[(&str, &str)]) -> Gauge {
-        self.store
-            .gauge(&self.data, name, Some(Own::new(extracted, tags)))
+        self.store.gauge(&self.data, name, Some(Own::new(extracted, tags)))
     }
 
     /// The histogram `name` of this scope.
@@ -179,11 +160,7 @@ pub(crate) fn join(prefix: &str, name: &str) -> String {
 pub(crate) fn sanitize(name: &str) -> Cow<'_, str> {
     let name = name.trim_matches('.');
     if name.contains([':', '\0', '\n', '\r']) {
-        Cow::Owned(
-            name.replace("://", "_")
-                .replace(":/", "_")
-                .replace([':', '\0', '\n', '\r'], "_"),
-        )
+        Cow::Owned(name.replace("://", "_").replace(":/", "_").replace([':', '\0', '\n', '\r'], "_"))
     } else {
         Cow::Borrowed(name)
     }

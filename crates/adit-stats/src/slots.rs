@@ -45,9 +45,7 @@ impl Chunk {
     pub(crate) fn new(shards: usize) -> Arc<Self> {
         let shards = shards.max(1);
         Arc::new(Self {
-            lines: std::iter::repeat_with(Line::default)
-                .take(shards * LINES)
-                .collect(),
+            lines: std::iter::repeat_with(Line::default).take(shards * LINES).collect(),
             shards,
             used: [const { AtomicBool::new(false) }; SLOTS],
         })
@@ -55,10 +53,7 @@ impl Chunk {
 
     /// The slot `index`, which must be below [`SLOTS`] (it wraps otherwise).
     pub(crate) fn slot(self: &Arc<Self>, index: usize) -> Slot {
-        Slot {
-            chunk: Arc::clone(self),
-            index: (index % SLOTS) as u32,
-        }
+        Slot { chunk: Arc::clone(self), index: (index % SLOTS) as u32 }
     }
 
     fn cell(&self, shard: usize, index: usize) -> &AtomicU64 {
@@ -80,9 +75,8 @@ impl Slot {
     }
 
     pub(crate) fn sum(&self) -> u64 {
-        (0..self.chunk.shards).fold(0, |sum, shard| {
-            sum.wrapping_add(self.chunk.cell(shard, self.index()).load(Relaxed))
-        })
+        (0..self.chunk.shards)
+            .fold(0, |sum, shard| sum.wrapping_add(self.chunk.cell(shard, self.index()).load(Relaxed)))
     }
 
     /// Makes the sum `value`. An `add` at the same moment on another thread may be lost.
@@ -95,9 +89,8 @@ impl Slot {
 
     /// Takes the sum and leaves zero; no concurrent `add` is lost.
     pub(crate) fn take(&self) -> u64 {
-        (0..self.chunk.shards).fold(0, |sum, shard| {
-            sum.wrapping_add(self.chunk.cell(shard, self.index()).swap(0, Relaxed))
-        })
+        (0..self.chunk.shards)
+            .fold(0, |sum, shard| sum.wrapping_add(self.chunk.cell(shard, self.index()).swap(0, Relaxed)))
     }
 
     #[inline]

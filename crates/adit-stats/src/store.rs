@@ -62,24 +62,15 @@ pub(crate) struct Own {
 
 impl Own {
     pub(crate) fn new(extracted: &str, tags: &[(&str, &str)]) -> Arc<Self> {
-        let tags = tags
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
-        Arc::new(Self {
-            extracted: extracted.to_owned(),
-            tags,
-        })
+        let tags = tags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Arc::new(Self { extracted: extracted.to_owned(), tags })
     }
 }
 
 impl Store {
     /// A store for `workers` worker threads that accepts every metric.
     pub fn new(workers: usize) -> Self {
-        Self::with_options(StoreOptions {
-            workers,
-            ..StoreOptions::default()
-        })
+        Self::with_options(StoreOptions { workers, ..StoreOptions::default() })
     }
 
     /// A store with a matcher or fixed tags.
@@ -104,18 +95,12 @@ impl Store {
 
     /// The value of the counter with this name in `/stats`.
     pub fn counter_value(&self, name: &str) -> Option<u64> {
-        self.lock()
-            .counters
-            .get(name)
-            .map(|entry| entry.metric.value())
+        self.lock().counters.get(name).map(|entry| entry.metric.value())
     }
 
     /// The value of the gauge with this name in `/stats`.
     pub fn gauge_value(&self, name: &str) -> Option<u64> {
-        self.lock()
-            .gauges
-            .get(name)
-            .map(|entry| entry.metric.value())
+        self.lock().gauges.get(name).map(|entry| entry.metric.value())
     }
 
     /// Sets every counter to 0 (`/reset_counters`); gauges and histograms stay.
@@ -128,12 +113,7 @@ impl Store {
     /// Closes the interval of every histogram and adds it to the cumulative part. Call it every
     /// `stats_flush_interval`.
     pub fn latch_histograms(&self) {
-        let histograms: Vec<_> = self
-            .lock()
-            .histograms
-            .values()
-            .map(|entry| entry.metric.clone())
-            .collect();
+        let histograms: Vec<_> = self.lock().histograms.values().map(|entry| entry.metric.clone()).collect();
         for histogram in histograms {
             histogram.latch();
         }
@@ -154,12 +134,7 @@ impl Store {
         registry.text_readouts.retain(|name, _| keep(name));
     }
 
-    pub(crate) fn counter(
-        &self,
-        scope: &Arc<ScopeData>,
-        name: &str,
-        own: Option<Arc<Own>>,
-    ) -> Counter {
+    pub(crate) fn counter(&self, scope: &Arc<ScopeData>, name: &str, own: Option<Arc<Own>>) -> Counter {
         let make = |registry: &mut Registry| Counter(Some(registry.slot(self.0.shards)));
         self.get_or_make(scope, name, own, |registry| &mut registry.counters, make)
     }
@@ -176,13 +151,7 @@ impl Store {
 
     pub(crate) fn text_readout(&self, scope: &Arc<ScopeData>, name: &str) -> TextReadout {
         let make = |_: &mut Registry| TextReadout(Some(Arc::default()));
-        self.get_or_make(
-            scope,
-            name,
-            None,
-            |registry| &mut registry.text_readouts,
-            make,
-        )
+        self.get_or_make(scope, name, None, |registry| &mut registry.text_readouts, make)
     }
 
     /// The labels that every metric carries.
@@ -191,10 +160,7 @@ impl Store {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Registry> {
-        self.0
-            .registry
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.0.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn get_or_make<M: Clone + Default>(
@@ -214,11 +180,7 @@ impl Store {
             return entry.metric.clone();
         }
         let metric = make(&mut registry);
-        let entry = Entry {
-            metric: metric.clone(),
-            scope: Arc::clone(scope),
-            own,
-        };
+        let entry = Entry { metric: metric.clone(), scope: Arc::clone(scope), own };
         family(&mut registry).insert(full.into(), entry);
         metric
     }
@@ -241,27 +203,19 @@ impl<M> Entry<M> {
     pub(crate) fn extracted(&self, full: &str) -> String {
         let own = match &self.own {
             Some(own) => &own.extracted,
-            None => full
-                .strip_prefix(&self.scope.full)
-                .unwrap_or(full)
-                .trim_start_matches('.'),
+            None => full.strip_prefix(&self.scope.full).unwrap_or(full).trim_start_matches('.'),
         };
         join(&self.scope.extracted, own)
     }
 
     /// The labels: those of the metric's own name, then those of its scopes from the inside out.
     pub(crate) fn tags(&self) -> impl Iterator<Item = &(String, String)> {
-        self.own
-            .iter()
-            .flat_map(|own| &own.tags)
-            .chain(&self.scope.tags)
+        self.own.iter().flat_map(|own| &own.tags).chain(&self.scope.tags)
     }
 }
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store")
-            .field("shards", &self.0.shards)
-            .finish_non_exhaustive()
+        f.debug_struct("Store").field("shards", &self.0.shards).finish_non_exhaustive()
     }
 }

@@ -6,8 +6,7 @@ use std::thread;
 use proptest::prelude::*;
 
 use crate::{
-    Gauge, HistogramBuckets, MetricType, Query, ResponseClasses, ResponseCodes, Store,
-    StoreOptions, enter_worker,
+    Gauge, HistogramBuckets, MetricType, Query, ResponseClasses, ResponseCodes, Store, StoreOptions, enter_worker,
 };
 
 fn all() -> Query<'static> {
@@ -19,35 +18,22 @@ fn names_and_labels() {
     let store = Store::new(2);
     let root = store.root();
     store.scope("server").gauge("live").set(1);
-    store
-        .scope("server")
-        .worker(0)
-        .counter("watchdog_miss")
-        .inc();
-    root.http("term")
-        .counter("downstream_cx_upgrades_total")
-        .add(2);
+    store.scope("server").worker(0).counter("watchdog_miss").inc();
+    root.http("term").counter("downstream_cx_upgrades_total").add(2);
     root.tcp("tidle").counter("downstream_cx_total").inc();
     root.udp("u").counter("downstream_sess_total");
     let cluster = root.cluster("cA");
     cluster.counter("upstream_cx_total").inc();
     cluster.scope("internal_upstream").counter("no_metadata");
     cluster.scope("http2").counter("tx_reset");
-    cluster
-        .scope("circuit_breakers")
-        .scope("default")
-        .gauge("cx_open");
+    cluster.scope("circuit_breakers").scope("default").gauge("cx_open");
     ResponseCodes::new(&cluster, "upstream_rq").inc(200);
     ResponseCodes::new(&cluster.scope("external"), "upstream_rq").inc(503);
     let listener = root.listener("127.0.0.1_11111");
     listener.counter("downstream_cx_total").inc();
     listener.worker(1).gauge("downstream_cx_active").inc();
-    root.listener("envoy_internal_encap")
-        .counter("downstream_cx_total")
-        .inc();
-    root.listener("[::1]_10000")
-        .counter("downstream_cx_total")
-        .inc();
+    root.listener("envoy_internal_encap").counter("downstream_cx_total").inc();
+    root.listener("[::1]_10000").counter("downstream_cx_total").inc();
     ResponseClasses::new(&listener.http("term"), "downstream_rq").inc(204);
     root.vhost("v").vcluster("c").counter("upstream_rq_retry");
     root.connection_limit("cl").counter("limited_connections");
@@ -137,32 +123,13 @@ envoy_server_live{} 1
 #[test]
 fn names_with_dots_and_quotes_keep_their_label() {
     let store = Store::new(1);
-    store
-        .root()
-        .cluster("a.b\"c\\d\ne")
-        .counter("upstream_cx_total");
-    store
-        .root()
-        .cluster("outbound|80||x.svc")
-        .counter("upstream-cx.total");
+    store.root().cluster("a.b\"c\\d\ne").counter("upstream_cx_total");
+    store.root().cluster("outbound|80||x.svc").counter("upstream-cx.total");
     store.root().cluster("::1").gauge("x");
     let text = store.render_prometheus(&all());
-    assert!(
-        text.contains(r#"envoy_cluster_upstream_cx_total{envoy_cluster_name="a.b\"c\\d_e"} 0"#),
-        "{text}"
-    );
-    assert!(
-        text.contains(
-            r#"envoy_cluster_upstream_cx_total{envoy_cluster_name="outbound|80||x.svc"} 0"#
-        ),
-        "{text}"
-    );
-    assert_eq!(
-        text.matches("# TYPE envoy_cluster_upstream_cx_total ")
-            .count(),
-        1,
-        "one group per name:\n{text}"
-    );
+    assert!(text.contains(r#"envoy_cluster_upstream_cx_total{envoy_cluster_name="a.b\"c\\d_e"} 0"#), "{text}");
+    assert!(text.contains(r#"envoy_cluster_upstream_cx_total{envoy_cluster_name="outbound|80||x.svc"} 0"#), "{text}");
+    assert_eq!(text.matches("# TYPE envoy_cluster_upstream_cx_total ").count(), 1, "one group per name:\n{text}");
     assert!(store.render_text(&all()).contains("cluster.__1.x: 0\n"));
 }
 
@@ -174,13 +141,7 @@ fn the_same_name_is_the_same_metric() {
     assert_eq!(store.counter_value("cluster.a.x"), Some(2));
     store.root().cluster("a").gauge("g").add(5);
     store.root().cluster("a").gauge("g").sub(2);
-    assert_eq!(
-        (
-            store.gauge_value("cluster.a.g"),
-            store.gauge_value("cluster.a.x")
-        ),
-        (Some(3), None)
-    );
+    assert_eq!((store.gauge_value("cluster.a.g"), store.gauge_value("cluster.a.x")), (Some(3), None));
     store.scope("server").text_readout("v").set("1");
     assert_eq!(&*store.scope("server").text_readout("v").value(), "1");
 }
@@ -201,49 +162,23 @@ fn used_only_filter_and_type() {
     text.set("say \"hi\"");
     histogram.record(1);
     store.latch_histograms();
-    let used = Query {
-        used_only: true,
-        ..all()
-    };
+    let used = Query { used_only: true, ..all() };
     let shown = store.render_text(&used);
-    assert!(
-        shown.starts_with("s.text: \"say \"hi\"\"\ns.counted: 1\ns.went_to_zero: 0\ns.h: P0("),
-        "{shown}"
-    );
+    assert!(shown.starts_with("s.text: \"say \"hi\"\"\ns.counted: 1\ns.went_to_zero: 0\ns.h: P0("), "{shown}");
     assert_eq!(shown.lines().count(), 4);
     assert!(!store.render_prometheus(&used).contains("never"));
 
     store.reset_counters();
     assert_eq!(counter.value(), 0);
-    assert!(
-        store.render_text(&used).contains("s.counted: 0"),
-        "used before the reset"
-    );
+    assert!(store.render_text(&used).contains("s.counted: 0"), "used before the reset");
 
     let filter = |name: &str| name.contains("went") || name.contains("never_h");
-    let query = Query {
-        filter: Some(&filter),
-        ..all()
-    };
-    assert_eq!(
-        store.render_text(&query),
-        "s.went_to_zero: 0\ns.never_h: No recorded values\n"
-    );
-    let query = Query {
-        metric_type: MetricType::parse("gauges").unwrap(),
-        ..all()
-    };
-    assert_eq!(
-        store.render_text(&query),
-        "s.never_gauge: 0\ns.went_to_zero: 0\n"
-    );
+    let query = Query { filter: Some(&filter), ..all() };
+    assert_eq!(store.render_text(&query), "s.went_to_zero: 0\ns.never_h: No recorded values\n");
+    let query = Query { metric_type: MetricType::parse("gauges").unwrap(), ..all() };
+    assert_eq!(store.render_text(&query), "s.never_gauge: 0\ns.went_to_zero: 0\n");
     assert_eq!(MetricType::parse("x"), None);
-    let query = Query {
-        text_readouts: true,
-        metric_type: MetricType::TextReadouts,
-        used_only: true,
-        ..all()
-    };
+    let query = Query { text_readouts: true, metric_type: MetricType::TextReadouts, used_only: true, ..all() };
     assert_eq!(
         store.render_prometheus(&query),
         "# TYPE envoy_s_text gauge\nenvoy_s_text{text_value=\"say \\\"hi\\\"\"} 1\n"
@@ -254,30 +189,16 @@ fn used_only_filter_and_type() {
 fn a_matcher_keeps_metrics_from_being_made() {
     let reject = Box::new(|name: &str| name.ends_with("_total"));
     let fixed_tags = vec![("region".to_owned(), "r1".to_owned())];
-    let store = Store::with_options(StoreOptions {
-        workers: 1,
-        reject: Some(reject),
-        fixed_tags,
-    });
+    let store = Store::with_options(StoreOptions { workers: 1, reject: Some(reject), fixed_tags });
     let cluster = store.root().cluster("c");
     let rejected = cluster.counter("upstream_cx_total");
     rejected.inc();
     assert_eq!((rejected.value(), rejected.used()), (0, false));
     cluster.counter("upstream_cx_overflow");
-    assert_eq!(
-        store.render_text(&all()),
-        "cluster.c.upstream_cx_overflow: 0\n"
-    );
-    assert!(
-        store
-            .render_prometheus(&all())
-            .contains("{envoy_cluster_name=\"c\",region=\"r1\"} 0")
-    );
+    assert_eq!(store.render_text(&all()), "cluster.c.upstream_cx_overflow: 0\n");
+    assert!(store.render_prometheus(&all()).contains("{envoy_cluster_name=\"c\",region=\"r1\"} 0"));
 
-    let nothing = Store::with_options(StoreOptions {
-        reject: Some(Box::new(|_| true)),
-        ..StoreOptions::default()
-    });
+    let nothing = Store::with_options(StoreOptions { reject: Some(Box::new(|_| true)), ..StoreOptions::default() });
     let scope = nothing.scope("a");
     scope.gauge("g").set(7);
     scope.histogram("h").record(7);
@@ -311,10 +232,7 @@ fn json_has_envoys_shape() {
         store.render_json(&all()),
         r#"{"stats":[{"name":"s.t","value":"a\"b\u000a"},{"name":"s.c","value":3}]}"#
     );
-    let query = Query {
-        metric_type: MetricType::Histograms,
-        ..all()
-    };
+    let query = Query { metric_type: MetricType::Histograms, ..all() };
     scope.histogram("h").record(1);
     store.latch_histograms();
     store.latch_histograms();
@@ -324,14 +242,8 @@ fn json_has_envoys_shape() {
         r#""computed_quantiles":[{"name":"s.h","values":[{"interval":null,"cumulative":1},{"interval":null,"cumulative":1.025},"#
     );
     assert!(json.starts_with(start), "{json}");
-    assert!(
-        json.ends_with(r#"{"interval":null,"cumulative":1.1}]}]}}]}"#),
-        "{json}"
-    );
-    let json = store.render_json(&Query {
-        histogram_buckets: HistogramBuckets::Disjoint,
-        ..query
-    });
+    assert!(json.ends_with(r#"{"interval":null,"cumulative":1.1}]}]}}]}"#), "{json}");
+    let json = store.render_json(&Query { histogram_buckets: HistogramBuckets::Disjoint, ..query });
     assert!(
         json.starts_with(
             r#"{"stats":[{"histograms":[{"name":"s.h","buckets":[{"upper_bound":0.5,"interval":0,"cumulative":0},{"upper_bound":1,"interval":0,"cumulative":0},{"upper_bound":5,"interval":0,"cumulative":1},{"upper_bound":10,"interval":0,"cumulative":0}"#
@@ -344,43 +256,24 @@ fn json_has_envoys_shape() {
 fn histograms_as_text_and_prometheus() {
     let store = Store::new(1);
     let histogram = store.root().cluster("c").histogram("upstream_rq_time");
-    assert_eq!(
-        store.render_text(&all()),
-        "cluster.c.upstream_rq_time: No recorded values\n"
-    );
+    assert_eq!(store.render_text(&all()), "cluster.c.upstream_rq_time: No recorded values\n");
     histogram.record(1);
-    assert_eq!(
-        store.render_text(&all()),
-        "cluster.c.upstream_rq_time: No recorded values\n",
-        "not latched yet"
-    );
+    assert_eq!(store.render_text(&all()), "cluster.c.upstream_rq_time: No recorded values\n", "not latched yet");
     store.latch_histograms();
     let single = "P0(1,1) P25(1.025,1.025) P50(1.05,1.05) P75(1.075,1.075) P90(1.09,1.09) P95(1.095,1.095) \
                   P99(1.099,1.099) P99.5(1.0995,1.0995) P99.9(1.0999,1.0999) P100(1.1,1.1)";
-    assert_eq!(
-        store.render_text(&all()),
-        format!("cluster.c.upstream_rq_time: {single}\n")
-    );
+    assert_eq!(store.render_text(&all()), format!("cluster.c.upstream_rq_time: {single}\n"));
     histogram.record(0);
     histogram.record(700);
     histogram.record(5_000_000);
     store.latch_histograms();
     store.latch_histograms();
     let text = store.render_text(&all());
-    assert!(
-        text.starts_with("cluster.c.upstream_rq_time: P0(nan,0) P25(nan,0) P50(nan,1.1) "),
-        "{text}"
-    );
-    let query = Query {
-        histogram_buckets: HistogramBuckets::Cumulative,
-        ..all()
-    };
+    assert!(text.starts_with("cluster.c.upstream_rq_time: P0(nan,0) P25(nan,0) P50(nan,1.1) "), "{text}");
+    let query = Query { histogram_buckets: HistogramBuckets::Cumulative, ..all() };
     let text = store.render_text(&query);
     assert!(text.contains(": B0.5(0,1) B1(0,1) B5(0,2) "), "{text}");
-    assert!(
-        text.ends_with("B600000(0,3) B1.8e+06(0,3) B3.6e+06(0,3)\n"),
-        "{text}"
-    );
+    assert!(text.ends_with("B600000(0,3) B1.8e+06(0,3) B3.6e+06(0,3)\n"), "{text}");
     let text = store.render_prometheus(&all());
     assert!(
         text.starts_with(
@@ -439,10 +332,7 @@ fn response_codes_outside_the_range_are_not_counted() {
         classes.inc(status);
     }
     assert_eq!(
-        store.render_text(&Query {
-            used_only: true,
-            ..all()
-        }),
+        store.render_text(&Query { used_only: true, ..all() }),
         "c.rq_100: 1\nc.rq_101: 1\nc.rq_199: 1\nc.rq_1xx: 3\nc.rq_599: 1\nc.rq_5xx: 1\nh.rq_1xx: 3\nh.rq_5xx: 1\n"
     );
     assert_eq!(classes.class(1).unwrap().value(), 3);
@@ -452,18 +342,11 @@ fn response_codes_outside_the_range_are_not_counted() {
 #[test]
 fn many_counters_stay_small_and_apart() {
     let store = Store::new(1);
-    let counters: Vec<_> = (0..1000)
-        .map(|i| store.scope("s").counter(&format!("c{i}")))
-        .collect();
+    let counters: Vec<_> = (0..1000).map(|i| store.scope("s").counter(&format!("c{i}"))).collect();
     for (i, counter) in counters.iter().enumerate() {
         counter.add(i as u64);
     }
-    assert!(
-        counters
-            .iter()
-            .enumerate()
-            .all(|(i, counter)| counter.value() == i as u64)
-    );
+    assert!(counters.iter().enumerate().all(|(i, counter)| counter.value() == i as u64));
     assert!(size_of::<crate::Counter>() <= 16);
 }
 

@@ -198,7 +198,8 @@ impl Args {
                 DrainStrategyArg::Immediate => DrainStrategy::Immediate,
             },
             file_flush_interval: Duration::from_millis(self.file_flush_interval_msec),
-            file_flush_min_size: usize::try_from(self.file_flush_min_size_kb.saturating_mul(1024)).unwrap_or(usize::MAX),
+            file_flush_min_size: usize::try_from(self.file_flush_min_size_kb.saturating_mul(1024))
+                .unwrap_or(usize::MAX),
             allow_unknown_static_fields: self.allow_unknown_static_fields,
             skip_deprecated_logs: self.skip_deprecated_logs,
             service_node: self.service_node,
@@ -213,7 +214,8 @@ fn parse_components(list: &str) -> Result<Vec<(String, LogLevel)>, String> {
     let items = list.split(',').filter(|item| !item.is_empty());
     items
         .map(|item| {
-            let parsed = item.split_once(':').and_then(|(name, level)| Some((name.to_owned(), LogLevel::parse(level)?)));
+            let parsed =
+                item.split_once(':').and_then(|(name, level)| Some((name.to_owned(), LogLevel::parse(level)?)));
             parsed.ok_or_else(|| format!("adit: --component-log-level: not a component and a level: '{item}'"))
         })
         .collect()

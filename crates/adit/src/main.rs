@@ -11,14 +11,8 @@ use clap::Parser;
 use args::Args;
 
 /// `<commit>/<version>/Clean/RELEASE/rustls`, the shape of Envoy's version.
-const VERSION: &str = concat!(
-    env!("ADIT_COMMIT"),
-    "/",
-    env!("CARGO_PKG_VERSION"),
-    "/Clean/",
-    env!("ADIT_BUILD_TYPE"),
-    "/rustls"
-);
+const VERSION: &str =
+    concat!(env!("ADIT_COMMIT"), "/", env!("CARGO_PKG_VERSION"), "/Clean/", env!("ADIT_BUILD_TYPE"), "/rustls");
 
 fn main() -> ExitCode {
     let raw: Vec<_> = std::env::args_os().collect();

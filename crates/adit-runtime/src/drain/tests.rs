@@ -16,12 +16,7 @@ impl Wake for Count {
 }
 
 fn begin_at(now: Instant, strategy: DrainStrategy) -> Begin {
-    Begin {
-        reason: DrainReason::Admin,
-        now,
-        drain_time: Duration::from_secs(600),
-        strategy,
-    }
+    Begin { reason: DrainReason::Admin, now, drain_time: Duration::from_secs(600), strategy }
 }
 
 fn begin() -> Begin {
@@ -30,9 +25,7 @@ fn begin() -> Begin {
 
 fn poll(future: &mut (impl Future<Output = ()> + Unpin), waker: &Arc<Count>) -> bool {
     let waker = Waker::from(Arc::clone(waker));
-    Pin::new(future)
-        .poll(&mut Context::from_waker(&waker))
-        .is_ready()
+    Pin::new(future).poll(&mut Context::from_waker(&waker)).is_ready()
 }
 
 fn waiting(drain: &Drain) -> (usize, usize) {
@@ -47,19 +40,9 @@ fn states_move_forward_only() {
     assert_eq!((drain.reason(), drain.deadline()), (None, None));
     let now = Instant::now();
     drain.begin(begin_at(now, DrainStrategy::Gradual));
-    assert_eq!(
-        (drain.state(), drain.reason()),
-        (DrainState::Draining, Some(DrainReason::Admin))
-    );
-    drain.begin(Begin {
-        reason: DrainReason::Shutdown,
-        ..begin()
-    });
-    assert_eq!(
-        drain.reason(),
-        Some(DrainReason::Admin),
-        "the first one counts"
-    );
+    assert_eq!((drain.state(), drain.reason()), (DrainState::Draining, Some(DrainReason::Admin)));
+    drain.begin(Begin { reason: DrainReason::Shutdown, ..begin() });
+    assert_eq!(drain.reason(), Some(DrainReason::Admin), "the first one counts");
     assert_eq!(drain.deadline(), Some(now + Duration::from_secs(600)));
     drain.close();
     assert!(drain.is_draining() && drain.is_closing());
@@ -68,10 +51,7 @@ fn states_move_forward_only() {
 
     let straight = Drain::new();
     straight.close();
-    assert_eq!(
-        (straight.state(), straight.reason()),
-        (DrainState::Closing, None)
-    );
+    assert_eq!((straight.state(), straight.reason()), (DrainState::Closing, None));
 }
 
 #[test]
@@ -82,18 +62,11 @@ fn waiters_are_woken_for_their_own_state_and_once() {
     for _ in 0..3 {
         assert!(!poll(&mut draining, &a) && !poll(&mut closing, &b));
     }
-    assert_eq!(
-        waiting(&drain),
-        (1, 1),
-        "polling again registers nothing new"
-    );
+    assert_eq!(waiting(&drain), (1, 1), "polling again registers nothing new");
 
     drain.begin(begin());
     assert_eq!((a.0.load(SeqCst), b.0.load(SeqCst)), (1, 0));
-    assert!(
-        poll(&mut draining, &a) && poll(&mut draining, &a),
-        "stays ready"
-    );
+    assert!(poll(&mut draining, &a) && poll(&mut draining, &a), "stays ready");
     assert!(!poll(&mut closing, &b));
 
     drain.close();
@@ -141,10 +114,7 @@ fn children_follow_and_can_go_alone() {
     let listener = worker.child(DrainType::Default);
     let other = worker.child(DrainType::ModifyOnly);
 
-    listener.begin(Begin {
-        reason: DrainReason::Modified,
-        ..begin()
-    });
+    listener.begin(Begin { reason: DrainReason::Modified, ..begin() });
     assert!(listener.is_draining() && !worker.is_draining() && !root.is_draining());
 
     root.begin(begin());
@@ -172,10 +142,7 @@ fn dead_children_are_forgotten() {
 #[test]
 fn a_failed_health_check_asks_to_close_and_is_undone() {
     let root = Drain::new();
-    let (plain, modify_only) = (
-        root.child(DrainType::Default),
-        root.child(DrainType::ModifyOnly),
-    );
+    let (plain, modify_only) = (root.child(DrainType::Default), root.child(DrainType::ModifyOnly));
     let now = Instant::now();
     root.set_health_failed(true);
     assert!(root.should_close(now) && plain.should_close(now) && !modify_only.should_close(now));
@@ -193,15 +160,10 @@ fn gradual_grows_from_never_to_always() {
     drain.begin(begin_at(start, DrainStrategy::Gradual));
     assert!(!drain.should_close_with(at(0), || 0.0));
     assert!(drain.should_close_with(at(60), || 0.09) && !drain.should_close_with(at(60), || 0.11));
-    assert!(
-        drain.should_close_with(at(540), || 0.89) && !drain.should_close_with(at(540), || 0.91)
-    );
+    assert!(drain.should_close_with(at(540), || 0.89) && !drain.should_close_with(at(540), || 0.91));
     assert!(drain.should_close_with(at(600), || 0.999_999));
     let asked = (0..10_000).filter(|_| drain.should_close(at(300))).count();
-    assert!(
-        (4_500..5_500).contains(&asked),
-        "{asked} of 10000 at half time"
-    );
+    assert!((4_500..5_500).contains(&asked), "{asked} of 10000 at half time");
     drain.close();
     assert!(drain.should_close_with(at(0), || 0.99));
 }
@@ -213,10 +175,7 @@ fn immediate_asks_from_the_start() {
     drain.begin(begin_at(start, DrainStrategy::Immediate));
     assert!(drain.should_close_with(start, || 0.99));
     let none = Drain::new();
-    none.begin(Begin {
-        drain_time: Duration::ZERO,
-        ..begin_at(start, DrainStrategy::Gradual)
-    });
+    none.begin(Begin { drain_time: Duration::ZERO, ..begin_at(start, DrainStrategy::Gradual) });
     assert!(none.should_close_with(start, || 0.99));
 }
 
@@ -235,10 +194,7 @@ fn no_waiter_is_lost_in_a_race() {
             .map(|_| {
                 let child = root.child(DrainType::Default);
                 std::thread::spawn(move || {
-                    tokio::runtime::Builder::new_current_thread()
-                        .build()
-                        .unwrap()
-                        .block_on(child.closing());
+                    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(child.closing());
                 })
             })
             .collect();
@@ -247,9 +203,7 @@ fn no_waiter_is_lost_in_a_race() {
             move || root.child(DrainType::Default)
         });
         closer.close();
-        waiters
-            .into_iter()
-            .for_each(|waiter| waiter.join().unwrap());
+        waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
         assert!(late.join().unwrap().is_closing());
     }
 }

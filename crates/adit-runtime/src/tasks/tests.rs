@@ -35,10 +35,7 @@ async fn tasks_that_heed_the_signal_end_in_order() {
     let start = Instant::now();
     let report = spawner.shutdown(Duration::from_secs(10)).await;
     assert_eq!(report, ShutdownReport::default());
-    assert!(
-        start.elapsed() < Duration::from_millis(150),
-        "does not wait for the whole grace"
-    );
+    assert!(start.elapsed() < Duration::from_millis(150), "does not wait for the whole grace");
     assert_eq!(*lock(&log), (0..100).collect::<Vec<_>>());
     assert_eq!((spawner.live(), lock(&spawner.0.wakers).len()), (0, 0));
 }
@@ -59,16 +56,8 @@ async fn a_stuck_task_is_dropped_when_the_grace_is_over() {
     tokio::task::yield_now().await;
     let start = Instant::now();
     let report = spawner.shutdown(Duration::from_secs(5)).await;
-    assert_eq!(
-        report,
-        ShutdownReport {
-            aborted: 3,
-            left: 0
-        }
-    );
-    assert!(
-        start.elapsed() >= Duration::from_secs(5) && start.elapsed() < Duration::from_millis(5_100)
-    );
+    assert_eq!(report, ShutdownReport { aborted: 3, left: 0 });
+    assert!(start.elapsed() >= Duration::from_secs(5) && start.elapsed() < Duration::from_millis(5_100));
     assert_eq!(dropped.load(SeqCst), 3);
 }
 
@@ -76,10 +65,7 @@ async fn a_stuck_task_is_dropped_when_the_grace_is_over() {
 async fn without_tasks_nothing_is_waited_for() {
     let spawner = owner();
     let start = Instant::now();
-    assert_eq!(
-        spawner.shutdown(Duration::MAX).await,
-        ShutdownReport::default()
-    );
+    assert_eq!(spawner.shutdown(Duration::MAX).await, ShutdownReport::default());
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
@@ -101,10 +87,7 @@ async fn after_an_abort_nothing_starts() {
     for task in [before, after, child] {
         task.await.unwrap();
     }
-    assert_eq!(
-        (dropped.load(SeqCst), spawner.live(), spawner.panics()),
-        (3, 0, 0)
-    );
+    assert_eq!((dropped.load(SeqCst), spawner.live(), spawner.panics()), (3, 0, 0));
 }
 
 #[tokio::test]
@@ -141,29 +124,14 @@ async fn a_child_ends_alone_and_counts_for_its_parent() {
         let drain = spawner.drain().clone();
         spawner.spawn(async move { drain.closing().await });
     }
-    assert_eq!(
-        (worker.live(), listener.live(), connections.live()),
-        (3, 2, 1)
-    );
-    assert_eq!(
-        listener.shutdown(Duration::from_secs(1)).await,
-        ShutdownReport::default()
-    );
-    assert_eq!(
-        (worker.live(), listener.live(), connections.live()),
-        (1, 0, 0)
-    );
+    assert_eq!((worker.live(), listener.live(), connections.live()), (3, 2, 1));
+    assert_eq!(listener.shutdown(Duration::from_secs(1)).await, ShutdownReport::default());
+    assert_eq!((worker.live(), listener.live(), connections.live()), (1, 0, 0));
     assert!(!worker.drain().is_draining());
 
     let stuck = worker.child("stuck", DrainType::Default);
     stuck.spawn(pending());
-    assert_eq!(
-        worker.shutdown(Duration::from_secs(1)).await,
-        ShutdownReport {
-            aborted: 1,
-            left: 0
-        }
-    );
+    assert_eq!(worker.shutdown(Duration::from_secs(1)).await, ShutdownReport { aborted: 1, left: 0 });
 }
 
 #[tokio::test(start_paused = true)]
@@ -182,13 +150,7 @@ async fn a_guard_is_waited_for() {
 
     let kept = spawner.guard();
     let start = Instant::now();
-    assert_eq!(
-        spawner.shutdown(Duration::from_secs(60)).await,
-        ShutdownReport {
-            aborted: 0,
-            left: 1
-        }
-    );
+    assert_eq!(spawner.shutdown(Duration::from_secs(60)).await, ShutdownReport { aborted: 0, left: 1 });
     assert!(start.elapsed() <= Duration::from_secs(62), "bounded");
     drop(kept);
 }
@@ -215,9 +177,7 @@ async fn the_connection_is_gone_before_it_is_counted_out() {
 
 #[test]
 fn a_runtime_that_is_dropped_counts_its_tasks_out() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let spawner = Spawner::new("test", runtime.handle().clone(), Drain::new(), None);
     spawner.spawn(pending());
     runtime.block_on(tokio::task::yield_now());
@@ -225,11 +185,7 @@ fn a_runtime_that_is_dropped_counts_its_tasks_out() {
     drop(runtime);
     assert_eq!(spawner.live(), 0);
     spawner.spawn(pending());
-    assert_eq!(
-        spawner.live(),
-        0,
-        "a task for a runtime that is gone is dropped"
-    );
+    assert_eq!(spawner.live(), 0, "a task for a runtime that is gone is dropped");
 }
 
 #[test]

@@ -10,11 +10,7 @@ use super::*;
 use crate::main_runtime;
 
 fn start(count: usize) -> Workers {
-    Workers::start(WorkersOptions {
-        count,
-        ..WorkersOptions::default()
-    })
-    .unwrap()
+    Workers::start(WorkersOptions { count, ..WorkersOptions::default() }).unwrap()
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -27,54 +23,26 @@ fn each_worker_is_a_thread_of_its_own() {
     let on_start: StartHook = {
         let started = Arc::clone(&started);
         Arc::new(move |index| {
-            started
-                .lock()
-                .unwrap()
-                .insert((index, thread::current().id()));
+            started.lock().unwrap().insert((index, thread::current().id()));
         })
     };
-    let workers = Workers::start(WorkersOptions {
-        count: 3,
-        on_start: Some(on_start),
-        ..WorkersOptions::default()
-    })
-    .unwrap();
+    let workers =
+        Workers::start(WorkersOptions { count: 3, on_start: Some(on_start), ..WorkersOptions::default() }).unwrap();
     let seen = block_on(workers.run_on_each(|worker| async move {
         tokio::task::yield_now().await;
-        (
-            worker.index(),
-            thread::current().id(),
-            thread::current().name().map(str::to_owned),
-        )
+        (worker.index(), thread::current().id(), thread::current().name().map(str::to_owned))
     }))
     .unwrap();
-    assert_eq!(
-        seen.iter().map(|(index, ..)| *index).collect::<Vec<_>>(),
-        [0, 1, 2]
-    );
+    assert_eq!(seen.iter().map(|(index, ..)| *index).collect::<Vec<_>>(), [0, 1, 2]);
     assert_eq!(seen[2].2.as_deref(), Some("wrk:worker_2"));
-    assert_eq!(
-        seen.iter()
-            .map(|(index, id, _)| (*index, *id))
-            .collect::<HashSet<_>>(),
-        *started.lock().unwrap()
-    );
-    assert_eq!(
-        block_on(workers.shutdown(Duration::from_secs(1))),
-        ShutdownReport::default()
-    );
+    assert_eq!(seen.iter().map(|(index, id, _)| (*index, *id)).collect::<HashSet<_>>(), *started.lock().unwrap());
+    assert_eq!(block_on(workers.shutdown(Duration::from_secs(1))), ShutdownReport::default());
 }
 
 #[test]
 fn pinned_workers_run_on_one_processor() {
-    let workers = Workers::start(WorkersOptions {
-        count: 2,
-        pin_cpus: true,
-        ..WorkersOptions::default()
-    })
-    .unwrap();
-    let cpus =
-        block_on(workers.run_on_each(|_| async { process::allowed_cpus().unwrap() })).unwrap();
+    let workers = Workers::start(WorkersOptions { count: 2, pin_cpus: true, ..WorkersOptions::default() }).unwrap();
+    let cpus = block_on(workers.run_on_each(|_| async { process::allowed_cpus().unwrap() })).unwrap();
     assert!(cpus.iter().all(|cpus| cpus.len() == 1), "{cpus:?}");
 }
 
@@ -96,17 +64,10 @@ fn tasks_come_from_any_thread_and_use_the_workers_runtime() {
         let socket = tokio::net::UdpSocket::from_std(socket).unwrap();
         async move {
             sleep.await;
-            tx.send((
-                thread::current().name().map(str::to_owned),
-                socket.local_addr().is_ok(),
-            ))
-            .unwrap();
+            tx.send((thread::current().name().map(str::to_owned), socket.local_addr().is_ok())).unwrap();
         }
     });
-    assert_eq!(
-        rx.recv_timeout(Duration::from_secs(5)).unwrap(),
-        (Some("wrk:worker_1".to_owned()), true)
-    );
+    assert_eq!(rx.recv_timeout(Duration::from_secs(5)).unwrap(), (Some("wrk:worker_1".to_owned()), true));
     assert!(workers.get(2).is_none());
 }
 
@@ -119,51 +80,25 @@ fn a_panicking_task_does_not_kill_its_worker() {
             hooked.fetch_add(1, SeqCst);
         })
     };
-    let workers = Workers::start(WorkersOptions {
-        count: 1,
-        on_panic: Some(on_panic),
-        ..WorkersOptions::default()
-    })
-    .unwrap();
+    let workers =
+        Workers::start(WorkersOptions { count: 1, on_panic: Some(on_panic), ..WorkersOptions::default() }).unwrap();
     let worker = workers.get(0).unwrap();
     block_on(async {
         let neighbour = worker.spawn(|| tokio::time::sleep(Duration::from_millis(20)));
-        assert!(
-            worker
-                .spawner()
-                .spawn(async { panic!("a bug") })
-                .await
-                .unwrap_err()
-                .is_panic()
-        );
+        assert!(worker.spawner().spawn(async { panic!("a bug") }).await.unwrap_err().is_panic());
         neighbour.await.unwrap();
-        let lost = workers
-            .run_on_each(|_| async { panic!("a bug in a set-up function") })
-            .await;
-        assert!(matches!(
-            lost,
-            Err::<Vec<()>, _>(WorkerLost {
-                index: 0,
-                panicked: true
-            })
-        ));
+        let lost = workers.run_on_each(|_| async { panic!("a bug in a set-up function") }).await;
+        assert!(matches!(lost, Err::<Vec<()>, _>(WorkerLost { index: 0, panicked: true })));
         assert_eq!(workers.run_on_each(|_| async { 7 }).await.unwrap(), [7]);
     });
-    assert_eq!(
-        (workers.panics(), hooked.load(SeqCst), workers.live()),
-        (1, 1, 0)
-    );
+    assert_eq!((workers.panics(), hooked.load(SeqCst), workers.live()), (1, 1, 0));
 }
 
 #[test]
 fn shutdown_lets_tasks_end_and_then_the_threads() {
     let drain = Drain::new();
-    let workers = Workers::start(WorkersOptions {
-        count: 2,
-        drain: drain.clone(),
-        ..WorkersOptions::default()
-    })
-    .unwrap();
+    let workers =
+        Workers::start(WorkersOptions { count: 2, drain: drain.clone(), ..WorkersOptions::default() }).unwrap();
     let ended = Arc::<AtomicUsize>::default();
     for worker in workers.iter() {
         let (drain, ended) = (worker.drain().clone(), Arc::clone(&ended));
@@ -176,10 +111,7 @@ fn shutdown_lets_tasks_end_and_then_the_threads() {
     let worker = workers.get(0).unwrap().clone();
     let report = block_on(workers.shutdown(Duration::from_secs(5)));
     assert_eq!((report, ended.load(SeqCst)), (ShutdownReport::default(), 2));
-    assert!(
-        !drain.is_draining(),
-        "the process's own signal belongs to its owner"
-    );
+    assert!(!drain.is_draining(), "the process's own signal belongs to its owner");
     // A late task is dropped, not leaked, and its handle says so.
     assert!(block_on(worker.spawner().spawn(pending())).is_err());
     assert_eq!(worker.spawner().live(), 0);
@@ -200,18 +132,8 @@ fn a_stuck_task_and_a_blocked_thread_do_not_hold_the_shutdown() {
     }
     let start = StdInstant::now();
     let report = block_on(workers.shutdown(Duration::from_millis(100)));
-    assert_eq!(
-        report,
-        ShutdownReport {
-            aborted: 1,
-            left: 1
-        }
-    );
-    assert!(
-        start.elapsed() < Duration::from_secs(8),
-        "{:?}",
-        start.elapsed()
-    );
+    assert_eq!(report, ShutdownReport { aborted: 1, left: 1 });
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -221,8 +143,6 @@ fn dropped_workers_end_and_drop_their_tasks() {
     spawner.spawn(pending());
     drop(workers);
     block_on(async {
-        tokio::time::timeout(Duration::from_secs(5), spawner.wait_idle())
-            .await
-            .unwrap();
+        tokio::time::timeout(Duration::from_secs(5), spawner.wait_idle()).await.unwrap();
     });
 }

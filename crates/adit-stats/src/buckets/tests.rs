@@ -24,10 +24,7 @@ fn edges_of_buckets() {
     assert_eq!(of(100), (100.0, 10.0));
     assert_eq!(of(999), (990.0, 10.0));
     assert_eq!(bucket_of(u64::MAX), Some((19, 8)));
-    assert_eq!(
-        bucket_id(bucket_of(u64::MAX)),
-        (1 + 19 * PER_DECADE + 8) as u16
-    );
+    assert_eq!(bucket_id(bucket_of(u64::MAX)), (1 + 19 * PER_DECADE + 8) as u16);
 }
 
 #[test]
@@ -36,17 +33,9 @@ fn quantiles_of_a_ramp() {
     let found = ramp.quantiles();
     for (percent, value) in QUANTILES.iter().zip(found) {
         let exact = percent * 10.0;
-        assert!(
-            (value - exact).abs() <= exact.mul_add(0.1, 1.0),
-            "P{percent} is {value}"
-        );
+        assert!((value - exact).abs() <= exact.mul_add(0.1, 1.0), "P{percent} is {value}");
     }
-    assert!(
-        Bins::default()
-            .quantiles()
-            .iter()
-            .all(|value| value.is_nan())
-    );
+    assert!(Bins::default().quantiles().iter().all(|value| value.is_nan()));
     assert_eq!(bins([0, 0, 0]).quantiles(), [0.0; 10]);
 }
 

@@ -113,66 +113,34 @@ impl Store {
         if !query.shows(metric_type) {
             return Vec::new();
         }
-        let mut all: Vec<_> = family(&self.lock())
-            .iter()
-            .map(|(name, entry)| (Arc::clone(name), entry.clone()))
-            .collect();
+        let mut all: Vec<_> =
+            family(&self.lock()).iter().map(|(name, entry)| (Arc::clone(name), entry.clone())).collect();
         all.retain(|(name, entry)| {
-            query.filter.is_none_or(|filter| filter(name))
-                && (!query.used_only || used(&entry.metric))
+            query.filter.is_none_or(|filter| filter(name)) && (!query.used_only || used(&entry.metric))
         });
         all
     }
 
     fn select_counters(&self, query: &Query<'_>) -> Vec<(Arc<str>, Entry<crate::Counter>)> {
-        self.select(
-            query,
-            MetricType::Counters,
-            |registry| &registry.counters,
-            crate::Counter::used,
-        )
+        self.select(query, MetricType::Counters, |registry| &registry.counters, crate::Counter::used)
     }
 
     fn select_gauges(&self, query: &Query<'_>) -> Vec<(Arc<str>, Entry<crate::Gauge>)> {
-        self.select(
-            query,
-            MetricType::Gauges,
-            |registry| &registry.gauges,
-            crate::Gauge::used,
-        )
+        self.select(query, MetricType::Gauges, |registry| &registry.gauges, crate::Gauge::used)
     }
 
     fn select_histograms(&self, query: &Query<'_>) -> Vec<(Arc<str>, Entry<crate::Histogram>)> {
-        self.select(
-            query,
-            MetricType::Histograms,
-            |registry| &registry.histograms,
-            crate::Histogram::used,
-        )
+        self.select(query, MetricType::Histograms, |registry| &registry.histograms, crate::Histogram::used)
     }
 
-    fn select_text_readouts(
-        &self,
-        query: &Query<'_>,
-    ) -> Vec<(Arc<str>, Entry<crate::TextReadout>)> {
-        self.select(
-            query,
-            MetricType::TextReadouts,
-            |registry| &registry.text_readouts,
-            crate::TextReadout::used,
-        )
+    fn select_text_readouts(&self, query: &Query<'_>) -> Vec<(Arc<str>, Entry<crate::TextReadout>)> {
+        self.select(query, MetricType::TextReadouts, |registry| &registry.text_readouts, crate::TextReadout::used)
     }
 
     /// Counters and gauges in one list sorted by name.
     fn numbers(&self, query: &Query<'_>) -> Vec<(Arc<str>, u64)> {
-        let counters = self
-            .select_counters(query)
-            .into_iter()
-            .map(|(name, entry)| (name, entry.metric.value()));
-        let gauges = self
-            .select_gauges(query)
-            .into_iter()
-            .map(|(name, entry)| (name, entry.metric.value()));
+        let counters = self.select_counters(query).into_iter().map(|(name, entry)| (name, entry.metric.value()));
+        let gauges = self.select_gauges(query).into_iter().map(|(name, entry)| (name, entry.metric.value()));
         let mut all: Vec<_> = counters.chain(gauges).collect();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         all

@@ -13,47 +13,19 @@ pub(super) fn render(store: &Store, query: &Query<'_>) -> String {
     let fixed = store.fixed_tags();
     let mut out = String::new();
     // Writing to a String cannot fail.
-    family(
-        &mut out,
-        "counter",
-        fixed,
-        store.select_counters(query),
-        |out, name, labels, metric| {
-            let _ = writeln!(out, "{name}{{{labels}}} {}", metric.value());
-        },
-    );
-    family(
-        &mut out,
-        "gauge",
-        fixed,
-        store.select_gauges(query),
-        |out, name, labels, metric| {
-            let _ = writeln!(out, "{name}{{{labels}}} {}", metric.value());
-        },
-    );
+    family(&mut out, "counter", fixed, store.select_counters(query), |out, name, labels, metric| {
+        let _ = writeln!(out, "{name}{{{labels}}} {}", metric.value());
+    });
+    family(&mut out, "gauge", fixed, store.select_gauges(query), |out, name, labels, metric| {
+        let _ = writeln!(out, "{name}{{{labels}}} {}", metric.value());
+    });
     if query.text_readouts {
-        family(
-            &mut out,
-            "gauge",
-            fixed,
-            store.select_text_readouts(query),
-            |out, name, labels, metric| {
-                let comma = if labels.is_empty() { "" } else { "," };
-                let _ = writeln!(
-                    out,
-                    "{name}{{{labels}{comma}text_value=\"{}\"}} 1",
-                    label_value(&metric.value())
-                );
-            },
-        );
+        family(&mut out, "gauge", fixed, store.select_text_readouts(query), |out, name, labels, metric| {
+            let comma = if labels.is_empty() { "" } else { "," };
+            let _ = writeln!(out, "{name}{{{labels}{comma}text_value=\"{}\"}} 1", label_value(&metric.value()));
+        });
     }
-    family(
-        &mut out,
-        "histogram",
-        fixed,
-        store.select_histograms(query),
-        histogram,
-    );
+    family(&mut out, "histogram", fixed, store.select_histograms(query), histogram);
     out
 }
 
@@ -68,20 +40,12 @@ fn family<M>(
 ) {
     let mut groups: BTreeMap<String, Vec<Entry<M>>> = BTreeMap::new();
     for (name, entry) in metrics {
-        groups
-            .entry(metric_name(&entry.extracted(&name)))
-            .or_default()
-            .push(entry);
+        groups.entry(metric_name(&entry.extracted(&name))).or_default().push(entry);
     }
     for (name, group) in groups {
         let _ = writeln!(out, "# TYPE {name} {kind}");
         for entry in group {
-            write(
-                out,
-                &name,
-                &labels(entry.tags().chain(fixed)),
-                &entry.metric,
-            );
+            write(out, &name, &labels(entry.tags().chain(fixed)), &entry.metric);
         }
     }
 }
@@ -90,16 +54,9 @@ fn histogram(out: &mut String, name: &str, labels: &str, metric: &Histogram) {
     let cumulative = metric.merged().cumulative;
     let comma = if labels.is_empty() { "" } else { "," };
     for (bound, count) in PROMETHEUS_BOUNDS.iter().zip(cumulative.below_bounds()) {
-        let _ = writeln!(
-            out,
-            "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {count}"
-        );
+        let _ = writeln!(out, "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {count}");
     }
-    let _ = writeln!(
-        out,
-        "{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {}",
-        cumulative.count
-    );
+    let _ = writeln!(out, "{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {}", cumulative.count);
     let _ = writeln!(out, "{name}_sum{{{labels}}} {}", cumulative.sum);
     let _ = writeln!(out, "{name}_count{{{labels}}} {}", cumulative.count);
 }
@@ -115,14 +72,9 @@ pub(crate) fn metric_name(extracted: &str) -> String {
 }
 
 fn sanitize(name: &str) -> String {
-    name.chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
-        .collect()
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
 }
 
 fn label_value(value: &str) -> String {
-    value
-        .replace('\\', "\\\\")
-        .replace('\n', "\\n")
-        .replace('"', "\\\"")
+    value.replace('\\', "\\\\").replace('\n', "\\n").replace('"', "\\\"")
 }

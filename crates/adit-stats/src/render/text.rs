@@ -17,11 +17,7 @@ pub(super) fn render(store: &Store, query: &Query<'_>) -> String {
         let _ = writeln!(out, "{name}: {value}");
     }
     for (name, entry) in store.select_histograms(query) {
-        let _ = writeln!(
-            out,
-            "{name}: {}",
-            histogram(&entry.metric.merged(), query.histogram_buckets)
-        );
+        let _ = writeln!(out, "{name}: {}", histogram(&entry.metric.merged(), query.histogram_buckets));
     }
     out
 }
@@ -33,40 +29,23 @@ fn histogram(merged: &Merged, form: HistogramBuckets) -> String {
     let (interval, cumulative) = (&merged.interval, &merged.cumulative);
     match form {
         HistogramBuckets::Summary => {
-            let values = interval
-                .quantiles()
-                .map(number)
-                .into_iter()
-                .zip(cumulative.quantiles().map(number));
+            let values = interval.quantiles().map(number).into_iter().zip(cumulative.quantiles().map(number));
             pairs('P', &QUANTILES, values)
         }
-        HistogramBuckets::Cumulative => pairs(
-            'B',
-            &PROMETHEUS_BOUNDS,
-            interval
-                .below_bounds()
-                .into_iter()
-                .zip(cumulative.below_bounds()),
-        ),
-        HistogramBuckets::Disjoint => pairs(
-            'B',
-            &PROMETHEUS_BOUNDS,
-            interval.disjoint().into_iter().zip(cumulative.disjoint()),
-        ),
+        HistogramBuckets::Cumulative => {
+            pairs('B', &PROMETHEUS_BOUNDS, interval.below_bounds().into_iter().zip(cumulative.below_bounds()))
+        }
+        HistogramBuckets::Disjoint => {
+            pairs('B', &PROMETHEUS_BOUNDS, interval.disjoint().into_iter().zip(cumulative.disjoint()))
+        }
     }
 }
 
-fn pairs<T: std::fmt::Display>(
-    letter: char,
-    keys: &[f64],
-    values: impl Iterator<Item = (T, T)>,
-) -> String {
+fn pairs<T: std::fmt::Display>(letter: char, keys: &[f64], values: impl Iterator<Item = (T, T)>) -> String {
     let parts = keys
         .iter()
         .zip(values)
-        .map(|(key, (interval, cumulative))| {
-            format!("{letter}{}({interval},{cumulative})", general(*key))
-        });
+        .map(|(key, (interval, cumulative))| format!("{letter}{}({interval},{cumulative})", general(*key)));
     parts.collect::<Vec<_>>().join(" ")
 }
 
@@ -81,9 +60,5 @@ fn general(value: f64) -> String {
 }
 
 fn number(value: f64) -> String {
-    if value.is_nan() {
-        "nan".to_owned()
-    } else {
-        value.to_string()
-    }
+    if value.is_nan() { "nan".to_owned() } else { value.to_string() }
 }
