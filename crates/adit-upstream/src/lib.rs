@@ -29,6 +29,7 @@ pub mod stats;
 #[cfg(test)]
 mod testing;
 pub mod transport;
+mod udp;
 mod view;
 mod worker;
 

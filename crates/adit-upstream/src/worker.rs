@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use adit_filter::upstream::{
     Cluster, ClusterSettings, ConnectFailure, FailureKind, HttpUpstream, Need, Priority, Report, TcpUpstream,
+    UdpUpstream,
 };
 use adit_filter::{BoxFuture, Spawn};
 use adit_io::Io;
@@ -175,6 +176,10 @@ impl Cluster for WorkerCluster {
 
     fn http<'a>(&'a self, need: &'a Need<'a>) -> BoxFuture<'a, Result<HttpUpstream, ConnectFailure>> {
         Box::pin(self.acquire(need))
+    }
+
+    fn udp(&self, need: &Need<'_>) -> Result<UdpUpstream, ConnectFailure> {
+        self.udp_upstream(need)
     }
 
     fn retry_permit(&self, priority: Priority) -> Option<Box<dyn Send>> {
