@@ -14,7 +14,7 @@ use adit_runtime::Closing;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::time::Instant;
 
-use crate::connection::ConnectionTask;
+use crate::connection::{ConnectionTask, Open};
 use crate::{BindAddress, WorkerListener};
 
 /// Connections taken in one turn where `max_connections_to_accept_per_socket_event` is absent: then other tasks get theirs.
@@ -42,8 +42,9 @@ impl Acceptor {
         match address {
             BindAddress::Tcp { socket: bound, .. } => Ok(Self {
                 socket: Socket::Tcp(TcpListener::from_std(socket.into())?),
-                local: (!bound.ip().is_unspecified()).then(|| Address::Ip(*bound)),
+                local: (!bound.ip().is_unspecified()).then_some(Address::Ip(*bound)),
             }),
+            BindAddress::Udp { .. } => Err(io::ErrorKind::Unsupported.into()),
             BindAddress::Pipe { .. } => Ok(Self {
                 socket: Socket::Unix(UnixListener::from_std(socket.into())?),
                 local: Some(address.address()),
@@ -127,9 +128,7 @@ async fn turn(listener: &Arc<WorkerListener>, acceptor: &Acceptor) -> Option<io:
             match acceptor.poll_accept(cx, transparent) {
                 Poll::Ready(Ok(io)) => {
                     accepted += 1;
-                    if let Some(task) = ConnectionTask::admit(listener, io) {
-                        drop(listener.spawner.spawn(task));
-                    }
+                    place(listener, io);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Some(error)),
                 Poll::Pending if accepted == 0 => return Poll::Pending,
@@ -143,6 +142,30 @@ async fn turn(listener: &Arc<WorkerListener>, acceptor: &Acceptor) -> Option<io:
         listener.plan.stats.connections_accepted_per_socket_event.record(u64::from(accepted));
     }
     error
+}
+
+/// Starts the task of a connection, on this worker unless the load is to be balanced.
+fn place(listener: &Arc<WorkerListener>, io: Io) {
+    let target = if listener.plan.exact_balance { listener.least_loaded() } else { None };
+    let Some(target) = target else {
+        if let Some(task) = ConnectionTask::admit(listener, io) {
+            drop(listener.spawner.spawn(task));
+        }
+        return;
+    };
+    // Counted at once, so that the next connection of this turn sees it.
+    let Some(open) = Open::admit(&target) else { return };
+    let info = io.info.clone();
+    let (stream, _) = io.into_parts();
+    let Stream::Tcp(socket) = stream else { return };
+    // Nobody else holds a socket that was just accepted.
+    let Some(socket) = Arc::into_inner(socket).and_then(|socket| socket.into_std().ok()) else { return };
+    drop(target.spawner.spawn(async move {
+        match TcpStream::from_std(socket) {
+            Ok(socket) => ConnectionTask::new(open, Io::tcp(socket, info)).await,
+            Err(error) => tracing::warn!(%error, "a connection cannot be moved to another worker"),
+        }
+    }));
 }
 
 /// Errors of the connection that was to be accepted, not of the socket: the next one may be good (accept(2)).

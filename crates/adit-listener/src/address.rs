@@ -20,6 +20,13 @@ pub enum BindAddress {
         /// Whether `::` takes IPv4 too (`ipv4_compat`).
         dual: bool,
     },
+    /// A UDP address, likewise.
+    Udp {
+        /// Where.
+        socket: SocketAddr,
+        /// Whether `::` takes IPv4 too (`ipv4_compat`).
+        dual: bool,
+    },
     /// A Unix socket.
     Pipe {
         /// Its path; `@` at its front is an abstract one.
@@ -33,7 +40,7 @@ impl BindAddress {
     /// From its message, at `path`.
     pub fn from_proto(message: &pb::Address, path: &Path) -> Result<Self, Diagnostic> {
         match &message.address {
-            Some(Specifier::SocketAddress(socket)) => tcp(socket, &path.field("socket_address")),
+            Some(Specifier::SocketAddress(socket)) => ip(socket, &path.field("socket_address")),
             Some(Specifier::Pipe(pipe)) => {
                 Ok(Self::Pipe { path: pipe.path.as_str().into(), mode: pipe.mode })
             }
@@ -48,16 +55,13 @@ impl BindAddress {
     /// As connections see it before it is bound.
     pub fn address(&self) -> Address {
         match self {
-            Self::Tcp { socket, .. } => Address::Ip(*socket),
+            Self::Tcp { socket, .. } | Self::Udp { socket, .. } => Address::Ip(*socket),
             Self::Pipe { path, .. } => Address::Pipe(path.clone()),
         }
     }
 }
 
-fn tcp(message: &pb::SocketAddress, path: &Path) -> Result<BindAddress, Diagnostic> {
-    if message.protocol == Protocol::Udp as i32 {
-        return Err(Diagnostic::error(path.field("protocol"), "a UDP listener needs udp_listener_config"));
-    }
+fn ip(message: &pb::SocketAddress, path: &Path) -> Result<BindAddress, Diagnostic> {
     let ip: IpAddr = message.address.parse().map_err(|_| {
         Diagnostic::error(path.field("address"), format!("malformed IP address: {}", message.address))
     })?;
@@ -69,13 +73,17 @@ fn tcp(message: &pb::SocketAddress, path: &Path) -> Result<BindAddress, Diagnost
     if message.ipv4_compat && !ip.is_ipv6() {
         return Err(Diagnostic::error(path.field("ipv4_compat"), "only an IPv6 address can take IPv4 too"));
     }
-    Ok(BindAddress::Tcp { socket: SocketAddr::new(ip, port), dual: message.ipv4_compat })
+    let (socket, dual) = (SocketAddr::new(ip, port), message.ipv4_compat);
+    Ok(match message.protocol() {
+        Protocol::Tcp => BindAddress::Tcp { socket, dual },
+        Protocol::Udp => BindAddress::Udp { socket, dual },
+    })
 }
 
 impl fmt::Display for BindAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { socket, .. } => write!(f, "{socket}"),
+            Self::Tcp { socket, .. } | Self::Udp { socket, .. } => write!(f, "{socket}"),
             Self::Pipe { path, .. } => f.write_str(path),
         }
     }

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -43,15 +44,20 @@ pub(crate) enum Next {
 impl ConnectionTask {
     /// The task of a new connection; `None`, and the connection is closed, when there are too many.
     pub(crate) fn admit(listener: &Arc<WorkerListener>, io: Io) -> Option<Self> {
-        let mut open = Open::admit(listener)?;
-        Some(match direct(listener, &io) {
+        Some(Self::new(Open::admit(listener)?, io))
+    }
+
+    /// The task of a connection that was admitted; on the thread of its worker.
+    pub(crate) fn new(mut open: Open, io: Io) -> Self {
+        let listener = open.listener.clone();
+        match direct(&listener, &io) {
             Some(chain) => {
                 open.count();
-                let connection = connection(listener, chain, io);
+                let connection = connection(&listener, chain, io);
                 Self::Serving(chain.chain.terminal.clone().serve(connection), open)
             }
             None => Self::Preparing(Box::pin(prepare_unless_closing(open, io))),
-        })
+        }
     }
 }
 
@@ -102,7 +108,8 @@ pub(crate) struct Open {
 }
 
 impl Open {
-    fn admit(listener: &Arc<WorkerListener>) -> Option<Self> {
+    /// `None` when there are too many.
+    pub(crate) fn admit(listener: &Arc<WorkerListener>) -> Option<Self> {
         let plan = &listener.plan;
         if !plan.ignore_global_limit && !listener.global.admit() {
             plan.stats.downstream_global_cx_overflow.inc();
@@ -115,6 +122,7 @@ impl Open {
             plan.stats.downstream_cx_overflow.inc();
             return None;
         }
+        listener.connections.fetch_add(1, Relaxed);
         Some(Self { listener: listener.clone(), since: Instant::now(), counted: false })
     }
 
@@ -130,6 +138,7 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
+        self.listener.connections.fetch_sub(1, Relaxed);
         self.listener.limit.release();
         if !self.listener.plan.ignore_global_limit {
             self.listener.global.release();

@@ -28,6 +28,7 @@ mod plan;
 mod socket;
 mod stats;
 mod transport;
+mod udp;
 
 pub use address::BindAddress;
 pub use chain::{FilterChainPlan, NetworkChain};

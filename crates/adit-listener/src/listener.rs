@@ -2,7 +2,8 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use adit_filter::{BoxFuture, Lifecycle, Spawn, WorkerEnv};
 use adit_io::{Address, Io};
@@ -14,6 +15,8 @@ use crate::limits::{GlobalLimit, ListenerLimit};
 use crate::plan::ListenerPlan;
 use crate::socket::{BindError, BoundAddress};
 use crate::stats::WorkerStats;
+use crate::udp::{self, WorkerSocket};
+use crate::BindAddress;
 
 /// A listener: bound once for all workers, then started on each.
 ///
@@ -27,8 +30,11 @@ pub struct Listener {
     limit: Arc<ListenerLimit>,
     /// Closed: no more connections are accepted.
     accepting: Drain,
-    workers: Mutex<Vec<Arc<WorkerListener>>>,
+    workers: Workers,
 }
+
+/// A listener on those workers where it was started.
+type Workers = Arc<Mutex<Vec<Arc<WorkerListener>>>>;
 
 impl Listener {
     /// Binds every address for each of `workers`, without accepting anything yet. An internal listener has nothing to bind.
@@ -36,7 +42,7 @@ impl Listener {
         let name = plan.name();
         let bound = plan.sockets.iter().map(|socket| socket.bind(name, workers)).collect::<Result<_, _>>()?;
         let limit = Arc::new(ListenerLimit::new(name));
-        Ok(Self { plan, bound, global, limit, accepting: Drain::new(), workers: Mutex::default() })
+        Ok(Self { plan, bound, global, limit, accepting: Drain::new(), workers: Workers::default() })
     }
 
     /// Begins to accept on a worker: `env` is what the worker lends, of which this listener makes its own with its own
@@ -45,13 +51,22 @@ impl Listener {
         let shared = Arc::new(WorkerListener::new(self, worker, env));
         for (plan, bound) in self.plan.sockets.iter().zip(&self.bound) {
             let Some(socket) = bound.take(worker.index()) else { continue };
+            let failed = |operation: &'static str| {
+                |error: io::Error| BindError {
+                    listener: self.plan.name().clone(),
+                    address: bound.address.to_string(),
+                    operation,
+                    error,
+                }
+            };
+            if let (BindAddress::Udp { socket: address, .. }, Some(udp)) = (&bound.address, &self.plan.udp) {
+                let _runtime = worker.handle().enter();
+                let socket = WorkerSocket::new(udp, *address, socket).map_err(failed("receive on"))?;
+                drop(shared.spawner.spawn(udp::run(shared.clone(), socket, self.accepting.closing())));
+                continue;
+            }
             plan.listen(self.plan.name(), &socket)?;
-            let acceptor = acceptor(worker, bound, socket).map_err(|error| BindError {
-                listener: self.plan.name().clone(),
-                address: bound.address.to_string(),
-                operation: "accept on",
-                error,
-            })?;
+            let acceptor = acceptor(worker, bound, socket).map_err(failed("accept on"))?;
             let task = accept::run(shared.clone(), acceptor, self.accepting.closing());
             drop(shared.spawner.spawn(task));
         }
@@ -123,7 +138,11 @@ pub struct WorkerListener {
     pub(crate) stats: WorkerStats,
     pub(crate) global: Arc<GlobalLimit>,
     pub(crate) limit: Arc<ListenerLimit>,
+    /// Connections open on this worker.
+    pub(crate) connections: AtomicUsize,
     accepting: Drain,
+    /// All of them, this one too, for as long as the listener lives.
+    siblings: Weak<Mutex<Vec<Arc<WorkerListener>>>>,
 }
 
 impl WorkerListener {
@@ -144,8 +163,20 @@ impl WorkerListener {
             spawner,
             global: listener.global.clone(),
             limit: listener.limit.clone(),
+            connections: AtomicUsize::new(0),
             accepting: listener.accepting.clone(),
+            siblings: Arc::downgrade(&listener.workers),
         }
+    }
+
+    /// The worker with the fewest connections of this listener (`connection_balance_config.exact_balance`), if that is
+    /// another one than this.
+    pub(crate) fn least_loaded(&self) -> Option<Arc<Self>> {
+        let siblings = self.siblings.upgrade()?;
+        let siblings = lock(&siblings);
+        let least = siblings.iter().min_by_key(|worker| worker.connections.load(Relaxed))?;
+        let fewer = least.connections.load(Relaxed) < self.connections.load(Relaxed);
+        fewer.then(|| least.clone())
     }
 
     /// Takes a connection that did not come by a socket: an internal one, with its facts, filter state and metadata. Given

@@ -242,7 +242,7 @@ fn server_name(names: &[Box<str>], asked: &str) -> Option<u32> {
     if names.is_empty() {
         return Some(0);
     }
-    let score = |name: &Box<str>| match name.strip_prefix('*') {
+    let score = |name: &str| match name.strip_prefix('*') {
         Some(suffix) => {
             let label = asked.len().checked_sub(suffix.len())?;
             let tail = asked.get(label..)?;
@@ -250,7 +250,7 @@ fn server_name(names: &[Box<str>], asked: &str) -> Option<u32> {
         }
         None => name.eq_ignore_ascii_case(asked).then_some(u32::MAX),
     };
-    if asked.is_empty() { None } else { names.iter().filter_map(score).max() }
+    if asked.is_empty() { None } else { names.iter().filter_map(|name| score(name)).max() }
 }
 
 /// The protocol that the peer offered first beats those behind it.

@@ -8,10 +8,11 @@ use adit_config::proto::envoy::config::core::v3::{TrafficDirection, TransportSoc
 use adit_config::proto::envoy::config::listener::v3 as pb;
 
 use adit_config::{Diagnostic, Path};
-use adit_filter::{AccessLog, ListenerFilter, ListenerInfo};
+use adit_filter::{AccessLog, ListenerFilter, ListenerInfo, UdpListenerFilter};
 use adit_runtime::DrainType;
 use adit_stats::Scope;
 use pb::listener::ListenerSpecifier;
+use pb::listener::connection_balance_config::BalanceType;
 use prost_types::Any;
 
 use crate::chain::{FilterChainPlan, NetworkChain};
@@ -20,6 +21,7 @@ use crate::matcher::{ChainMatch, FilterChainMatcher, MatchInput};
 use crate::options::{SocketOption, keepalive};
 use crate::socket::SocketPlan;
 use crate::stats::ListenerStats;
+use crate::udp::UdpPlan;
 use crate::{BindAddress, TransportAcceptor};
 
 /// `per_connection_buffer_limit_bytes` where it is absent.
@@ -56,6 +58,16 @@ pub trait Factories {
         path: &Path,
     ) -> Option<Result<Arc<dyn ListenerFilter>, Vec<Diagnostic>>>;
 
+    /// The filter of a UDP listener; `None` if there is none of this type.
+    fn udp_filter(
+        &self,
+        config: &Any,
+        path: &Path,
+    ) -> Option<Result<Arc<dyn UdpListenerFilter>, Vec<Diagnostic>>> {
+        let _ = (config, path);
+        None
+    }
+
     /// Access logs.
     fn access_logs(
         &self,
@@ -73,6 +85,8 @@ pub struct ListenerPlan {
     pub(crate) scope: Scope,
     pub(crate) stats: ListenerStats,
     pub(crate) sockets: Vec<SocketPlan>,
+    /// What takes the datagrams, if the sockets are UDP sockets.
+    pub(crate) udp: Option<UdpPlan>,
     pub(crate) listener_filters: Vec<FilterEntry>,
     /// `None` for off.
     pub(crate) listener_filters_timeout: Option<Duration>,
@@ -82,6 +96,8 @@ pub struct ListenerPlan {
     pub(crate) ignore_global_limit: bool,
     pub(crate) transparent: bool,
     pub(crate) accepts_per_event: Option<u32>,
+    /// Only TCP: the workers of a Unix-socket listener share one queue anyway.
+    pub(crate) exact_balance: bool,
     internal: bool,
     matcher: FilterChainMatcher,
     chains: Vec<FilterChainPlan>,
@@ -120,6 +136,7 @@ impl ListenerPlan {
         else {
             return Err(problems);
         };
+        let sockets_are_tcp = sockets.iter().all(|socket| matches!(socket.address, BindAddress::Tcp { .. }));
         Ok(Arc::new(Self {
             stats: ListenerStats::new(&scope),
             scope,
@@ -135,6 +152,7 @@ impl ListenerPlan {
             ignore_global_limit: message.ignore_global_conn_limit,
             transparent: message.transparent.unwrap_or(false),
             accepts_per_event: message.max_connections_to_accept_per_socket_event,
+            exact_balance: exact_balance(message) && sockets_are_tcp,
             internal,
             matcher,
             chains,
@@ -175,6 +193,11 @@ impl ListenerPlan {
     }
 }
 
+fn exact_balance(message: &pb::Listener) -> bool {
+    let config = message.connection_balance_config.as_ref();
+    config.is_some_and(|config| matches!(config.balance_type, Some(BalanceType::ExactBalance(_))))
+}
+
 fn filters_timeout(message: &pb::Listener) -> Option<Duration> {
     let timeout = message.listener_filters_timeout.as_ref().map_or(DEFAULT_FILTERS_TIMEOUT, adit_config::duration);
     (!timeout.is_zero()).then_some(timeout)
@@ -190,12 +213,13 @@ fn unsupported(message: &pb::Listener, path: &Path, problems: &mut Vec<Diagnosti
         ("use_original_dst", message.use_original_dst == Some(true)),
         ("tcp_fast_open_queue_length", message.tcp_fast_open_queue_length.is_some()),
         ("enable_mptcp", message.enable_mptcp),
-        ("connection_balance_config", message.connection_balance_config.is_some()),
         ("per_connection_buffer_high_watermark_timeout", message.per_connection_buffer_high_watermark_timeout.is_some()),
     ];
     let internal = message.listener_specifier.is_some();
+    let balance = message.connection_balance_config.is_some() && !exact_balance(message);
+    let balance = ("connection_balance_config", balance);
     let unbound = ("bind_to_port", message.bind_to_port == Some(false) && !internal);
-    for (field, set) in fields.into_iter().chain([unbound]) {
+    for (field, set) in fields.into_iter().chain([balance, unbound]) {
         if set {
             problems.push(Diagnostic::error(path.field(field), format!("{field} is not supported")));
         }

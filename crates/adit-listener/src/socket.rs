@@ -104,6 +104,16 @@ impl SocketPlan {
                 }
                 Ok(BoundAddress::new(BindAddress::Tcp { socket: bound, dual: *dual }, sockets))
             }
+            BindAddress::Udp { socket, dual } => {
+                let first = self.udp(*socket, *dual).map_err(fail("bind"))?;
+                let bound = first.local_addr().map_err(fail("bind"))?.as_socket().unwrap_or(*socket);
+                let mut sockets = vec![first];
+                // Without SO_REUSEPORT the datagrams of one client could come out on any worker: one has them all.
+                while self.reuse_port && sockets.len() < workers {
+                    sockets.push(self.udp(bound, *dual).map_err(fail("bind"))?);
+                }
+                Ok(BoundAddress::new(BindAddress::Udp { socket: bound, dual: *dual }, sockets))
+            }
             BindAddress::Pipe { path, mode } => {
                 let first = pipe(path, *mode).map_err(fail("bind"))?;
                 let mut sockets = Vec::with_capacity(workers);
@@ -137,6 +147,28 @@ impl SocketPlan {
         }
         if let Some(keepalive) = &self.keepalive {
             socket.set_tcp_keepalive(keepalive)?;
+        }
+        self.set(When::BeforeBind, &socket)?;
+        socket.bind(&address.into())?;
+        self.set(When::Bound, &socket)?;
+        Ok(socket)
+    }
+
+    fn udp(&self, address: SocketAddr, dual: bool) -> io::Result<Socket> {
+        let v6 = address.is_ipv6();
+        let socket = Socket::new(if v6 { Domain::IPV6 } else { Domain::IPV4 }, Type::DGRAM, None)?;
+        socket.set_nonblocking(true)?;
+        if self.reuse_port {
+            socket.set_reuse_port(true)?;
+        }
+        if v6 {
+            socket.set_only_v6(!dual)?;
+        }
+        if let Some(on) = self.freebind {
+            if v6 { socket.set_freebind_v6(on)? } else { socket.set_freebind_v4(on)? }
+        }
+        if let Some(on) = self.transparent {
+            if v6 { socket.set_ip_transparent_v6(on)? } else { socket.set_ip_transparent_v4(on)? }
         }
         self.set(When::BeforeBind, &socket)?;
         socket.bind(&address.into())?;

@@ -64,6 +64,23 @@ async fn every_worker_shares_the_port_that_the_kernel_chose() {
 }
 
 #[tokio::test]
+async fn exact_balance_gives_each_worker_the_same_number() {
+    use pb::listener::connection_balance_config::{BalanceType, ExactBalance};
+    let world = World::new();
+    let balance = pb::listener::ConnectionBalanceConfig { balance_type: Some(BalanceType::ExactBalance(ExactBalance {})) };
+    let running = world.start(&pb::Listener { connection_balance_config: Some(balance), ..listener() });
+    let mut peers = Vec::new();
+    for _ in 0..20 {
+        let mut peer = Peer::connect(socket(&running)).await;
+        line(&mut peer).await;
+        peers.push(peer);
+    }
+    for worker in 0..2 {
+        assert_eq!(world.gauge(&format!("listener.l.worker_{worker}.downstream_cx_active")), 10);
+    }
+}
+
+#[tokio::test]
 async fn without_reuse_port_the_workers_share_one_socket() {
     let world = World::new();
     let running = world.start(&pb::Listener { enable_reuse_port: Some(false), ..listener() });
