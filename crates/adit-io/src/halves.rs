@@ -47,7 +47,7 @@ impl<T: Transport> SharedSource<T> {
 
     /// Reads for as long as there is something and room; an end behind bytes is kept for the next call.
     fn poll_bulk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<std::io::Result<Bytes>> {
-        let mut buffer = BytesMut::with_capacity(max);
+        let mut buffer = scratch::take(max);
         let mut transport = lock(&self.shared);
         while buffer.len() < max {
             let mut space = (&mut buffer).limit_to(max);
@@ -63,11 +63,14 @@ impl<T: Transport> SharedSource<T> {
                     self.over = Some(Err(error.into()));
                     break;
                 }
-                Poll::Pending if buffer.is_empty() => return Poll::Pending,
+                Poll::Pending if buffer.is_empty() => {
+                    scratch::keep(buffer);
+                    return Poll::Pending;
+                }
                 Poll::Pending => break,
             }
         }
-        Poll::Ready(Ok(buffer.freeze()))
+        Poll::Ready(Ok(scratch::chunk(buffer)))
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use adit_http::{ErrorCode, StreamError};
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use tokio::io::{Interest, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -146,8 +146,15 @@ impl ByteSource for TcpSource {
                     read(socket, buffer).map(|n| Bytes::copy_from_slice(buffer.get(..n).unwrap_or_default()))
                 })
             } else {
-                let mut buffer = BytesMut::with_capacity(max);
-                socket.try_read_buf(&mut buffer).map(|_| buffer.freeze())
+                let mut buffer = crate::scratch::take(max);
+                let result = socket.try_read_buf(&mut bytes::BufMut::limit(&mut buffer, max));
+                match result {
+                    Ok(_) => Ok(crate::scratch::chunk(buffer)),
+                    Err(error) => {
+                        crate::scratch::keep(buffer);
+                        Err(error)
+                    }
+                }
             };
             match result {
                 Ok(bytes) if bytes.is_empty() => {
