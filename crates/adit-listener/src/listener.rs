@@ -52,7 +52,7 @@ impl Listener {
         for (plan, bound) in self.plan.sockets.iter().zip(&self.bound) {
             let Some(socket) = bound.take(worker.index()) else { continue };
             let failed = |operation: &'static str| {
-                |error: io::Error| BindError {
+                move |error: io::Error| BindError {
                     listener: self.plan.name().clone(),
                     address: bound.address.to_string(),
                     operation,

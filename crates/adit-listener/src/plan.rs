@@ -118,6 +118,11 @@ impl ListenerPlan {
             problems.extend(found);
             Vec::new()
         }) };
+        let takes_datagrams = sockets.iter().any(|socket| matches!(socket.address, BindAddress::Udp { .. }));
+        if takes_datagrams && !sockets.iter().all(|socket| matches!(socket.address, BindAddress::Udp { .. })) {
+            let text = "the addresses of a listener are all TCP or all UDP";
+            problems.push(Diagnostic::error(path.field("additional_addresses"), text));
+        }
         let info = listener_info(message, internal, &sockets);
         let scope = factories.stats().listener(&info.stats_address);
         let mut keep = |result: Result<_, Vec<Diagnostic>>| result.map_err(|found| problems.extend(found)).ok();
@@ -127,12 +132,15 @@ impl ListenerPlan {
         let default_chain =
             message.default_filter_chain.as_ref().and_then(|chain| keep(context.chain(chain, &default_path).map(|one| vec![one])));
         let mut all = |result: Result<_, Vec<Diagnostic>>| result.map_err(|found| problems.extend(found)).ok();
-        let filters = all(filters::list(&message.listener_filters, factories, &scope, &path.field("listener_filters")));
+        let streams = if takes_datagrams { &[][..] } else { &message.listener_filters[..] };
+        let filters = all(filters::list(streams, factories, &scope, &path.field("listener_filters")));
+        let udp = takes_datagrams.then(|| UdpPlan::from_proto(message, factories, &info, &scope, path));
+        let udp = udp.transpose().map_err(|found| problems.extend(found)).ok();
         let mut logs = |result: Result<_, Vec<Diagnostic>>| result.map_err(|found| problems.extend(found)).ok();
         let access_logs = logs(factories.access_logs(&message.access_log, &path.field("access_log")));
         let matcher = matcher(&message.filter_chains, &path.field("filter_chains")).map_err(|found| problems.extend(found)).ok();
-        let (Some(chains), Some(listener_filters), Some(access_logs), Some(matcher), true) =
-            (chains, filters, access_logs, matcher, problems.is_empty())
+        let (Some(chains), Some(listener_filters), Some(access_logs), Some(matcher), Some(udp), true) =
+            (chains, filters, access_logs, matcher, udp, problems.is_empty())
         else {
             return Err(problems);
         };
@@ -141,6 +149,7 @@ impl ListenerPlan {
             stats: ListenerStats::new(&scope),
             scope,
             sockets,
+            udp,
             listener_filters,
             listener_filters_timeout: filters_timeout(message),
             continue_on_timeout: message.continue_on_listener_filters_timeout,
@@ -206,8 +215,10 @@ fn filters_timeout(message: &pb::Listener) -> Option<Duration> {
 /// Fields that change what a listener does and are not implemented. The loader refuses them too; this holds for
 /// messages that came another way.
 fn unsupported(message: &pb::Listener, path: &Path, problems: &mut Vec<Diagnostic>) {
+    let udp = message.udp_listener_config.as_ref();
     let fields = [
-        ("udp_listener_config", message.udp_listener_config.is_some()),
+        ("udp_listener_config.quic_options", udp.is_some_and(|config| config.quic_options.is_some())),
+        ("udp_listener_config.udp_packet_packet_writer_config", udp.is_some_and(|config| config.udp_packet_packet_writer_config.is_some())),
         ("filter_chain_matcher", message.filter_chain_matcher.is_some()),
         ("api_listener", message.api_listener.is_some()),
         ("use_original_dst", message.use_original_dst == Some(true)),
@@ -245,7 +256,11 @@ fn listener_info(message: &pb::Listener, internal: bool, sockets: &[SocketPlan])
             TrafficDirection::Inbound => "INBOUND",
             TrafficDirection::Outbound => "OUTBOUND",
         },
-        kind: if internal { "internal" } else { "tcp" },
+        kind: match sockets.first().map(|socket| &socket.address) {
+            _ if internal => "internal",
+            Some(BindAddress::Udp { .. }) => "udp",
+            _ => "tcp",
+        },
     })
 }
 
