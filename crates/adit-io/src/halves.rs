@@ -119,6 +119,10 @@ impl<T: Transport> ByteSource for SharedSource<T> {
     fn stop(&mut self, _code: ErrorCode) {
         self.over = Some(Ok(()));
     }
+
+    fn truncated(&self) -> bool {
+        lock(&self.shared).truncated()
+    }
 }
 
 struct SharedSink<T: Transport> {

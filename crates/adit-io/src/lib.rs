@@ -52,6 +52,13 @@ pub trait ByteSource: Send {
     /// Tells the peer that nothing more will be read, with this code where the protocol carries one.
     fn stop(&mut self, code: ErrorCode);
 
+    /// After the end: whether it may be a cut, as the connection below ended without what announces an end in the layer
+    /// above (TLS without close_notify). A tunnel passes it on as an end, as Envoy does; a body that only its connection's
+    /// end delimits is [`StreamError::Truncated`].
+    fn truncated(&self) -> bool {
+        false
+    }
+
     /// The socket itself, if this source is a plain TCP stream and holds no byte in user space.
     fn as_tcp(&self) -> Option<&TcpStream> {
         None

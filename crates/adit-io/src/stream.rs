@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::tcp::{TcpSink, TcpSource};
-use crate::{ByteSink, ByteSource, ConnInfo, FilterState, Metadata, RefusalSlot};
+use crate::{ByteSink, ByteSource, ConnInfo, FilterState, Metadata};
 
 /// A byte stream that is not plain TCP: TLS, an internal pair, a Unix socket, a tunnel.
 ///
@@ -27,6 +27,11 @@ pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let _ = cx;
         Poll::Pending
+    }
+
+    /// Whether what was read ended below this transport and not in it: TLS without a close_notify.
+    fn truncated(&self) -> bool {
+        false
     }
 }
 
@@ -48,8 +53,6 @@ pub struct Io {
     pub state: FilterState,
     /// Dynamic metadata of the connection.
     pub metadata: Metadata,
-    /// On both ends of an internal connection: why the accepting end refused it.
-    pub refusal: Option<RefusalSlot>,
 }
 
 impl Io {
@@ -61,7 +64,6 @@ impl Io {
             info,
             state: FilterState::default(),
             metadata: Metadata::default(),
-            refusal: None,
         }
     }
 
@@ -243,6 +245,10 @@ impl ByteSource for Prefixed {
 
     fn stop(&mut self, code: adit_http::ErrorCode) {
         self.source.stop(code);
+    }
+
+    fn truncated(&self) -> bool {
+        self.source.truncated()
     }
 
     fn as_tcp(&self) -> Option<&TcpStream> {
