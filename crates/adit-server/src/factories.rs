@@ -10,10 +10,11 @@ use adit_config::proto::envoy::config::route::v3::RouteConfiguration;
 use adit_config::proto::envoy::extensions::filters::http::router::v3::Router as RouterMessage;
 use adit_config::proto::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use adit_config::proto::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy as TcpProxyMessage;
+use adit_config::proto::envoy::extensions::filters::udp::udp_proxy::v3::UdpProxyConfig;
 use adit_config::{Diagnostic, Path, is, type_name, unpack};
 use adit_filter::{
     AccessLog, ChainEntry, FilterChain, HttpTerminal, ListenerFilter, ListenerInfo, NetworkFilter, NetworkTerminal,
-    PerFilterConfig, RouteTable, RuntimeValues,
+    PerFilterConfig, RouteTable, RuntimeValues, UdpListenerFilter,
 };
 use adit_filters::{ConfigError, Env, NetworkEntry};
 use adit_hcm::{Hcm, HcmContext};
@@ -22,6 +23,7 @@ use adit_router::{PerFilterConfigs, RouteConfig, RouteContext, Router};
 use adit_stats::Scope;
 use hcm::http_filter::ConfigType;
 use adit_tcp_proxy::TcpProxy;
+use adit_udp_proxy::UdpProxy;
 use prost_types::Any;
 
 use crate::http2_stats::Http2Stats;
@@ -76,6 +78,15 @@ impl Factories for ServerFactories {
 
     fn listener_filter(&self, config: &Any, scope: &Scope, path: &Path) -> Option<Found<Arc<dyn ListenerFilter>>> {
         crate::transports::listener_filter(config, scope, path)
+    }
+
+    fn udp_filter(&self, config: &Any, path: &Path) -> Option<Found<Arc<dyn UdpListenerFilter>>> {
+        is::<UdpProxyConfig>(config).then(|| {
+            let message: UdpProxyConfig =
+                unpack(config).map_err(|error| vec![Diagnostic::error(path, error.to_string())])?;
+            let proxy = UdpProxy::from_proto(&message, &Logs(self), path)?;
+            Ok(proxy as Arc<dyn UdpListenerFilter>)
+        })
     }
 
     fn access_logs(&self, messages: &[AccessLogMessage], path: &Path) -> Found<Vec<Arc<dyn AccessLog>>> {
@@ -192,7 +203,17 @@ impl PerFilterConfigs for RouteFilters<'_> {
     }
 }
 
-/// What a TCP proxy is built with.
+impl adit_udp_proxy::Factories for Logs<'_> {
+    fn access_logs(&self, messages: &[AccessLogMessage], path: &Path) -> Found<Vec<Arc<dyn AccessLog>>> {
+        Factories::access_logs(self.0, messages, path)
+    }
+
+    fn stats(&self) -> &Scope {
+        &self.0.stats
+    }
+}
+
+/// What a TCP or UDP proxy is built with.
 struct Logs<'a>(&'a ServerFactories);
 
 impl adit_tcp_proxy::Factories for Logs<'_> {
