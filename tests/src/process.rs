@@ -52,12 +52,14 @@ impl Proxy {
 
     /// Starts Envoy likewise.
     pub fn envoy(yaml: &str) -> Self {
-        let binary = venv().join("bin/envoy");
-        Self::start(
-            binary,
-            yaml,
-            &["--concurrency", "1", "--use-dynamic-base-id", "--disable-hot-restart", "-l", "warning"],
-        )
+        Self::envoy_with(yaml, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn envoy_with(yaml: &str, args: &[&str]) -> Self {
+        let mut all = vec!["--concurrency", "1", "--use-dynamic-base-id", "--disable-hot-restart", "-l", "warning"];
+        all.extend(args);
+        Self::start(venv().join("bin/envoy"), yaml, &all)
     }
 
     fn start(binary: PathBuf, yaml: &str, args: &[&str]) -> Self {

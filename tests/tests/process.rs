@@ -241,3 +241,34 @@ fn the_admin_interface_has_envoys_forms() {
     assert!(adit.admin_post("/logging?router=debug").contains("router: debug"));
     assert!(adit.admin("/").contains("/stats/prometheus"));
 }
+
+#[test]
+fn the_admin_interface_logs_and_keeps_paths_back() {
+    let yaml = one(free_port(), &tcp_proxy("c", ""), 1);
+    let log = std::env::temp_dir().join(format!("adit-admin-{}.log", std::process::id()));
+    let more = format!(
+        "admin:\n  allow_paths: [{{ prefix: /ready }}, {{ exact: /stats }}]\n  access_log:\n  - name: f\n    typed_config:\n      \
+         \"@type\": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog\n      path: {}\n      \
+         log_format: {{ text_format_source: {{ inline_string: \"%REQ(:METHOD)% %REQ(:PATH)% %RESPONSE_CODE%\\n\" }} }}\n",
+        log.display()
+    );
+    let adit = Proxy::adit_with(&yaml, &["--config-yaml", &more, "--file-flush-interval-msec", "20"]);
+    assert_eq!(adit.admin("/ready"), "LIVE\n");
+    assert!(http(adit.admin, "POST", "/quitquitquit").unwrap().starts_with("HTTP/1.1 403"));
+    eventually("two lines", || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        text.contains("GET /ready 200\n") && text.contains("POST /quitquitquit 403\n")
+    });
+    std::fs::remove_file(&log).unwrap();
+}
+
+#[test]
+fn fixed_tags_and_rejected_stats() {
+    let yaml = one(free_port(), &tcp_proxy("c", ""), 1);
+    let more = "stats_config:\n  stats_tags: [{ tag_name: site, fixed_value: here }]\n  \
+                stats_matcher: { exclusion_list: { patterns: [{ prefix: cluster. }] } }\n";
+    let adit = Proxy::adit_with(&yaml, &["--config-yaml", more]);
+    let text = adit.admin("/stats/prometheus");
+    assert!(text.contains("envoy_tcp_downstream_cx_total{envoy_tcp_prefix=\"c\",site=\"here\"} 0\n"), "{text}");
+    assert!(!text.contains("envoy_cluster_upstream_cx_total"), "{text}");
+}

@@ -92,6 +92,11 @@ pub(crate) fn answer(admin: &Admin, method: &Method, path: &str, query: Option<&
     (endpoint.handle)(admin, &Query::parse(query))
 }
 
+/// A path that `allow_paths` leaves out.
+pub(crate) fn forbidden(path: &str) -> Answer {
+    Answer::text(StatusCode::FORBIDDEN, format!("request to path {path} not allowed"))
+}
+
 fn help() -> String {
     let lines = ENDPOINTS.iter().map(|Endpoint { path, help, mutates, .. }| {
         format!("  {path}{}: {help}\n", if *mutates { " (POST)" } else { "" })

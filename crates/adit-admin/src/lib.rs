@@ -13,6 +13,7 @@ mod query;
 mod serve;
 mod stats;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use adit_stats::Store;
@@ -31,6 +32,26 @@ pub struct Admin {
     pub control: Arc<dyn Control>,
     /// Called before metrics are rendered, to set gauges that describe the moment.
     pub refresh: Arc<dyn Fn() + Send + Sync>,
+    /// `allow_paths`: whether a path, its query included, may be asked for.
+    pub allow: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+    /// `access_log`: told of each request once it is answered.
+    pub log: Arc<dyn Fn(&Record<'_>) + Send + Sync>,
+}
+
+/// A request that was answered.
+pub struct Record<'a> {
+    /// The client.
+    pub remote: SocketAddr,
+    /// Our end.
+    pub local: SocketAddr,
+    /// The request, without its body.
+    pub request: &'a http::request::Parts,
+    /// The answer's status.
+    pub status: http::StatusCode,
+    /// The answer's fields.
+    pub headers: &'a http::HeaderMap,
+    /// Bytes of the answer's body.
+    pub sent: usize,
 }
 
 /// What the admin interface shows.

@@ -1,6 +1,7 @@
 //! The admin interface on a socket.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::{Admin, handlers};
+use crate::{Admin, Record, handlers};
 
 /// What bounds the admin interface.
 #[derive(Debug, Clone, Copy)]
@@ -39,8 +40,8 @@ pub async fn serve(listener: TcpListener, admin: Admin, limits: AdminLimits) {
     loop {
         while connections.try_join_next().is_some() {}
         let Ok(permit) = permits.clone().acquire_owned().await else { return };
-        let socket = match listener.accept().await {
-            Ok((socket, _)) => socket,
+        let (socket, remote) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "the admin interface cannot accept");
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -48,10 +49,11 @@ pub async fn serve(listener: TcpListener, admin: Admin, limits: AdminLimits) {
             }
         };
         let admin = admin.clone();
+        let ends = (remote, socket.local_addr().unwrap_or(remote));
         connections.spawn(async move {
             let service = service_fn(move |request| {
                 let admin = admin.clone();
-                async move { Ok::<_, Infallible>(handle(&admin, &request)) }
+                async move { Ok::<_, Infallible>(handle(&admin, request, ends)) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -65,12 +67,19 @@ pub async fn serve(listener: TcpListener, admin: Admin, limits: AdminLimits) {
     }
 }
 
-fn handle(admin: &Admin, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-    let uri = request.uri();
-    let answer = handlers::answer(admin, request.method(), uri.path(), uri.query());
-    if answer.then_quit {
-        admin.control.quit();
-    }
+fn handle(
+    admin: &Admin,
+    request: Request<Incoming>,
+    (remote, local): (SocketAddr, SocketAddr),
+) -> Response<Full<Bytes>> {
+    let (request, _body) = request.into_parts();
+    let path_and_query = request.uri.path_and_query().map_or("/", |path| path.as_str());
+    let answer = if (admin.allow)(path_and_query) {
+        handlers::answer(admin, &request.method, request.uri.path(), request.uri.query())
+    } else {
+        handlers::forbidden(request.uri.path())
+    };
+    let sent = answer.body.len();
     let mut response = Response::new(Full::new(answer.body));
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
@@ -78,5 +87,10 @@ fn handle(admin: &Admin, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, max-age=0"));
     headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
     headers.insert(header::SERVER, HeaderValue::from_static("envoy"));
+    let status = response.status();
+    (admin.log)(&Record { remote, local, request: &request, status, headers: response.headers(), sent });
+    if answer.then_quit {
+        admin.control.quit();
+    }
     response
 }

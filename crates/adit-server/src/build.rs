@@ -15,6 +15,7 @@ use adit_stats::{Reject, Store, StoreOptions};
 use adit_upstream::{ClusterPlan, PlanEnv};
 use metrics::stats_matcher::StatsMatcher;
 
+use crate::admin::AdminPlan;
 use crate::factories::ServerFactories;
 use crate::http2_stats::Http2Stats;
 use crate::options::Options;
@@ -30,6 +31,7 @@ pub(crate) struct Plans {
     pub(crate) clusters: Vec<Arc<ClusterPlan>>,
     pub(crate) internal_buffer: adit_internal::Limits,
     pub(crate) bootstrap: Bootstrap,
+    pub(crate) admin: Arc<AdminPlan>,
 }
 
 /// Makes the plans, or says all that is wrong.
@@ -37,7 +39,8 @@ pub(crate) fn build(loaded: Loaded, options: &Options, workers: usize) -> Result
     let Loaded { bootstrap, locations, .. } = loaded;
     let mut errors = Vec::new();
     let reject = stats_matcher(&bootstrap, &mut errors);
-    let store = Store::with_options(StoreOptions { workers, reject, fixed_tags: Vec::new() });
+    let fixed_tags = stats_tags(&bootstrap, &mut errors);
+    let store = Store::with_options(StoreOptions { workers, reject, fixed_tags });
     let scope = store.root();
     let runtime = RuntimeValues::default();
     let layers = runtime_layers::load(bootstrap.layered_runtime.as_ref(), &runtime);
@@ -75,10 +78,11 @@ pub(crate) fn build(loaded: Loaded, options: &Options, workers: usize) -> Result
         }
     }
     let internal_buffer = internal_buffer(&bootstrap, &mut errors);
+    let admin = Arc::new(admin(&bootstrap, &sinks, &mut errors));
     if !errors.is_empty() {
         return Err(unique(errors.into_iter().map(|error| locations.resolve(error))));
     }
-    Ok(Plans { store, sinks, runtime, layers, listeners, clusters, internal_buffer, bootstrap })
+    Ok(Plans { store, sinks, runtime, layers, listeners, clusters, internal_buffer, bootstrap, admin })
 }
 
 /// Two crates may object to the same thing: say it once.
@@ -90,6 +94,33 @@ fn unique(found: impl Iterator<Item = Diagnostic>) -> Vec<Diagnostic> {
 fn service_cluster(bootstrap: &Bootstrap, options: &Options) -> String {
     let node = bootstrap.node.as_ref().map(|node| node.cluster.clone()).unwrap_or_default();
     options.service_cluster.clone().unwrap_or(node)
+}
+
+fn admin(bootstrap: &Bootstrap, sinks: &Sinks, errors: &mut Vec<Diagnostic>) -> AdminPlan {
+    let message = bootstrap.admin.clone().unwrap_or_default();
+    let path = Path::root().field("admin");
+    let allow = StringMatcher::list(&message.allow_paths, path.field("allow_paths").as_str());
+    let allow = allow.map_err(|error| errors.push(Diagnostic::error(error.path, error.message))).unwrap_or_default();
+    let logs = adit_access_log::build(&message.access_log, sinks, path.field("access_log").as_str());
+    let logs = logs.map_err(|found| {
+        errors.extend(found.into_iter().map(|error| Diagnostic::error(error.path, error.message)));
+    });
+    AdminPlan { logs: logs.unwrap_or_default(), allow }
+}
+
+/// `stats_config.stats_tags`: tags with a fixed value go on every metric.
+fn stats_tags(bootstrap: &Bootstrap, errors: &mut Vec<Diagnostic>) -> Vec<(String, String)> {
+    use metrics::tag_specifier::TagValue;
+    let tags = bootstrap.stats_config.as_ref().map(|config| config.stats_tags.as_slice()).unwrap_or_default();
+    let path = Path::root().field("stats_config");
+    let mut fixed = Vec::new();
+    for (index, tag) in tags.iter().enumerate() {
+        match &tag.tag_value {
+            Some(TagValue::FixedValue(value)) => fixed.push((tag.tag_name.clone(), value.clone())),
+            _ => errors.push(Diagnostic::error(path.item("stats_tags", index), "only fixed_value is implemented by adit")),
+        }
+    }
+    fixed
 }
 
 /// `buffer_size_kb` of the internal-listener extension; the last one counts.

@@ -7,6 +7,7 @@
 //!
 //! Floor F4.
 
+mod admin;
 mod build;
 mod certs;
 mod control;

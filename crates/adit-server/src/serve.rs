@@ -1,10 +1,8 @@
 //! Plans become a running process, and end in order.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
-use adit_admin::{Admin, AdminLimits};
-use adit_config::proto::envoy::config::core::v3 as core;
 use adit_filter::WorkerEnv;
 use adit_internal::InternalListeners;
 use adit_io::Io;
@@ -14,8 +12,8 @@ use adit_upstream::{ClusterManager, Codecs, WorkerDeps};
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::net::TcpListener;
 
+use crate::admin::AdminParts;
 use crate::build::Plans;
-use crate::certs::Certificates;
 use crate::control::ServerControl;
 use crate::internal::Registry;
 use crate::lifecycle::{DrainLifecycle, WorkerSpawn};
@@ -23,7 +21,6 @@ use crate::logging::LogControl;
 use crate::options::{Mode, Options};
 use crate::server_stats::ServerStats;
 use crate::signals::{Request, Signals};
-use crate::views::ServerViews;
 
 /// How long connections may take to end in order.
 const CLOSING_GRACE: Duration = Duration::from_secs(2);
@@ -72,9 +69,16 @@ async fn run(plans: Plans, options: Options, count: usize, log: LogControl) -> R
     let stats = Arc::new(ServerStats::new(&plans.store, count));
     let refresh = {
         let (stats, control) = (stats.clone(), control.clone());
-        Arc::new(move || stats.set(&control))
+        let on_admin = plans.bootstrap.stats_flush.is_some().then(|| plans.store.clone());
+        Arc::new(move || {
+            stats.set(&control);
+            if let Some(store) = &on_admin {
+                store.latch_histograms();
+            }
+        })
     };
-    start_admin(&plans, &options, count, &control, &manager, &main, refresh).await?;
+    let parts = AdminParts { workers: count, control: control.clone(), manager: manager.clone(), refresh };
+    crate::admin::start(&plans, &options, parts, &main).await?;
     if options.demonstration {
         start_demonstration(&main).await?;
     }
@@ -203,55 +207,6 @@ impl WorkerParts {
 fn flush_interval(plans: &Plans) -> Duration {
     let interval = plans.bootstrap.stats_flush_interval.as_ref().map(adit_config::duration);
     interval.unwrap_or(Duration::from_secs(5)).max(Duration::from_millis(1))
-}
-
-async fn start_admin(
-    plans: &Plans,
-    options: &Options,
-    workers: usize,
-    control: &Arc<ServerControl>,
-    manager: &Arc<ClusterManager>,
-    main: &Spawner,
-    refresh: Arc<dyn Fn() + Send + Sync>,
-) -> Result<()> {
-    let Some(admin) = &plans.bootstrap.admin else { return Ok(()) };
-    let Some(address) = admin.address.as_ref() else { return Ok(()) };
-    let socket = admin_address(address)?;
-    let listener = TcpListener::bind(&socket).await.with_context(|| format!("the admin interface cannot listen on {socket}"))?;
-    let local = listener.local_addr()?;
-    if let Some(path) = &options.admin_address_path {
-        std::fs::write(path, local.to_string()).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    tracing::info!(address = %local, "admin interface");
-    let views = ServerViews {
-        options: options.clone(),
-        concurrency: workers,
-        started: (Instant::now(), SystemTime::now()),
-        control: control.clone(),
-        clusters: manager.clone(),
-        layers: plans.layers.clone(),
-        certificates: Certificates,
-        bootstrap: adit_config::to_json(&plans.bootstrap).unwrap_or_default(),
-    };
-    let admin = Admin { stats: plans.store.clone(), views: Arc::new(views), control: control.clone(), refresh };
-    drop(main.spawn(adit_admin::serve(listener, admin, AdminLimits::default())));
-    Ok(())
-}
-
-fn admin_address(address: &core::Address) -> Result<String> {
-    use core::address::Address;
-    use core::socket_address::PortSpecifier;
-    match &address.address {
-        Some(Address::SocketAddress(socket)) => {
-            let port = match socket.port_specifier {
-                Some(PortSpecifier::PortValue(port)) => port,
-                _ => bail!("admin.address: port_value is required"),
-            };
-            let host = &socket.address;
-            Ok(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
-        }
-        _ => bail!("admin.address: only a socket_address is implemented by adit"),
-    }
 }
 
 async fn start_demonstration(main: &Spawner) -> Result<()> {

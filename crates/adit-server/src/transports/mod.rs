@@ -1,12 +1,15 @@
 //! Transport sockets, from their messages.
 
+mod internal_upstream;
+
 use std::sync::Arc;
 
 use adit_config::proto::envoy::config::core::v3::TransportSocket;
 use adit_config::proto::envoy::config::core::v3::transport_socket::ConfigType;
+use adit_config::proto::envoy::extensions::transport_sockets::internal_upstream::v3::InternalUpstreamTransport;
 use adit_config::proto::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use adit_config::proto::envoy::extensions::transport_sockets::tls::v3::Secret;
-use adit_config::{Diagnostic, Path, is, type_name};
+use adit_config::{Diagnostic, Path, is, type_name, unpack};
 use adit_filter::ListenerFilter;
 use adit_listener::TransportAcceptor;
 use adit_stats::Scope;
@@ -52,11 +55,14 @@ impl Upstream {
 impl TransportBuilder for Upstream {
     fn build(
         &self,
-        _any: &Any,
-        _path: &Path,
-        _site: &TransportSite<'_>,
-        _inner: &dyn Fn(Option<&TransportSocket>, &Path) -> BuiltTransport,
+        any: &Any,
+        path: &Path,
+        site: &TransportSite<'_>,
+        inner: &dyn Fn(Option<&TransportSocket>, &Path) -> BuiltTransport,
     ) -> Option<BuiltTransport> {
+        if let Ok(message) = unpack::<InternalUpstreamTransport>(any) {
+            return Some(internal_upstream::InternalUpstream::build(&message, path, site.scope, inner));
+        }
         None
     }
 }

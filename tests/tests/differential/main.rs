@@ -1,0 +1,10 @@
+//! adit beside Envoy: one configuration, the same bytes, everything that is seen compared.
+#![cfg(feature = "e2e")]
+
+mod lab;
+mod origin;
+
+mod clients;
+mod heads;
+mod routes;
+mod upgrades;
