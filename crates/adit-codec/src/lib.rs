@@ -18,6 +18,7 @@ use std::task::{Context, Poll};
 
 use adit_http::{ErrorCode, RequestHead, ResponseHead, StreamError};
 use adit_io::{ByteSink, ByteSource};
+use bytes::Bytes;
 use http::HeaderMap;
 
 /// The receiving half of a stream: the body of a message, then its trailers; or the bytes of a tunnel.
@@ -28,6 +29,39 @@ pub trait RecvStream: ByteSource {
 
     /// Whether the message is known to have neither bytes nor trailers left.
     fn is_end(&self) -> bool;
+
+    /// The datagrams of this stream, where the connection carries them beside it (HTTP/3, RFC 9297 section 2); `None`
+    /// elsewhere, where capsules on the stream are all there is. Asked at most once; what has arrived already is kept.
+    fn datagrams(&mut self) -> Option<Box<dyn Datagrams>> {
+        None
+    }
+}
+
+/// The datagrams of one stream: unreliable, unordered, each whole. A payload is that of RFC 9297 section 2, so for
+/// CONNECT-UDP it starts with a context id.
+///
+/// The peer chooses for each payload between a datagram and a DATAGRAM capsule on the stream: a receiver listens to both.
+pub trait Datagrams: Send {
+    /// The next payload; `None` once the connection is gone. Those for which there was no room are lost.
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>>;
+
+    /// Sends the parts of `payload`, joined. Never waits: what congestion leaves no room for is lost.
+    fn send(&mut self, payload: &[&[u8]]) -> Result<(), DatagramError>;
+
+    /// The largest payload that can be sent now; `None` while the peer takes none (its SETTINGS may still be under way).
+    /// What does not fit goes in a capsule.
+    fn max_size(&self) -> Option<usize>;
+}
+
+/// Why a payload was not sent as a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatagramError {
+    /// The peer takes no datagrams, or not yet.
+    Unsupported,
+    /// Larger than [`Datagrams::max_size`].
+    TooLarge,
+    /// The connection is gone.
+    Lost,
 }
 
 /// The sending half of a stream.
