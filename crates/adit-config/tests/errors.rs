@@ -120,10 +120,10 @@ fn oneofs_duplicates_and_twins() {
         &["x.yaml: line 5: static_resources.listeners[0].address.socket_address: 'socket_address' and 'pipe' \
            exclude each other: only one of address may be set"],
     );
-    assert_errors("admin:\n  profile_path: a\n  profile_path: b\n", &["x.yaml: line 3: duplicate key 'profile_path'"]);
+    assert_errors("node:\n  id: a\n  id: b\n", &["x.yaml: line 3: duplicate key 'id'"]);
     assert_errors(
-        "admin:\n  profile_path: a\n  profilePath: b\n",
-        &["x.yaml: line 3: admin.profile_path: 'profilePath' is the same field as 'profile_path'"],
+        "stats_flush_interval: 1s\nnode: {}\nstatsFlushInterval: 1s\n",
+        &["x.yaml: line 3: stats_flush_interval: 'statsFlushInterval' is the same field as 'stats_flush_interval'"],
     );
 }
 
@@ -514,8 +514,8 @@ fn files_must_be_there() {
 
 #[test]
 fn sources_merge_as_messages_do() {
-    let file = "static_resources:\n  clusters:\n  - name: a\nadmin: {profile_path: p}\n";
-    let over = "admin: {ignore_global_conn_limit: true}\nstatic_resources: {clusters: [{name: a}, {nam: b}]}\n";
+    let file = "static_resources:\n  clusters:\n  - name: a\nnode: {id: p}\n";
+    let over = "node: {cluster: c}\nstatic_resources: {clusters: [{name: a}, {nam: b}]}\n";
     assert_eq!(
         errors_of(&[("f.yaml", file), ("--config-yaml", over)]),
         [

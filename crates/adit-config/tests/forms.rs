@@ -35,11 +35,11 @@ fn names_in_either_spelling() {
 
 #[test]
 fn json_is_read_too() {
-    let text = r#"{"admin": {"profilePath": "p"}, "node": {"metadata": {"a": 1.5, "b": [true, null, "x"]}}}"#;
+    let text = r#"{"node": {"id": "p", "metadata": {"a": 1.5, "b": [true, null, "x"]}}}"#;
     let loaded = load(&[Source::new("x.json", text)], &LoadOptions::default()).unwrap();
     let metadata = loaded.bootstrap.node.unwrap().metadata.unwrap();
     assert_eq!(struct_to_json(&metadata), serde_json::json!({"a": 1.5, "b": [true, null, "x"]}));
-    let refused = load(&[Source::new("x.json", r#"{"admin": {"profilePath": 1.5}}"#)], &LoadOptions::default());
+    let refused = load(&[Source::new("x.json", r#"{"node": {"id": 1.5}}"#)], &LoadOptions::default());
     assert!(refused.unwrap_err().to_string().contains("expected a string"));
 }
 
@@ -229,15 +229,16 @@ fn a_message_prints_as_envoys_admin_interface_has_it() {
 
 #[test]
 fn sources_continue_each_other() {
-    let file = "static_resources: {clusters: [{name: a}]}\nadmin: {profile_path: p, address: {pipe: {path: /x}}}\n";
+    let file = "static_resources: {clusters: [{name: a}]}\nnode: {id: p}\nadmin: {address: {pipe: {path: /x}}}\n";
     let over = "static_resources: {clusters: [{name: b}]}\n\
-                admin: {profile_path: q, address: {socket_address: {address: 127.0.0.1, port_value: 9}}}\n";
+                node: {id: q}\n\
+                admin: {address: {socket_address: {address: 127.0.0.1, port_value: 9}}}\n";
     let sources = [Source::new("f.yaml", file), Source::inline(over)];
     let bootstrap = load(&sources, &LoadOptions::default()).unwrap().bootstrap;
     let names: Vec<_> = bootstrap.static_resources.unwrap().clusters.into_iter().map(|one| one.name).collect();
     assert_eq!(names, ["a", "b"]);
+    assert_eq!(bootstrap.node.unwrap().id, "q");
     let admin = bootstrap.admin.unwrap();
-    assert_eq!(admin.profile_path, "q");
     let expected = socket_address::PortSpecifier::PortValue(9);
     assert!(format!("{:?}", admin.address).contains(&format!("{expected:?}")));
 }
