@@ -97,4 +97,10 @@ pub enum NetworkVerdict {
 pub trait NetworkTerminal: Send + Sync {
     /// Serves the connection; the result is what the listener's own access log reports.
     fn serve(self: Arc<Self>, connection: Connection) -> BoxFuture<'static, StreamInfo>;
+
+    /// Whether it says by [`adit_io::RefusalSlot`], without a byte of the client's, if it can serve an internal connection.
+    /// Who connected waits for that.
+    fn decides(&self) -> bool {
+        false
+    }
 }

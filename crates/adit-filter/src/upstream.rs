@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use adit_codec::OutgoingStream;
 use adit_http::{RequestHead, StreamError};
-use adit_io::{Address, ConnInfo, FilterState, Io, Metadata};
+use adit_io::{Address, ConnInfo, FilterState, Io, Metadata, Refusal};
 use http::{StatusCode, Version};
 
-use crate::{BoxFuture, ResponseFlag};
+use crate::{BoxFuture, ResponseFlag, ResponseFlags};
 
 /// The clusters as one worker sees them.
 pub trait Clusters: Send + Sync {
@@ -225,6 +225,27 @@ pub struct ConnectFailure {
     pub host: Option<Arc<dyn Host>>,
     /// A refusal that an internal listener's own upstream gave, to be passed on: a status (403 of a far proxy).
     pub refusal: Option<StatusCode>,
+}
+
+impl ConnectFailure {
+    /// What a refusal by an internal listener means to who connected to it: the case that its flags tell, the status where it
+    /// is one of a refusal.
+    pub fn of_refusal(refusal: &Refusal, host: Option<Arc<dyn Host>>) -> Self {
+        let flags = ResponseFlags::from_bits(refusal.flags);
+        let kind = if refusal.looped {
+            FailureKind::Loop
+        } else if flags.has(ResponseFlag::NoHealthyUpstream) {
+            FailureKind::NoHealthyHost
+        } else if flags.has(ResponseFlag::UpstreamOverflow) {
+            FailureKind::Overflow
+        } else {
+            FailureKind::Remote
+        };
+        let status = refusal.status.and_then(|status| StatusCode::from_u16(status).ok()).map(|status| {
+            if status.is_client_error() || status.is_server_error() { status } else { StatusCode::BAD_GATEWAY }
+        });
+        Self { kind, reason: refusal.details.to_string().into(), host, refusal: status }
+    }
 }
 
 /// Envoy's cases of a failed connect.

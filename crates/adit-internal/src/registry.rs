@@ -144,9 +144,8 @@ impl InternalListeners {
         let io = |stream: InternalStream, local: &Address, remote: &Address| {
             let mut info = ConnInfo::new(ConnInfo::next_id(), local.clone(), remote.clone());
             info.internal_hops = hops;
-            let mut io = Io::new(Stream::Other(Box::new(stream)), Arc::new(info));
-            io.refusal = Some(refusal.clone());
-            io
+            info.refusal = Some(refusal.clone());
+            Io::new(Stream::Other(Box::new(stream)), Arc::new(info))
         };
         let near = io(near, &self.0.client, &server);
         let mut far = io(far, &server, &self.0.client);

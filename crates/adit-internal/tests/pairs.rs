@@ -167,11 +167,11 @@ async fn connects_by_name_and_passes_state() {
     assert!(near.state.is_empty());
     near.write_all(b"hi").await.unwrap();
     far.read_exact(&mut [0; 2]).await.unwrap();
-    let refusal = Refusal { status: Some(403), flags: 1, details: "far_proxy".into() };
-    far.refusal.as_ref().unwrap().set(refusal.clone());
+    let refusal = Refusal { status: Some(403), flags: 1, details: "far_proxy".into(), looped: false };
+    far.info.refusal.as_ref().unwrap().set(refusal.clone());
     far.abort();
     assert_eq!(near.read(&mut [0; 1]).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
-    assert_eq!(near.refusal.as_ref().unwrap().get(), Some(&refusal));
+    assert_eq!(near.info.refusal.as_ref().unwrap().get(), Some(refusal));
 }
 
 #[tokio::test]

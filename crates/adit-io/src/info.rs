@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::Address;
+use crate::{Address, RefusalSlot};
 
 /// Facts about one connection. Filled by who accepts or dials it; read by everyone after.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct ConnInfo {
     pub tls: Option<Arc<TlsInfo>>,
     /// How many internal listeners this connection's bytes have crossed (the loop guard).
     pub internal_hops: u8,
+    /// On both ends of an internal connection: whether the accepting end took it, and why not.
+    pub refusal: Option<RefusalSlot>,
 }
 
 impl ConnInfo {
@@ -44,6 +46,7 @@ impl ConnInfo {
             transport: "raw_buffer",
             tls: None,
             internal_hops: 0,
+            refusal: None,
         }
     }
 

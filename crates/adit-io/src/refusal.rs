@@ -1,6 +1,7 @@
-//! Why the far side of an internal connection refused it.
+//! Whether the far side of an internal connection took it, and if not, why.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 /// What an inner listener's terminal tells the side that connected to it, before it resets the connection: so that a 403
 /// of a far proxy is a 403 outside and not a bare close.
@@ -10,28 +11,133 @@ pub struct Refusal {
     pub status: Option<u16>,
     /// Envoy's response flags, as the bits of whoever defines them.
     pub flags: u64,
-    /// Response-code details, such as `upstream_reset_before_response_started{connection_failure}`.
+    /// What `%UPSTREAM_TRANSPORT_FAILURE_REASON%` was inside, such as `tunnel_response:403`.
     pub details: Box<str>,
+    /// The hop limit of internal listeners was reached: another attempt would end likewise, and each hop's own attempts
+    /// would multiply.
+    pub looped: bool,
 }
 
-/// Where a [`Refusal`] is left and found, shared by the two ends of an internal connection. The first one stays.
+/// Where the accepting end of an internal connection says whether it took the connection, shared by both ends.
+///
+/// ```text
+/// Open -- defer --> Deciding -- open --> Open
+///   |                  +------- set ---> Refused
+///   +----- set --------------------------> Refused
+/// ```
 #[derive(Debug, Clone, Default)]
-pub struct RefusalSlot(Arc<OnceLock<Refusal>>);
+pub struct RefusalSlot(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+enum State {
+    /// The connection is used as soon as it is made, like one that a kernel accepted.
+    #[default]
+    Open,
+    /// The accepting end will say [`RefusalSlot::open`] or [`RefusalSlot::set`], and needs no byte for that.
+    Deciding(Option<Waker>),
+    /// The first refusal stays: later ones follow from it.
+    Refused(Box<Refusal>),
+}
 
 impl RefusalSlot {
-    /// An empty one.
+    /// One of a connection that may be used at once.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Leaves a refusal; without effect if there is one. To be called before the connection is reset.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that can panic runs under the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that a decision will come. To be called while the connection is being accepted, by an end that neither waits
+    /// for bytes before it decides nor forgets to.
+    pub fn defer(&self) {
+        let mut state = self.lock();
+        if matches!(*state, State::Open) {
+            *state = State::Deciding(None);
+        }
+    }
+
+    /// Takes the connection.
+    pub fn open(&self) {
+        self.decide(State::Open);
+    }
+
+    /// Refuses the connection. To be called before it is reset.
     pub fn set(&self, refusal: Refusal) {
-        // The first one is the cause, later ones follow from it.
-        let _ = self.0.set(refusal);
+        self.decide(State::Refused(Box::new(refusal)));
+    }
+
+    fn decide(&self, next: State) {
+        let mut state = self.lock();
+        if matches!(*state, State::Refused(_)) {
+            return;
+        }
+        let before = std::mem::replace(&mut *state, next);
+        drop(state);
+        if let State::Deciding(Some(waker)) = before {
+            waker.wake();
+        }
     }
 
     /// The refusal, if there is one.
-    pub fn get(&self) -> Option<&Refusal> {
-        self.0.get()
+    pub fn get(&self) -> Option<Refusal> {
+        match &*self.lock() {
+            State::Refused(refusal) => Some(Refusal::clone(refusal)),
+            State::Open | State::Deciding(_) => None,
+        }
+    }
+
+    /// Whether a decision is to come.
+    pub fn is_deciding(&self) -> bool {
+        matches!(*self.lock(), State::Deciding(_))
+    }
+
+    /// Ready once no decision is to come any more. Whoever waits also watches for the end of the connection.
+    pub fn poll_decided(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut *self.lock() {
+            State::Deciding(waker) => {
+                if waker.as_ref().is_none_or(|old| !old.will_wake(cx.waker())) {
+                    *waker = Some(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+            State::Open | State::Refused(_) => Poll::Ready(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn decided(slot: &RefusalSlot) -> bool {
+        slot.poll_decided(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn the_first_refusal_stays() {
+        let slot = RefusalSlot::new();
+        assert!(decided(&slot));
+        slot.set(Refusal { status: Some(403), ..Refusal::default() });
+        slot.set(Refusal::default());
+        slot.open();
+        slot.defer();
+        assert_eq!(slot.get().unwrap().status, Some(403));
+        assert!(decided(&slot));
+    }
+
+    #[test]
+    fn a_deferred_decision_is_waited_for() {
+        for refuse in [false, true] {
+            let slot = RefusalSlot::new();
+            slot.defer();
+            assert!(slot.is_deciding() && !decided(&slot));
+            if refuse { slot.set(Refusal::default()) } else { slot.open() }
+            assert!(decided(&slot));
+            assert_eq!(slot.get().is_some(), refuse);
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use adit_filter::{
     BoxFuture, Connection, ListenerFilterVerdict, LogContext, NetworkVerdict, ResponseFlag, StreamInfo,
 };
-use adit_io::Io;
+use adit_io::{Io, Refusal};
 use tokio::time::timeout;
 
 use crate::WorkerListener;
@@ -50,6 +50,7 @@ impl ConnectionTask {
     /// The task of a connection that was admitted; on the thread of its worker.
     pub(crate) fn new(mut open: Open, io: Io) -> Self {
         let listener = open.listener.clone();
+        defer(&listener, &io);
         match direct(&listener, &io) {
             Some(chain) => {
                 open.count();
@@ -83,6 +84,7 @@ impl Future for ConnectionTask {
                     *self = match next {
                         Next::Serve(serving) => Self::Serving(serving, open),
                         Next::Refused(mut info) => {
+                            refuse(&info);
                             write_log(&open.listener, &mut info);
                             Self::Over
                         }
@@ -161,6 +163,26 @@ fn direct<'a>(listener: &'a WorkerListener, io: &Io) -> Option<&'a FilterChainPl
     }
     let chain = plan.find_chain(&MatchInput::from(&*io.info))?;
     (chain.transport.is_none() && chain.chain.filters.is_empty()).then_some(chain)
+}
+
+/// Has who made an internal connection wait for the terminal filter's decision, where one comes without a byte being read.
+fn defer(listener: &WorkerListener, io: &Io) {
+    let Some(slot) = &io.info.refusal else { return };
+    let plan = &listener.plan;
+    if !plan.listener_filters.is_empty() {
+        return;
+    }
+    let chain = plan.find_chain(&MatchInput::from(&*io.info));
+    if chain.is_none_or(|chain| chain.transport.is_none() && chain.chain.terminal.decides()) {
+        slot.defer();
+    }
+}
+
+/// Tells who made an internal connection why it gets no further.
+fn refuse(info: &StreamInfo) {
+    let Some(slot) = &info.conn.refusal else { return };
+    let details = info.termination_details.as_deref().or(info.details.as_deref()).unwrap_or_default();
+    slot.set(Refusal { flags: info.flags.to_bits(), details: details.into(), ..Refusal::default() });
 }
 
 fn connection(listener: &WorkerListener, chain: &FilterChainPlan, io: Io) -> Connection {

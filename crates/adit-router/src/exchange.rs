@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit_filter::upstream::{Cluster, Host, HttpUpstream, Need, Report, TcpUpstream};
+use adit_filter::upstream::{Cluster, ConnectFailure, FailureKind, Host, HttpUpstream, Need, Report, TcpUpstream};
 use adit_filter::{HttpStream, LocalReply, LogContext, Route as _};
 use adit_http::{RequestHead, ResponseHead, StreamError};
-use adit_io::Address;
+use adit_io::{Address, Refusal};
 use http::{HeaderName, HeaderValue, Version};
 
 use crate::RouterOptions;
@@ -227,7 +227,10 @@ impl<'r> Exchange<'r> {
         }
     }
 
-    fn not_connected(&mut self, stream: &mut HttpStream, failure: adit_filter::upstream::ConnectFailure) -> Missed {
+    fn not_connected(&mut self, stream: &mut HttpStream, failure: ConnectFailure) -> Missed {
+        if failure.kind == FailureKind::Loop {
+            tell_loop(stream, &failure.reason);
+        }
         if let Some(host) = &failure.host {
             self.note_host(stream, host);
         }
@@ -261,9 +264,10 @@ impl<'r> Exchange<'r> {
         self.waits.end_try();
         let decision = match failure {
             _ if !replayable => Decision::No,
-            Failure::Reset { reason, .. } | Failure::Refused { reason, .. } => {
-                self.retry.after_reset(*reason, request_sent)
-            }
+            Failure::Reset { reason: ResetReason::Loop, .. } => Decision::No,
+            Failure::Reset { reason, .. } => self.retry.after_reset(*reason, request_sent),
+            // No upstream has seen the request: it waited at an internal listener.
+            Failure::Refused { reason, .. } => self.retry.after_reset(*reason, false),
             Failure::NoHost { .. } => Decision::No,
             Failure::TryTimeout { .. } => self.retry.after_try_timeout(),
         };
@@ -282,6 +286,7 @@ impl<'r> Exchange<'r> {
         replayable: bool,
     ) -> Option<Duration> {
         self.waits.end_try();
+        let replayable = replayable && !(head.status.is_server_error() && looped(stream));
         let decision = if replayable { self.retry.after_head(head) } else { Decision::No };
         self.settle(stream, decision)
     }
@@ -393,8 +398,33 @@ impl<'r> Exchange<'r> {
     }
 }
 
-/// The failure of a stream that was opened.
-pub(crate) fn stream_failure(error: &StreamError, version: Version) -> Failure {
+/// Whether the upstream is an internal listener behind which the hop limit was reached: each hop's retries would multiply.
+fn looped(stream: &HttpStream) -> bool {
+    let conn = stream.info.upstream.as_ref().and_then(|upstream| upstream.conn.as_ref());
+    let refusal = conn.and_then(|conn| conn.refusal.as_ref()?.get());
+    refusal.is_some_and(|refusal| refusal.looped)
+}
+
+/// Has who connected to us know that the hop limit was reached, so that nobody on the way here tries again.
+fn tell_loop(stream: &HttpStream, reason: &str) {
+    if let Some(slot) = &stream.info.conn.refusal {
+        let flags = adit_filter::ResponseFlags::from(FailureKind::Loop.flag()).to_bits();
+        slot.set(Refusal { status: None, flags, details: reason.into(), looped: true });
+    }
+}
+
+/// The failure of a stream that was opened. Where an internal listener refused the connection, it is that.
+pub(crate) fn stream_failure(stream: &mut HttpStream, error: &StreamError, version: Version) -> Failure {
+    let conn = stream.info.upstream.as_ref().and_then(|upstream| upstream.conn.as_ref());
+    if let Some(refusal) = conn.and_then(|conn| conn.refusal.as_ref()?.get()) {
+        let failure = ConnectFailure::of_refusal(&refusal, None);
+        if failure.kind == FailureKind::Loop {
+            tell_loop(stream, &failure.reason);
+        }
+        let kind = Failure::of_connect(&failure);
+        stream.info.upstream_mut().transport_failure = (!failure.reason.is_empty()).then_some(failure.reason);
+        return kind;
+    }
     let detail = match error {
         StreamError::Protocol(detail) | StreamError::TooLarge(detail) => *detail,
         _ => "",

@@ -111,7 +111,7 @@ impl Exchange<'_> {
         };
         let expects = head.headers.contains_key(header::EXPECT);
         let opened =
-            upstream.opener.open(head, end).map_err(|error| (Missed::Failed(stream_failure(&error, version)), None))?;
+            upstream.opener.open(head, end).map_err(|error| (Missed::Failed(stream_failure(stream, &error, version)), None))?;
         self.sent(stream);
         self.waits.start_try(self.timeouts.per_try, self.timeouts.per_try_idle);
         let mut upload = (!end).then(|| Pump::new(opened.send, false));
@@ -140,7 +140,7 @@ impl Exchange<'_> {
                 }
                 Err(Wait::Upstream(error)) => {
                     host.report(Report::ReceivedReset);
-                    return Err((Missed::Failed(stream_failure(&error, version)), Some(host)));
+                    return Err((Missed::Failed(stream_failure(stream, &error, version)), Some(host)));
                 }
                 Err(Wait::Interrupted(interrupt)) => {
                     host.report(Report::SentReset);

@@ -17,7 +17,7 @@ pub(crate) enum Failure {
     /// There is no host to connect to.
     NoHost { reason: Cow<'static, str> },
     /// A far proxy refused the connection with this status.
-    Refused { status: StatusCode, reason: ResetReason },
+    Refused { status: StatusCode, reason: ResetReason, detail: Cow<'static, str> },
     /// `per_try_timeout`, or `per_try_idle_timeout`.
     TryTimeout { idle: bool },
 }
@@ -26,7 +26,9 @@ impl Failure {
     pub(crate) fn of_connect(failure: &ConnectFailure) -> Self {
         match (ResetReason::of_connect(failure.kind), failure.refusal) {
             (None, _) => Self::NoHost { reason: failure.reason.clone() },
-            (Some(reason), Some(status)) if failure.kind == FailureKind::Remote => Self::Refused { status, reason },
+            (Some(reason), Some(status)) if failure.kind == FailureKind::Remote => {
+                Self::Refused { status, reason, detail: failure.reason.clone() }
+            }
             (Some(reason), _) => Self::Reset { reason, detail: failure.reason.clone() },
         }
     }
@@ -42,7 +44,7 @@ impl Failure {
                 };
                 reset(status, *reason, detail, retried)
             }
-            Self::Refused { status, reason } => reset(*status, *reason, "", retried),
+            Self::Refused { status, reason, detail } => reset(*status, *reason, detail, retried),
             Self::NoHost { reason } => {
                 let details: Cow<'static, str> =
                     if reason.starts_with("dns_") { reason.clone() } else { "no_healthy_upstream".into() };

@@ -9,6 +9,8 @@ use http::Version;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ResetReason {
     RemoteConnectionFailure,
+    /// The hop limit of internal listeners: to others a connection failure, but never tried again.
+    Loop,
     LocalConnectionFailure,
     ConnectionTimeout,
     ConnectionTermination,
@@ -37,7 +39,8 @@ impl ResetReason {
     /// From a failed connect; `None` where there was no host to connect to.
     pub(crate) fn of_connect(kind: FailureKind) -> Option<Self> {
         Some(match kind {
-            FailureKind::Remote | FailureKind::Loop => Self::RemoteConnectionFailure,
+            FailureKind::Remote => Self::RemoteConnectionFailure,
+            FailureKind::Loop => Self::Loop,
             FailureKind::Local => Self::LocalConnectionFailure,
             FailureKind::Timeout => Self::ConnectionTimeout,
             FailureKind::Overflow => Self::Overflow,
@@ -53,7 +56,7 @@ impl ResetReason {
     /// As bodies and details have it.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Self::RemoteConnectionFailure => "remote connection failure",
+            Self::RemoteConnectionFailure | Self::Loop => "remote connection failure",
             Self::LocalConnectionFailure => "local connection failure",
             Self::ConnectionTimeout => "connection timeout",
             Self::ConnectionTermination => "connection termination",
@@ -68,7 +71,7 @@ impl ResetReason {
 
     pub(crate) fn flag(self) -> ResponseFlag {
         match self {
-            Self::RemoteConnectionFailure | Self::LocalConnectionFailure | Self::ConnectionTimeout => {
+            Self::RemoteConnectionFailure | Self::Loop | Self::LocalConnectionFailure | Self::ConnectionTimeout => {
                 ResponseFlag::UpstreamConnectionFailure
             }
             Self::ConnectionTermination => ResponseFlag::UpstreamConnectionTermination,

@@ -239,7 +239,10 @@ impl Driver<'_> {
                 self.pending = Some(Pending { send, response: opened.response, host, version, guard });
                 None
             }
-            Err(error) => Some(self.failed(stream, &stream_failure(&error, version))),
+            Err(error) => {
+                let failure = stream_failure(stream, &error, version);
+                Some(self.failed(stream, &failure))
+            }
         }
     }
 
@@ -260,7 +263,7 @@ impl Driver<'_> {
             Ok(Ok(head)) => self.answered(stream, head),
             Ok(Err(error)) => {
                 pending.host.report(Report::ReceivedReset);
-                let failure = stream_failure(&error, pending.version);
+                let failure = stream_failure(stream, &error, pending.version);
                 self.failed(stream, &failure)
             }
             Err(interrupt) => self.interrupted(stream, interrupt),

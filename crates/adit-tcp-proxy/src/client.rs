@@ -1,6 +1,7 @@
 //! The client while there is no upstream: whether it is still there, and the bytes it sends early.
 
 use std::future::{Future, poll_fn};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -136,15 +137,18 @@ impl Client {
         self.io
     }
 
-    /// The connection.
-    pub(crate) fn io(&self) -> &Io {
-        &self.io
+    /// Whether bytes wait in the socket now, seen or not.
+    fn has_unread(&self) -> bool {
+        // Asked of the kernel itself: the reactor may not have been told yet.
+        let Some(socket) = self.io.tcp_socket() else { return false };
+        let Ok(socket) = socket.as_fd().try_clone_to_owned().map(std::net::TcpStream::from) else { return false };
+        socket.peek(&mut [0]).is_ok_and(|peeked| peeked > 0)
     }
 
     /// Closes the connection so that the client sees a reset if it has sent bytes that go nowhere, and else an end.
     pub(crate) async fn close(mut self) {
         // A client of ours that learns of the refusal by its slot waits for nothing but the reset.
-        if self.sent || self.io.refusal.is_some() {
+        if self.sent || self.has_unread() || self.io.info.refusal.is_some() {
             self.io.abort();
             return;
         }

@@ -9,7 +9,7 @@ use adit_filter::upstream::{
     Cluster, ConnectFailure, FailureKind, Host, HttpUpstream, Need, Priority, Report, TcpUpstream,
 };
 use adit_filter::{ResponseFlag, StreamInfo, WorkerEnv};
-use adit_io::{Address, ConnInfo, FilterValue, Io};
+use adit_io::{Address, ConnInfo, FilterValue, Io, RefusalSlot};
 use adit_upgrade::{Action, Actions, Answer, Ask, Exchange, Input, Permit, Plan, Withheld};
 use http::Version;
 use tokio::time::Instant;
@@ -58,6 +58,8 @@ pub(crate) struct Connecting<'a> {
     failure: Failure,
     /// The status of the last answer that refused.
     pub(crate) refused: Option<u16>,
+    /// The hop limit of internal listeners was reached.
+    pub(crate) looped: bool,
 }
 
 /// What the exchange has of an upstream.
@@ -79,7 +81,7 @@ struct HttpParts {
 impl<'a> Connecting<'a> {
     pub(crate) fn new(proxy: &'a TcpProxy, worker: &'a WorkerEnv, info: &'a mut StreamInfo) -> Self {
         let tunnel = proxy.tunnel_for(info);
-        Self { proxy, worker, info, tunnel, tried: Vec::new(), cluster: None, failure: Failure::Connect, refused: None }
+        Self { proxy, worker, info, tunnel, tried: Vec::new(), cluster: None, failure: Failure::Connect, refused: None, looped: false }
     }
 
     /// Drives the exchange until the upstream accepted. Cancelled by being dropped: what there is of the upstream is reset.
@@ -169,6 +171,11 @@ impl<'a> Connecting<'a> {
         match kind {
             FailureKind::NoHealthyHost => self.give_up(Failure::NoHealthyHost, kind.flag()),
             FailureKind::Overflow => self.give_up(Failure::ResourceLimit, kind.flag()),
+            FailureKind::Loop => {
+                // Another attempt would end likewise, and those of each hop would multiply.
+                self.looped = true;
+                self.give_up(Failure::Connect, kind.flag())
+            }
             _ => self.attempt_failed(attempt),
         }
     }
@@ -194,7 +201,10 @@ impl<'a> Connecting<'a> {
                 *stage = Stage::Answered(HttpParts { host, conn, version, guard }, send, recv);
                 Ok(answer)
             }
-            Err(refused) => Err(self.refused(refused, attempt)),
+            Err(refused) => match conn.refusal.as_ref().and_then(RefusalSlot::get) {
+                Some(refusal) => Err(self.connect_failed(ConnectFailure::of_refusal(&refusal, None), attempt)),
+                None => Err(self.refused(refused, attempt)),
+            },
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use adit_codec::{RecvStream, SendStream};
 use adit_filter::{AccessLogType, Lifecycle, ResponseFlag, StreamInfo};
-use adit_io::{Cause, DirectionEnd, Peer, RefusalSlot, Relay, Side, SideMut, Summary};
+use adit_io::{Cause, DirectionEnd, Peer, Relay, Side, SideMut, Summary};
 use adit_stats::Counter;
 use tokio::time::{Instant, Sleep};
 
@@ -23,23 +23,14 @@ pub(crate) struct Relaying {
     pub(crate) session: Arc<Session>,
     /// When the next periodic line is due.
     pub(crate) ticker: Option<Pin<Box<Sleep>>>,
-    /// Where an inner listener says why it refused, and where to pass that on.
-    pub(crate) refusals: Option<Box<(RefusalSlot, RefusalSlot)>>,
     /// Held while the connection lives; dropped after the sides.
-    pub(crate) _guards: Guards,
+    pub(crate) _guard: Box<dyn Send>,
 }
 
 /// The upstream's two halves.
 pub(crate) enum Up {
     Plain(Side),
     Tunnel(Box<dyn SendStream>, Box<dyn RecvStream>),
-}
-
-/// Held while a connection is relayed.
-#[expect(dead_code, reason = "held for their drop")]
-pub(crate) struct Guards {
-    pub(crate) upstream: Box<dyn Send>,
-    pub(crate) downstream: Vec<Box<dyn Send>>,
 }
 
 impl Relaying {
@@ -52,12 +43,6 @@ impl Relaying {
             Up::Tunnel(send, recv) => SideMut { source: &mut **recv, sink: &mut **send },
         };
         let summary = ready!(self.relay.poll_relay(cx, down, up));
-        if let Some(slots) = &self.refusals
-            && let Some(refusal) = slots.0.get()
-        {
-            // Whoever reads the reset runs after this.
-            slots.1.set(refusal.clone());
-        }
         Poll::Ready(self.finish(cx, &summary))
     }
 
@@ -80,6 +65,7 @@ impl Relaying {
         let (downstream, upstream) = match cause {
             Cause::Reset { by: Peer::Downstream, .. } => ("RemoteReset", "LocalReset"),
             Cause::Reset { by: Peer::Upstream, .. } => {
+                self.session.refused(info);
                 if matches!(self.up, Up::Tunnel(..)) {
                     info.flags.set(ResponseFlag::UpstreamRemoteReset);
                 }

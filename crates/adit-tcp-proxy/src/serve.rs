@@ -15,13 +15,17 @@ use tokio::time::Instant;
 use crate::TcpProxy;
 use crate::client::{Client, Left};
 use crate::connect::{Connecting, Established, Failure, UpStream};
-use crate::relaying::{DrainClose, Guards, Relaying, Up, ticker};
+use crate::relaying::{DrainClose, Relaying, Up, ticker};
 use crate::session::{Session, Upstream};
 
 impl NetworkTerminal for TcpProxy {
     fn serve(self: Arc<Self>, connection: Connection) -> BoxFuture<'static, StreamInfo> {
         self.stats.downstream_cx_total.inc();
         Box::pin(Serving::Connecting(Box::pin(establish(self, connection))))
+    }
+
+    fn decides(&self) -> bool {
+        !self.wait_for_data
     }
 }
 
@@ -98,7 +102,7 @@ async fn establish(proxy: Arc<TcpProxy>, connection: Connection) -> Result<Relay
     let early = proxy.early_data(&info);
     let tunnelled = proxy.tunnel_for(&info).is_some();
     let mut client = Client::new(io, early, tunnelled, proxy.stats.early_data_received_count_total.clone());
-    let mut refused = None;
+    let mut refused = (None, false);
     let outcome = match wait_for_data(&proxy, &worker, &mut client, &timers).await {
         Some(outcome) => outcome,
         None => {
@@ -110,17 +114,24 @@ async fn establish(proxy: Arc<TcpProxy>, connection: Connection) -> Result<Relay
                 expired = timers.expired() => expired,
                 () = worker.lifecycle.closing() => Outcome::Closing,
             };
-            refused = connecting.refused;
+            refused = (connecting.refused, connecting.looped);
             outcome
         }
     };
     match outcome {
-        Outcome::Up(up) => Ok(relaying(proxy, &info, client, listener, &worker, up, &timers, guards)),
+        Outcome::Up(up) => {
+            if let Some(slot) = &info.conn.refusal {
+                slot.open();
+            }
+            Ok(relaying(proxy, &info, client, listener, &worker, up, &timers, guards))
+        }
         outcome => {
             explain(&proxy, &outcome, &mut info);
-            if let (Outcome::Failed(_), Some(slot)) = (&outcome, &client.io().refusal) {
-                let details = info.upstream_mut().transport_failure.as_deref().unwrap_or_default().into();
-                slot.set(Refusal { status: refused, flags: info.flags.to_bits(), details });
+            if let Some(slot) = &info.conn.refusal {
+                let upstream = info.upstream.as_ref();
+                let details = upstream.and_then(|upstream| upstream.transport_failure.as_deref()).unwrap_or_default();
+                let (status, looped) = refused;
+                slot.set(Refusal { status, flags: info.flags.to_bits(), details: details.into(), looped });
             }
             proxy.log_end(&mut info);
             client.close().await;
@@ -190,10 +201,6 @@ fn relaying(
         worker.lifecycle.closing()
     };
     let io = client.into_io();
-    let refusals = match (&stream, &io.refusal) {
-        (UpStream::Plain(up), Some(outer)) => up.refusal.clone().map(|inner| Box::new((inner, outer.clone()))),
-        _ => None,
-    };
     let options = RelayOptions {
         idle_timeout: timers.idle,
         max_duration: timers.max.map(|max| max.saturating_sub(timers.start.elapsed())),
@@ -211,10 +218,8 @@ fn relaying(
         },
         ticker: proxy.logs.interval.filter(|_| !proxy.logs.logs.is_empty()).map(ticker),
         session,
-        refusals,
-        _guards: Guards { upstream: guard, downstream },
+        // Most connections have none of their own.
+        _guard: if downstream.is_empty() { guard } else { Box::new((guard, downstream)) },
     }
 }
 
-#[cfg(test)]
-mod tests;

@@ -1,11 +1,12 @@
 //! What is kept of a connection while it is relayed: enough to write its log at the end, and no more.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use adit_filter::upstream::{Host, Report};
 use adit_filter::{ListenerInfo, ResponseFlags, StreamInfo, UpstreamInfo};
-use adit_io::{ConnInfo, Direction, FilterState, Metadata, RelayObserver};
+use adit_io::{Address, ConnInfo, Direction, FilterState, Metadata, RefusalSlot, RelayObserver};
 use http::Version;
 
 use crate::TcpProxy;
@@ -24,10 +25,50 @@ pub(crate) struct Session {
     start: SystemTime,
     started: Instant,
     pub(crate) host: Arc<dyn Host>,
-    upstream: Arc<ConnInfo>,
+    upstream: Facts,
     version: Option<Version>,
     attempts: u32,
     ready: Duration,
+}
+
+/// What is kept of the upstream connection's facts.
+enum Facts {
+    /// Plain TCP to the host's own address: the rest follows from the host.
+    Tcp { id: u64, local: SocketAddr },
+    /// Anything else.
+    Full(Arc<ConnInfo>),
+}
+
+impl Facts {
+    fn new(conn: Arc<ConnInfo>, host: &dyn Host) -> Self {
+        match conn.local {
+            Address::Ip(local)
+                if conn.tls.is_none()
+                    && conn.refusal.is_none()
+                    && conn.transport == "raw_buffer"
+                    && conn.remote == host.info().address =>
+            {
+                Self::Tcp { id: conn.id, local }
+            }
+            _ => Self::Full(conn),
+        }
+    }
+
+    fn full(&self, host: &dyn Host) -> Arc<ConnInfo> {
+        match self {
+            Self::Tcp { id, local } => {
+                Arc::new(ConnInfo::new(*id, Address::Ip(*local), host.info().address.clone()))
+            }
+            Self::Full(conn) => conn.clone(),
+        }
+    }
+
+    fn refusal(&self) -> Option<&RefusalSlot> {
+        match self {
+            Self::Tcp { .. } => None,
+            Self::Full(conn) => conn.refusal.as_ref(),
+        }
+    }
 }
 
 /// The upstream that a connection got.
@@ -54,8 +95,8 @@ impl Session {
             flags: info.flags,
             start: info.start,
             started: info.started,
+            upstream: Facts::new(upstream.conn, &*upstream.host),
             host: upstream.host,
-            upstream: upstream.conn,
             version: upstream.version,
             attempts: upstream.attempts,
             ready: upstream.ready,
@@ -78,14 +119,31 @@ impl Session {
         info
     }
 
+    /// Where the upstream is an internal listener that refused, after all, what it had accepted: says so in the log, and to
+    /// who connected to us.
+    pub(crate) fn refused(&self, info: &mut StreamInfo) {
+        let Some(refusal) = self.upstream.refusal().and_then(RefusalSlot::get) else { return };
+        for flag in ResponseFlags::from_bits(refusal.flags).iter() {
+            info.flags.set(flag);
+        }
+        if !refusal.details.is_empty() {
+            info.upstream_mut().transport_failure = Some(refusal.details.to_string().into());
+        }
+        if let Some(slot) = &self.conn.refusal {
+            // Whoever reads the reset runs after this.
+            slot.set(refusal);
+        }
+    }
+
     fn upstream_info(&self, received: u64, sent: u64) -> UpstreamInfo {
+        let conn = self.upstream.full(&*self.host);
         UpstreamInfo {
             host: Some(self.host.clone()),
             cluster: Some(self.host.info().cluster.clone()),
-            local: Some(self.upstream.local.clone()),
-            remote: Some(self.upstream.remote.clone()),
-            connection_id: self.upstream.id,
-            conn: Some(self.upstream.clone()),
+            local: Some(conn.local.clone()),
+            remote: Some(conn.remote.clone()),
+            connection_id: conn.id,
+            conn: Some(conn),
             protocol: self.version,
             attempts: self.attempts,
             pool_ready: Some(self.ready),

@@ -192,20 +192,35 @@ pub fn shared_state_key(state: &FilterState) -> Option<Box<[u8]>> {
     };
     for (name, object) in shared.iter() {
         put(name.as_bytes());
-        put(&[object.sharing as u8]);
+        let sharing = object.sharing as u8;
         match &object.value {
-            FilterValue::Text(text) => put(text.as_bytes()),
-            FilterValue::Bool(value) => put(&[u8::from(*value)]),
-            FilterValue::Number(value) => put(&value.to_le_bytes()),
-            FilterValue::Address(address) => put(address.to_string().as_bytes()),
+            FilterValue::Text(text) => {
+                put(&[sharing, 0]);
+                put(text.as_bytes());
+            }
+            FilterValue::Bool(value) => put(&[sharing, 1, u8::from(*value)]),
+            FilterValue::Number(value) => {
+                put(&[sharing, 2]);
+                put(&value.to_le_bytes());
+            }
+            FilterValue::Address(address) => {
+                // A pipe may be named like anything.
+                put(&[sharing, 3, u8::from(address.ip().is_some()), u8::from(matches!(address, Address::Pipe(_)))]);
+                put(address.to_string().as_bytes());
+            }
             FilterValue::Headers(headers) => {
+                put(&[sharing, 4]);
+                put(&(headers.len() as u64).to_le_bytes());
                 for (name, value) in headers.iter() {
                     put(name.as_bytes());
                     put(value.as_bytes());
                 }
             }
             // Never equal, not even to itself: an address may be used again by another object.
-            FilterValue::Any(_) => put(&ConnInfo::next_id().to_le_bytes()),
+            FilterValue::Any(_) => {
+                put(&[sharing, 5]);
+                put(&ConnInfo::next_id().to_le_bytes());
+            }
         }
     }
     Some(key.into())

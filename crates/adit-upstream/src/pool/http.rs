@@ -14,7 +14,7 @@ use super::tcp::Pending;
 use super::{ConnId, PoolSet};
 use crate::cluster::lock;
 use crate::codec;
-use crate::connect::{Failed, Hops, establish};
+use crate::connect::{Failed, Hops, establish, refused};
 use crate::host::HostState;
 use crate::transport::TransportContext;
 use crate::worker::{State, WorkerCluster, failure};
@@ -397,14 +397,17 @@ impl WorkerCluster {
         let ready = conn.ready();
         match ready {
             Ready::Gone => {
-                let fresh = conn.fresh;
+                let (fresh, refusal) = (conn.fresh, conn.info.refusal.clone());
                 self.remove(state, id.index, true);
                 if fresh {
                     // It never worked: another try would end likewise.
                     let stats = &self.core.stats.traffic;
                     stats.upstream_cx_protocol_error.inc();
-                    let why = "connection closed before its first stream";
-                    self.failed(state, &host, pool, &Failed::new(FailureKind::Remote, why));
+                    let why = refusal.as_ref().and_then(refused).map_or_else(
+                        || Failed::new(FailureKind::Remote, "connection closed before its first stream"),
+                        Failed::from,
+                    );
+                    self.failed(state, &host, pool, &why);
                 } else {
                     self.connect_more(state, host.id, pool);
                 }
