@@ -1,6 +1,6 @@
 //! A session that goes to its upstream as it is.
 
-use std::io::{self, Read};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -118,21 +118,33 @@ impl Plain {
     async fn receive(&self, session: &Session) {
         loop {
             // An ICMP message makes it no more readable, but an error.
-            if self.socket.ready(RECEIVE).await.is_err() {
-                return;
+            let Ok(ready) = self.socket.ready(RECEIVE).await else { return };
+            if ready.is_error() && self.take_error().is_some() {
+                session.proxy.cluster_stats.sess_rx_errors.inc();
             }
             with_buffer(|buffer| {
                 for _ in 0..READS_PER_TURN {
-                    match self.socket.try_io(RECEIVE, || (&*SockRef::from(&self.socket)).read(buffer)) {
+                    match self.socket.try_recv(buffer) {
                         Ok(size) => self.received(session, buffer.get(..size).unwrap_or_default()),
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                        // An ICMP message about an earlier datagram; the next one may arrive.
+                        // About an earlier datagram; the next one may arrive.
                         Err(_) => session.proxy.cluster_stats.sess_rx_errors.inc(),
                     }
                 }
             });
             tokio::task::yield_now().await;
         }
+    }
+
+    /// The socket's pending error, which is then forgotten.
+    fn take_error(&self) -> Option<io::Error> {
+        let mut pending = None;
+        let _ = self.socket.try_io(Interest::ERROR, || {
+            pending = self.socket.take_error().ok().flatten();
+            // So that the next one is waited for.
+            Err::<(), _>(io::ErrorKind::WouldBlock.into())
+        });
+        pending
     }
 
     fn received(&self, session: &Session, payload: &[u8]) {
