@@ -11,6 +11,7 @@
 //!
 //! Floor F0: pure.
 
+pub mod capsule;
 mod error;
 mod head;
 pub mod hop_by_hop;
