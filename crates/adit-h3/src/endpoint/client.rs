@@ -41,12 +41,11 @@ pub enum ConnectFailure {
 }
 
 impl ClientEndpoint {
-    /// An endpoint on `socket`, which is nonblocking. Runs on the tokio runtime of the calling thread. `prefer_gro` costs
-    /// some 3 MiB.
-    pub fn bind(socket: UdpSocket, prefer_gro: bool) -> std::io::Result<Self> {
+    /// An endpoint on `socket`, which is nonblocking. Runs on the tokio runtime of the calling thread.
+    pub fn bind(socket: UdpSocket) -> std::io::Result<Self> {
         let runtime = Arc::new(TokioRuntime);
         let socket = runtime.wrap_udp_socket(socket)?;
-        let socket = SteeredSocket::new(socket, Steering::new(1), 0, prefer_gro);
+        let socket = SteeredSocket::new(socket, Steering::new(1), 0);
         let config = EndpointConfig::default();
         Ok(Self(quinn::Endpoint::new_with_abstract_socket(config, None, Arc::new(socket), runtime)?))
     }

@@ -37,10 +37,8 @@ pub struct QuicOptions {
     pub max_packet_length: u16,
     /// Datagrams (RFC 9221) are taken.
     pub datagrams: bool,
-    /// Segmentation offload, where the system has it.
+    /// Segmentation offload, where the system has it. Coalesced receives (`prefer_gro`) are always on where it has them.
     pub gso: bool,
-    /// Coalesced receives (`prefer_gro`) cost each endpoint some 3 MiB.
-    pub prefer_gro: bool,
 }
 
 impl Default for QuicOptions {
@@ -54,7 +52,6 @@ impl Default for QuicOptions {
             max_packet_length: 1350,
             datagrams: true,
             gso: true,
-            prefer_gro: true,
         }
     }
 }

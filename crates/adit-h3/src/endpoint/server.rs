@@ -45,7 +45,6 @@ pub struct ServerSetup {
     endpoint: EndpointConfig,
     steering: Arc<Steering>,
     admission: Admission,
-    prefer_gro: bool,
 }
 
 impl ServerSetup {
@@ -66,7 +65,6 @@ impl ServerSetup {
             endpoint: EndpointConfig::default(),
             steering: Steering::new(workers),
             admission,
-            prefer_gro: options.prefer_gro,
         })
     }
 }
@@ -86,7 +84,7 @@ impl ServerEndpoint {
     pub fn bind(socket: UdpSocket, setup: &ServerSetup, worker: u8) -> std::io::Result<Self> {
         let runtime = Arc::new(TokioRuntime);
         let socket = runtime.wrap_udp_socket(socket)?;
-        let socket = SteeredSocket::new(socket, setup.steering.clone(), worker, setup.prefer_gro);
+        let socket = SteeredSocket::new(socket, setup.steering.clone(), worker);
         let mut config = setup.endpoint.clone();
         let cids = Cids { steering: setup.steering.clone(), worker };
         config.cid_generator(move || Box::new(cids.clone()));

@@ -149,12 +149,11 @@ pub(super) struct SteeredSocket {
     socket: Arc<dyn AsyncUdpSocket>,
     steering: Arc<Steering>,
     worker: u8,
-    gro: bool,
 }
 
 impl SteeredSocket {
-    pub(super) fn new(socket: Arc<dyn AsyncUdpSocket>, steering: Arc<Steering>, worker: u8, gro: bool) -> Self {
-        Self { socket, steering, worker, gro }
+    pub(super) fn new(socket: Arc<dyn AsyncUdpSocket>, steering: Arc<Steering>, worker: u8) -> Self {
+        Self { socket, steering, worker }
     }
 
     /// What came by way of other workers.
@@ -241,9 +240,8 @@ impl AsyncUdpSocket for SteeredSocket {
         self.socket.max_transmit_segments()
     }
 
-    /// quinn makes its receive buffer from this.
     fn max_receive_segments(&self) -> usize {
-        if self.gro { self.socket.max_receive_segments() } else { 1 }
+        self.socket.max_receive_segments()
     }
 
     fn may_fragment(&self) -> bool {

@@ -50,11 +50,6 @@ pub fn client_setup() -> ClientSetup {
     ClientSetup::new(&client_tls(), &QuicOptions::default()).unwrap()
 }
 
-/// Tests run many endpoints at once: none has the large receive buffer.
-pub fn quic() -> QuicOptions {
-    QuicOptions { prefer_gro: false, ..QuicOptions::default() }
-}
-
 /// Both ends of a connection, and the endpoints that they live on.
 pub struct Link {
     pub server: QuicConnection,
@@ -64,12 +59,12 @@ pub struct Link {
 }
 
 pub async fn link() -> Link {
-    link_with(&quic()).await
+    link_with(&QuicOptions::default()).await
 }
 
 pub async fn link_with(options: &QuicOptions) -> Link {
     let mut server_endpoint = ServerEndpoint::bind(socket(), &server_setup(options), 0).unwrap();
-    let client_endpoint = ClientEndpoint::bind(socket(), false).unwrap();
+    let client_endpoint = ClientEndpoint::bind(socket()).unwrap();
     let at = server_endpoint.local_addr().unwrap();
     let connecting = client_endpoint.connect(&client_setup(), at, "localhost").unwrap();
     let client = tokio::spawn(connecting);
