@@ -5,6 +5,7 @@ mod original_dst;
 mod predicate;
 mod proxy_header;
 mod proxy_protocol;
+mod tls_inspector;
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use adit_config::proto::envoy::config::listener::v3 as pb;
 use adit_config::proto::envoy::extensions::filters::listener::http_inspector::v3 as http_pb;
 use adit_config::proto::envoy::extensions::filters::listener::original_dst::v3 as original_dst_pb;
 use adit_config::proto::envoy::extensions::filters::listener::proxy_protocol::v3 as proxy_pb;
+use adit_config::proto::envoy::extensions::filters::listener::tls_inspector::v3 as tls_pb;
 use adit_config::{Diagnostic, Path, is, unpack};
 use adit_filter::ListenerFilter;
 use adit_stats::Scope;
@@ -21,6 +23,7 @@ pub use http_inspector::{HttpInspector, HttpKind, inspect_http};
 pub use original_dst::OriginalDst;
 pub use proxy_header::{Command, HeaderError, Progress, ProxyHeader, Tlv, Version, parse_proxy_header};
 pub use proxy_protocol::ProxyProtocol;
+pub use tls_inspector::TlsInspector;
 
 pub(crate) use predicate::Predicate;
 
@@ -75,6 +78,9 @@ fn entry(
     } else if is::<proxy_pb::ProxyProtocol>(config) {
         let message: proxy_pb::ProxyProtocol = unpack(config).map_err(damaged)?;
         Arc::new(ProxyProtocol::from_proto(&message, root, &path).map_err(one)?)
+    } else if is::<tls_pb::TlsInspector>(config) {
+        let message: tls_pb::TlsInspector = unpack(config).map_err(damaged)?;
+        Arc::new(TlsInspector::from_proto(&message, root, &path).map_err(one)?)
     } else {
         match factories.listener_filter(config, scope, &path) {
             Some(filter) => filter?,

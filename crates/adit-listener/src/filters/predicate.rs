@@ -16,16 +16,11 @@ pub(crate) enum Predicate {
 }
 
 impl Predicate {
-    pub(crate) fn from_proto(
-        message: &pb::ListenerFilterChainMatchPredicate,
-        path: &Path,
-    ) -> Result<Self, Diagnostic> {
+    pub(crate) fn from_proto(message: &pb::ListenerFilterChainMatchPredicate, path: &Path) -> Result<Self, Diagnostic> {
         match &message.rule {
             Some(Rule::OrMatch(set)) => Ok(Self::Or(all(set, &path.field("or_match"))?)),
             Some(Rule::AndMatch(set)) => Ok(Self::And(all(set, &path.field("and_match"))?)),
-            Some(Rule::NotMatch(inner)) => {
-                Ok(Self::Not(Box::new(Self::from_proto(inner, &path.field("not_match"))?)))
-            }
+            Some(Rule::NotMatch(inner)) => Ok(Self::Not(Box::new(Self::from_proto(inner, &path.field("not_match"))?))),
             Some(Rule::AnyMatch(_)) => Ok(Self::Any),
             Some(Rule::DestinationPortRange(range)) => Ok(Self::DestinationPort(range.start, range.end)),
             None => Err(Diagnostic::error(path, "a rule is required")),

@@ -50,11 +50,7 @@ impl VersionStats {
     fn new(scope: &Scope, version: &str) -> Self {
         let scope =
             scope.tagged(&format!("versions.{version}"), "versions", &[("envoy_proxy_protocol_version", version)]);
-        Self {
-            found: scope.counter("found"),
-            disallowed: scope.counter("disallowed"),
-            error: scope.counter("error"),
-        }
+        Self { found: scope.counter("found"), disallowed: scope.counter("disallowed"), error: scope.counter("error") }
     }
 }
 

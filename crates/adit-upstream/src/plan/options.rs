@@ -13,13 +13,24 @@ use super::Problems;
 use crate::breaker::{RetryBudget, Thresholds};
 use crate::connect::{DialOptions, Keepalive};
 
-/// `envoy.config.core.v3.Metadata`, its untyped part.
+/// `envoy.config.core.v3.Metadata`: its untyped part, and what of the typed one is an IP address, as text.
 pub(crate) fn metadata(message: &core::Metadata) -> Metadata {
     let mut metadata = Metadata::default();
     for (namespace, fields) in &message.filter_metadata {
         metadata.set(namespace, Value::Struct(fields_of(fields)));
     }
+    for (namespace, any) in &message.typed_filter_metadata {
+        if let Some(address) = adit_config::unpack::<core::Address>(any).ok().and_then(|address| socket(&address)) {
+            metadata.set(namespace, Value::String(address.to_string().into()));
+        }
+    }
     metadata
+}
+
+fn socket(address: &core::Address) -> Option<SocketAddr> {
+    let Some(core::address::Address::SocketAddress(address)) = &address.address else { return None };
+    let Some(core::socket_address::PortSpecifier::PortValue(port)) = address.port_specifier else { return None };
+    Some(SocketAddr::new(address.address.parse().ok()?, u16::try_from(port).ok()?))
 }
 
 pub(crate) fn fields_of(fields: &prost_types::Struct) -> std::collections::BTreeMap<Box<str>, Value> {

@@ -1,0 +1,171 @@
+//! Bytes, ends and resets through TLS.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod rig;
+
+use adit_http::StreamError;
+use adit_io::{ByteSink, ByteSource, Io};
+use bytes::Bytes;
+use rig::{Ca, Rig, common, downstream, exercise, upstream};
+use std::future::poll_fn;
+use std::io::ErrorKind;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+async fn connected() -> (Io, Io) {
+    let rig = Rig::default();
+    let cert = Ca::new("ca").issue(&["a.test"]);
+    let acceptor = rig.acceptor(&downstream(common(&[&cert], None)));
+    let connector = rig.connector(&upstream(common(&[], None)));
+    // The server's tickets are read: a socket closed over unread bytes would reset.
+    exercise(&connector, &acceptor, Default::default()).await
+}
+
+async fn read(source: &mut dyn ByteSource) -> Option<Result<Bytes, StreamError>> {
+    poll_fn(|cx| source.poll_chunk(cx, 64 << 10)).await
+}
+
+async fn send(sink: &mut dyn ByteSink, data: &'static [u8], end: bool) {
+    let mut data = Bytes::from_static(data);
+    poll_fn(|cx| sink.poll_send(cx, &mut data, end)).await.unwrap();
+    poll_fn(|cx| sink.poll_flush(cx)).await.unwrap();
+}
+
+#[tokio::test]
+async fn either_side_may_end_first_and_still_be_written_to() {
+    for client_first in [true, false] {
+        let (client, server) = connected().await;
+        let (mut first, mut second) = if client_first { (client, server) } else { (server, client) };
+        first.write_all(b"last words").await.unwrap();
+        first.shutdown().await.unwrap();
+        let mut got = Vec::new();
+        second.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"last words");
+        second.write_all(&[7; 100_000]).await.unwrap();
+        second.shutdown().await.unwrap();
+        let mut got = Vec::new();
+        first.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, [7; 100_000]);
+    }
+}
+
+#[tokio::test]
+async fn halves_end_in_either_order() {
+    let (client, server) = connected().await;
+    let ((mut cr, mut cw), (mut sr, mut sw)) = (client.into_halves(), server.into_halves());
+    send(&mut *cw, b"a", true).await;
+    assert_eq!(read(&mut *sr).await, Some(Ok(Bytes::from_static(b"a"))));
+    assert_eq!(read(&mut *sr).await, None);
+    assert!(!sr.truncated());
+    send(&mut *sw, b"b", false).await;
+    assert_eq!(read(&mut *cr).await, Some(Ok(Bytes::from_static(b"b"))));
+    send(&mut *sw, b"c", true).await;
+    assert_eq!(read(&mut *cr).await, Some(Ok(Bytes::from_static(b"c"))));
+    assert_eq!(read(&mut *cr).await, None);
+}
+
+#[tokio::test]
+async fn an_end_without_close_notify_is_a_cut_for_readers_and_an_end_for_tunnels() {
+    let (client, mut server) = connected().await;
+    drop(client);
+    let error = server.read_u8().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+
+    let (client, server) = connected().await;
+    let (mut source, _sink) = server.into_halves();
+    drop(client);
+    assert_eq!(read(&mut *source).await, None);
+    assert!(source.truncated());
+}
+
+#[tokio::test]
+async fn a_reset_is_a_reset() {
+    let (client, server) = connected().await;
+    let (mut source, _sink) = server.into_halves();
+    client.abort();
+    assert!(matches!(read(&mut *source).await, Some(Err(StreamError::Reset(_)))));
+
+    // A sink dropped before its end resets too.
+    let (client, mut server) = connected().await;
+    let (_source, sink) = client.into_halves();
+    drop((sink, _source));
+    assert_eq!(server.read_u8().await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_reset_is_noticed_without_reading() {
+    let (client, server) = connected().await;
+    let (_source, mut sink) = server.into_halves();
+    client.abort();
+    tokio::time::timeout(std::time::Duration::from_secs(5), poll_fn(|cx| sink.poll_stopped(cx))).await.unwrap();
+}
+
+#[tokio::test]
+async fn every_byte_arrives_in_order() {
+    const TOTAL: usize = 64 << 20;
+    let (client, server) = connected().await;
+    let (mut source, _keep) = server.into_halves();
+    let (_other, mut sink) = client.into_halves();
+    let pattern: Bytes = (0..1_000_003_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect::<Vec<_>>().into();
+    let expected = pattern.clone();
+    let writer = async move {
+        let mut sent = 0;
+        let mut sizes = [1, 100, 16 << 10, 65_537, 300_000].into_iter().cycle();
+        while sent < TOTAL {
+            let start = sent % pattern.len();
+            let n = sizes.next().unwrap().min(pattern.len() - start).min(TOTAL - sent);
+            let mut chunk = pattern.slice(start..start + n);
+            poll_fn(|cx| sink.poll_send(cx, &mut chunk, false)).await.unwrap();
+            sent += n;
+        }
+        poll_fn(|cx| sink.poll_send(cx, &mut Bytes::new(), true)).await.unwrap();
+    };
+    let reader = async move {
+        let mut got = 0;
+        let mut sizes = [1, 4096, 256 << 10, 20_000].into_iter().cycle();
+        loop {
+            let max = sizes.next().unwrap();
+            let Some(chunk) = poll_fn(|cx| source.poll_chunk(cx, max)).await else { break };
+            let mut chunk = chunk.unwrap();
+            while !chunk.is_empty() {
+                let start = got % expected.len();
+                let part = chunk.split_to(chunk.len().min(expected.len() - start));
+                assert_eq!(part, expected.slice(start..start + part.len()));
+                got += part.len();
+            }
+        }
+        got
+    };
+    let ((), got) = tokio::join!(writer, reader);
+    assert_eq!(got, TOTAL);
+}
+
+#[tokio::test]
+async fn vectored_writes_are_joined() {
+    let (mut client, mut server) = connected().await;
+    let big = vec![3; 40_000];
+    let slices: Vec<std::io::IoSlice<'_>> = [&b"ab"[..], b"", b"cde", &big].map(std::io::IoSlice::new).into();
+    let n = client.write_vectored(&slices).await.unwrap();
+    assert!(n > 5, "{n}");
+    client.flush().await.unwrap();
+    let mut got = vec![0; n];
+    server.read_exact(&mut got).await.unwrap();
+    assert_eq!(got[..5], *b"abcde");
+}
+
+#[tokio::test]
+async fn bytes_read_ahead_are_part_of_the_handshake() {
+    let rig = Rig::default();
+    let cert = Ca::new("ca").issue(&["a.test"]);
+    let acceptor = rig.acceptor(&downstream(common(&[&cert], None)));
+    let connector = rig.connector(&upstream(common(&[], None)));
+    let (client, mut server) = rig::tcp().await;
+    let accept = async {
+        server.fill(20, 100).await.unwrap();
+        acceptor.accept(server).await.unwrap()
+    };
+    let (client, mut server) = tokio::join!(connector.connect(client, Default::default()), accept);
+    let mut client = client.unwrap();
+    client.write_all(b"x").await.unwrap();
+    client.flush().await.unwrap();
+    assert_eq!(server.read_u8().await.unwrap(), b'x');
+}
