@@ -81,7 +81,17 @@ struct HttpParts {
 impl<'a> Connecting<'a> {
     pub(crate) fn new(proxy: &'a TcpProxy, worker: &'a WorkerEnv, info: &'a mut StreamInfo) -> Self {
         let tunnel = proxy.tunnel_for(info);
-        Self { proxy, worker, info, tunnel, tried: Vec::new(), cluster: None, failure: Failure::Connect, refused: None, looped: false }
+        Self {
+            proxy,
+            worker,
+            info,
+            tunnel,
+            tried: Vec::new(),
+            cluster: None,
+            failure: Failure::Connect,
+            refused: None,
+            looped: false,
+        }
     }
 
     /// Drives the exchange until the upstream accepted. Cancelled by being dropped: what there is of the upstream is reset.

@@ -23,6 +23,7 @@
 mod client;
 mod config;
 mod connect;
+mod facts;
 mod log;
 mod relaying;
 mod serve;

@@ -222,4 +222,3 @@ fn relaying(
         _guard: if downstream.is_empty() { guard } else { Box::new((guard, downstream)) },
     }
 }
-

@@ -1,21 +1,21 @@
 //! What is kept of a connection while it is relayed: enough to write its log at the end, and no more.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use adit_filter::upstream::{Host, Report};
 use adit_filter::{ListenerInfo, ResponseFlags, StreamInfo, UpstreamInfo};
-use adit_io::{Address, ConnInfo, Direction, FilterState, Metadata, RefusalSlot, RelayObserver};
+use adit_io::{ConnInfo, Direction, FilterState, Metadata, RefusalSlot, RelayObserver};
 use http::Version;
 
 use crate::TcpProxy;
+use crate::facts::{ClientFacts, UpstreamFacts};
 
 /// One per relayed connection, and its relay's observer. A [`StreamInfo`] is several times its size, so it is made of this
 /// when a line is due.
 pub(crate) struct Session {
     pub(crate) proxy: Arc<TcpProxy>,
-    conn: Arc<ConnInfo>,
+    client: ClientFacts,
     listener: Arc<ListenerInfo>,
     filter_chain_name: Option<Arc<str>>,
     state: FilterState,
@@ -25,50 +25,10 @@ pub(crate) struct Session {
     start: SystemTime,
     started: Instant,
     pub(crate) host: Arc<dyn Host>,
-    upstream: Facts,
+    upstream: UpstreamFacts,
     version: Option<Version>,
     attempts: u32,
     ready: Duration,
-}
-
-/// What is kept of the upstream connection's facts.
-enum Facts {
-    /// Plain TCP to the host's own address: the rest follows from the host.
-    Tcp { id: u64, local: SocketAddr },
-    /// Anything else.
-    Full(Arc<ConnInfo>),
-}
-
-impl Facts {
-    fn new(conn: Arc<ConnInfo>, host: &dyn Host) -> Self {
-        match conn.local {
-            Address::Ip(local)
-                if conn.tls.is_none()
-                    && conn.refusal.is_none()
-                    && conn.transport == "raw_buffer"
-                    && conn.remote == host.info().address =>
-            {
-                Self::Tcp { id: conn.id, local }
-            }
-            _ => Self::Full(conn),
-        }
-    }
-
-    fn full(&self, host: &dyn Host) -> Arc<ConnInfo> {
-        match self {
-            Self::Tcp { id, local } => {
-                Arc::new(ConnInfo::new(*id, Address::Ip(*local), host.info().address.clone()))
-            }
-            Self::Full(conn) => conn.clone(),
-        }
-    }
-
-    fn refusal(&self) -> Option<&RefusalSlot> {
-        match self {
-            Self::Tcp { .. } => None,
-            Self::Full(conn) => conn.refusal.as_ref(),
-        }
-    }
 }
 
 /// The upstream that a connection got.
@@ -84,10 +44,15 @@ pub(crate) struct Upstream {
 
 impl Session {
     /// Of what the connect phase knew.
-    pub(crate) fn new(proxy: Arc<TcpProxy>, info: &StreamInfo, listener: Arc<ListenerInfo>, upstream: Upstream) -> Self {
+    pub(crate) fn new(
+        proxy: Arc<TcpProxy>,
+        info: &StreamInfo,
+        listener: Arc<ListenerInfo>,
+        upstream: Upstream,
+    ) -> Self {
         Self {
             proxy,
-            conn: info.conn.clone(),
+            client: ClientFacts::new(&info.conn),
             listener,
             filter_chain_name: info.filter_chain_name.clone(),
             state: info.state.clone(),
@@ -95,7 +60,7 @@ impl Session {
             flags: info.flags,
             start: info.start,
             started: info.started,
-            upstream: Facts::new(upstream.conn, &*upstream.host),
+            upstream: UpstreamFacts::new(upstream.conn, &*upstream.host),
             host: upstream.host,
             version: upstream.version,
             attempts: upstream.attempts,
@@ -105,7 +70,7 @@ impl Session {
 
     /// As logs see it.
     pub(crate) fn info(&self, received: u64, sent: u64) -> StreamInfo {
-        let mut info = StreamInfo::new(self.conn.clone());
+        let mut info = StreamInfo::new(self.client.full(self.start));
         info.start = self.start;
         info.started = self.started;
         info.state = self.state.clone();
@@ -129,7 +94,7 @@ impl Session {
         if !refusal.details.is_empty() {
             info.upstream_mut().transport_failure = Some(refusal.details.to_string().into());
         }
-        if let Some(slot) = &self.conn.refusal {
+        if let Some(slot) = self.client.refusal() {
             // Whoever reads the reset runs after this.
             slot.set(refusal);
         }
