@@ -41,13 +41,10 @@ impl BindAddress {
     pub fn from_proto(message: &pb::Address, path: &Path) -> Result<Self, Diagnostic> {
         match &message.address {
             Some(Specifier::SocketAddress(socket)) => ip(socket, &path.field("socket_address")),
-            Some(Specifier::Pipe(pipe)) => {
-                Ok(Self::Pipe { path: pipe.path.as_str().into(), mode: pipe.mode })
+            Some(Specifier::Pipe(pipe)) => Ok(Self::Pipe { path: pipe.path.as_str().into(), mode: pipe.mode }),
+            Some(Specifier::EnvoyInternalAddress(_)) => {
+                Err(Diagnostic::error(path, "use internal_listener field instead of address for internal listeners"))
             }
-            Some(Specifier::EnvoyInternalAddress(_)) => Err(Diagnostic::error(
-                path,
-                "use internal_listener field instead of address for internal listeners",
-            )),
             None => Err(Diagnostic::error(path, "address is necessary")),
         }
     }
@@ -62,9 +59,10 @@ impl BindAddress {
 }
 
 fn ip(message: &pb::SocketAddress, path: &Path) -> Result<BindAddress, Diagnostic> {
-    let ip: IpAddr = message.address.parse().map_err(|_| {
-        Diagnostic::error(path.field("address"), format!("malformed IP address: {}", message.address))
-    })?;
+    let ip: IpAddr = message
+        .address
+        .parse()
+        .map_err(|_| Diagnostic::error(path.field("address"), format!("malformed IP address: {}", message.address)))?;
     let port = match message.port_specifier {
         Some(PortSpecifier::PortValue(port)) => u16::try_from(port)
             .map_err(|_| Diagnostic::error(path.field("port_value"), format!("{port} is not a port")))?,

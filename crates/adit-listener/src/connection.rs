@@ -7,9 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use adit_filter::{
-    BoxFuture, Connection, ListenerFilterVerdict, LogContext, NetworkVerdict, ResponseFlag, StreamInfo,
-};
+use adit_filter::{BoxFuture, Connection, ListenerFilterVerdict, LogContext, NetworkVerdict, ResponseFlag, StreamInfo};
 use adit_io::{Io, Refusal};
 use tokio::time::timeout;
 
@@ -274,11 +272,7 @@ async fn run_listener_filters(listener: &WorkerListener, io: &mut Io) -> bool {
     }
 }
 
-async fn shake_hands(
-    listener: &WorkerListener,
-    chain: &FilterChainPlan,
-    io: Io,
-) -> Result<Io, Box<StreamInfo>> {
+async fn shake_hands(listener: &WorkerListener, chain: &FilterChainPlan, io: Io) -> Result<Io, Box<StreamInfo>> {
     let Some(transport) = &chain.transport else { return Ok(io) };
     let mut info = refused(listener, &io);
     info.filter_chain_name = chain.name.clone();

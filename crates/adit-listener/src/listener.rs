@@ -9,6 +9,7 @@ use adit_filter::{BoxFuture, Lifecycle, Spawn, WorkerEnv};
 use adit_io::{Address, Io};
 use adit_runtime::{Begin, Drain, Spawner, Worker};
 
+use crate::BindAddress;
 use crate::accept::{self, Acceptor};
 use crate::connection::ConnectionTask;
 use crate::limits::{GlobalLimit, ListenerLimit};
@@ -16,7 +17,6 @@ use crate::plan::ListenerPlan;
 use crate::socket::{BindError, BoundAddress};
 use crate::stats::WorkerStats;
 use crate::udp::{self, WorkerSocket};
-use crate::BindAddress;
 
 /// A listener: bound once for all workers, then started on each.
 ///
@@ -59,6 +59,13 @@ impl Listener {
                     error,
                 }
             };
+            if let (BindAddress::Udp { .. }, Some(quic)) = (&bound.address, &self.plan.quic) {
+                let _runtime = worker.handle().enter();
+                let stopped = Box::pin(self.accepting.closing());
+                let (info, env) = (self.plan.info.clone(), shared.env.clone());
+                drop(shared.spawner.spawn(quic.clone().serve(socket.into(), info, env, stopped)));
+                continue;
+            }
             if let (BindAddress::Udp { socket: address, .. }, Some(udp)) = (&bound.address, &self.plan.udp) {
                 let _runtime = worker.handle().enter();
                 let socket = WorkerSocket::new(udp, *address, socket).map_err(failed("receive on"))?;

@@ -81,9 +81,7 @@ impl MatchInput<'_> {
     fn is_local(&self) -> bool {
         match (self.remote, self.local.ip()) {
             (Address::Pipe(_), _) => true,
-            (Address::Ip(remote), local) => {
-                remote.ip().to_canonical().is_loopback() || local == Some(remote.ip())
-            }
+            (Address::Ip(remote), local) => remote.ip().to_canonical().is_loopback() || local == Some(remote.ip()),
             (Address::Internal { .. }, _) => false,
         }
     }

@@ -8,7 +8,7 @@ use adit_config::proto::envoy::config::core::v3::{TrafficDirection, TransportSoc
 use adit_config::proto::envoy::config::listener::v3 as pb;
 
 use adit_config::{Diagnostic, Path};
-use adit_filter::{AccessLog, ListenerFilter, ListenerInfo, UdpListenerFilter};
+use adit_filter::{AccessLog, QuicFilter, ListenerFilter, ListenerInfo, UdpListenerFilter};
 use adit_runtime::DrainType;
 use adit_stats::Scope;
 use pb::listener::ListenerSpecifier;
@@ -59,13 +59,21 @@ pub trait Factories {
     ) -> Option<Result<Arc<dyn ListenerFilter>, Vec<Diagnostic>>>;
 
     /// The filter of a UDP listener; `None` if there is none of this type.
-    fn udp_filter(
-        &self,
-        config: &Any,
-        path: &Path,
-    ) -> Option<Result<Arc<dyn UdpListenerFilter>, Vec<Diagnostic>>> {
+    fn udp_filter(&self, config: &Any, path: &Path) -> Option<Result<Arc<dyn UdpListenerFilter>, Vec<Diagnostic>>> {
         let _ = (config, path);
         None
+    }
+
+    /// What serves the UDP sockets of a QUIC listener. Errors carry the full path.
+    fn quic_filter(
+        &self,
+        message: &pb::Listener,
+        listener: &Arc<ListenerInfo>,
+        scope: &Scope,
+        path: &Path,
+    ) -> Result<Arc<dyn QuicFilter>, Vec<Diagnostic>> {
+        let _ = (message, listener, scope);
+        Err(vec![Diagnostic::error(path.field("udp_listener_config"), "quic_options is not implemented here")])
     }
 
     /// Access logs.
@@ -87,6 +95,7 @@ pub struct ListenerPlan {
     pub(crate) sockets: Vec<SocketPlan>,
     /// What takes the datagrams, if the sockets are UDP sockets.
     pub(crate) udp: Option<UdpPlan>,
+    pub(crate) quic: Option<Arc<dyn QuicFilter>>,
     pub(crate) listener_filters: Vec<FilterEntry>,
     /// `None` for off.
     pub(crate) listener_filters_timeout: Option<Duration>,
@@ -114,10 +123,8 @@ impl ListenerPlan {
         let mut problems = Vec::new();
         unsupported(message, path, &mut problems);
         let internal = matches!(message.listener_specifier, Some(ListenerSpecifier::InternalListener(_)));
-        let sockets = if internal { Vec::new() } else { sockets(message, path).unwrap_or_else(|found| {
-            problems.extend(found);
-            Vec::new()
-        }) };
+        let sockets =
+            if internal { Vec::new() } else { keep(&mut problems, sockets(message, path)).unwrap_or_default() };
         let takes_datagrams = sockets.iter().any(|socket| matches!(socket.address, BindAddress::Udp { .. }));
         if takes_datagrams && !sockets.iter().all(|socket| matches!(socket.address, BindAddress::Udp { .. })) {
             let text = "the addresses of a listener are all TCP or all UDP";
@@ -125,22 +132,20 @@ impl ListenerPlan {
         }
         let info = listener_info(message, internal, &sockets);
         let scope = factories.stats().listener(&info.stats_address);
-        let mut keep = |result: Result<_, Vec<Diagnostic>>| result.map_err(|found| problems.extend(found)).ok();
         let context = ChainContext { factories, info: &info, scope: &scope };
-        let chains = keep(context.chains(&message.filter_chains, &path.field("filter_chains")));
-        let default_path = path.field("default_filter_chain");
-        let default_chain =
-            message.default_filter_chain.as_ref().and_then(|chain| keep(context.chain(chain, &default_path).map(|one| vec![one])));
-        let mut all = |result: Result<_, Vec<Diagnostic>>| result.map_err(|found| problems.extend(found)).ok();
+        let chains = keep(&mut problems, context.chains(if is_quic(message) { &[] } else { &message.filter_chains }, &path.field("filter_chains")));
+        let default_chain = message.default_filter_chain.as_ref();
+        let default_chain = default_chain
+            .and_then(|chain| keep(&mut problems, context.chain(chain, &path.field("default_filter_chain"))));
         let streams = if takes_datagrams { &[][..] } else { &message.listener_filters[..] };
-        let filters = all(filters::list(streams, factories, &scope, &path.field("listener_filters")));
-        let udp = takes_datagrams.then(|| UdpPlan::from_proto(message, factories, &info, &scope, path));
-        let udp = udp.transpose().map_err(|found| problems.extend(found)).ok();
-        let mut logs = |result: Result<_, Vec<Diagnostic>>| result.map_err(|found| problems.extend(found)).ok();
-        let access_logs = logs(factories.access_logs(&message.access_log, &path.field("access_log")));
-        let matcher = matcher(&message.filter_chains, &path.field("filter_chains")).map_err(|found| problems.extend(found)).ok();
-        let (Some(chains), Some(listener_filters), Some(access_logs), Some(matcher), Some(udp), true) =
-            (chains, filters, access_logs, matcher, udp, problems.is_empty())
+        let filters = keep(&mut problems, filters::list(streams, factories, &scope, &path.field("listener_filters")));
+        let is_quic = is_quic(message);
+        let udp = (takes_datagrams && !is_quic).then(|| UdpPlan::from_proto(message, factories, &info, &scope, path));
+        let udp = keep(&mut problems, udp.transpose());
+        let access_logs = keep(&mut problems, factories.access_logs(&message.access_log, &path.field("access_log")));
+        let matcher = keep(&mut problems, matcher(&message.filter_chains, &path.field("filter_chains")));
+        let (Some(chains), Some(listener_filters), Some(access_logs), Some(matcher), Some(udp), Some(quic), true) =
+            (chains, filters, access_logs, matcher, udp, quic, problems.is_empty())
         else {
             return Err(problems);
         };
@@ -150,6 +155,7 @@ impl ListenerPlan {
             scope,
             sockets,
             udp,
+            quic,
             listener_filters,
             listener_filters_timeout: filters_timeout(message),
             continue_on_timeout: message.continue_on_listener_filters_timeout,
@@ -165,7 +171,7 @@ impl ListenerPlan {
             internal,
             matcher,
             chains,
-            default_chain: default_chain.and_then(|mut one| one.pop()),
+            default_chain,
             info,
         }))
     }
@@ -202,6 +208,11 @@ impl ListenerPlan {
     }
 }
 
+/// What was made; what is wrong with it goes with the other problems.
+fn keep<T>(problems: &mut Vec<Diagnostic>, made: Result<T, Vec<Diagnostic>>) -> Option<T> {
+    made.map_err(|found| problems.extend(found)).ok()
+}
+
 fn exact_balance(message: &pb::Listener) -> bool {
     let config = message.connection_balance_config.as_ref();
     config.is_some_and(|config| matches!(config.balance_type, Some(BalanceType::ExactBalance(_))))
@@ -217,14 +228,19 @@ fn filters_timeout(message: &pb::Listener) -> Option<Duration> {
 fn unsupported(message: &pb::Listener, path: &Path, problems: &mut Vec<Diagnostic>) {
     let udp = message.udp_listener_config.as_ref();
     let fields = [
-        ("udp_listener_config.quic_options", udp.is_some_and(|config| config.quic_options.is_some())),
-        ("udp_listener_config.udp_packet_packet_writer_config", udp.is_some_and(|config| config.udp_packet_packet_writer_config.is_some())),
+        (
+            "udp_listener_config.udp_packet_packet_writer_config",
+            udp.is_some_and(|config| config.udp_packet_packet_writer_config.is_some()),
+        ),
         ("filter_chain_matcher", message.filter_chain_matcher.is_some()),
         ("api_listener", message.api_listener.is_some()),
         ("use_original_dst", message.use_original_dst == Some(true)),
         ("tcp_fast_open_queue_length", message.tcp_fast_open_queue_length.is_some()),
         ("enable_mptcp", message.enable_mptcp),
-        ("per_connection_buffer_high_watermark_timeout", message.per_connection_buffer_high_watermark_timeout.is_some()),
+        (
+            "per_connection_buffer_high_watermark_timeout",
+            message.per_connection_buffer_high_watermark_timeout.is_some(),
+        ),
     ];
     let internal = message.listener_specifier.is_some();
     let balance = message.connection_balance_config.is_some() && !exact_balance(message);
@@ -300,18 +316,21 @@ fn sockets(message: &pb::Listener, path: &Path) -> Result<Vec<SocketPlan>, Vec<D
     Ok(sockets)
 }
 
+/// Whether the filter chains belong to QUIC: the QUIC filter builds them.
+fn is_quic(message: &pb::Listener) -> bool {
+    message.udp_listener_config.as_ref().is_some_and(|config| config.quic_options.is_some())
+}
+
 fn matcher(chains: &[pb::FilterChain], path: &Path) -> Result<FilterChainMatcher, Vec<Diagnostic>> {
     let mut problems = Vec::new();
     let mut matches = Vec::with_capacity(chains.len());
     for (index, chain) in chains.iter().enumerate() {
         match &chain.filter_chain_match {
             None => matches.push(ChainMatch::default()),
-            Some(message) => {
-                match ChainMatch::from_proto(message, &path.index(index).field("filter_chain_match")) {
-                    Ok(one) => matches.push(one),
-                    Err(problem) => problems.push(problem),
-                }
-            }
+            Some(message) => match ChainMatch::from_proto(message, &path.index(index).field("filter_chain_match")) {
+                Ok(one) => matches.push(one),
+                Err(problem) => problems.push(problem),
+            },
         }
     }
     if problems.is_empty() { Ok(FilterChainMatcher::new(matches)) } else { Err(problems) }

@@ -136,8 +136,9 @@ impl WorkerSocket {
     fn read(&self, plan: &UdpPlan, handler: &mut dyn UdpHandler, slots: &mut [u8]) -> io::Result<()> {
         let mut buffers: Vec<IoSliceMut<'_>> = slots.chunks_mut(SLOT).map(IoSliceMut::new).collect();
         let mut metas = [RecvMeta::default(); SLOTS];
-        let read =
-            self.socket.try_io(Interest::READABLE, || self.state.recv((&self.socket).into(), &mut buffers, &mut metas))?;
+        let read = self
+            .socket
+            .try_io(Interest::READABLE, || self.state.recv((&self.socket).into(), &mut buffers, &mut metas))?;
         for (buffer, meta) in buffers.iter().zip(&metas).take(read) {
             let local = meta.dst_ip.filter(|_| self.bound.ip().is_unspecified()).unwrap_or(self.bound.ip());
             let local = SocketAddr::new(local.to_canonical(), self.bound.port());
@@ -194,8 +195,7 @@ fn with_slots<T>(f: impl FnOnce(&mut [u8]) -> T) -> T {
 pub(crate) async fn run(listener: Arc<WorkerListener>, socket: WorkerSocket, stop: Closing) {
     let Some(plan) = &listener.plan.udp else { return };
     let socket = Arc::new(socket);
-    let link =
-        UdpLink { socket: socket.clone(), listener: listener.plan.info().clone(), worker: listener.env.clone() };
+    let link = UdpLink { socket: socket.clone(), listener: listener.plan.info().clone(), worker: listener.env.clone() };
     let mut handler = plan.filter.clone().start(link);
     let mut closing = pin!(listener.spawner.drain().closing());
     let mut stop = pin!(stop);

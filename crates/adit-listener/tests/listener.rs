@@ -67,7 +67,8 @@ async fn every_worker_shares_the_port_that_the_kernel_chose() {
 async fn exact_balance_gives_each_worker_the_same_number() {
     use pb::listener::connection_balance_config::{BalanceType, ExactBalance};
     let world = World::new();
-    let balance = pb::listener::ConnectionBalanceConfig { balance_type: Some(BalanceType::ExactBalance(ExactBalance {})) };
+    let balance =
+        pb::listener::ConnectionBalanceConfig { balance_type: Some(BalanceType::ExactBalance(ExactBalance {})) };
     let running = world.start(&pb::Listener { connection_balance_config: Some(balance), ..listener() });
     let mut peers = Vec::new();
     for _ in 0..20 {
@@ -96,9 +97,7 @@ async fn a_taken_port_and_a_foreign_address_fail_the_bind() {
     let world = World::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    for (ip, port, kind) in
-        [("127.0.0.1", port, ErrorKind::AddrInUse), ("192.0.2.1", 0, ErrorKind::AddrNotAvailable)]
-    {
+    for (ip, port, kind) in [("127.0.0.1", port, ErrorKind::AddrInUse), ("192.0.2.1", 0, ErrorKind::AddrNotAvailable)] {
         let message = pb::Listener { address: Some(address(ip, port.into())), ..listener() };
         let plan = world.plan(&message).unwrap();
         let error = Listener::bind(plan, 2, world.global.clone()).err().unwrap();
@@ -188,8 +187,7 @@ async fn limits_close_what_is_too_many() {
 async fn no_chain_and_the_default_chain() {
     let world = World::new();
     let mut only_tls = chain("tls");
-    only_tls.filter_chain_match =
-        Some(pb::FilterChainMatch { transport_protocol: "tls".into(), ..Default::default() });
+    only_tls.filter_chain_match = Some(pb::FilterChainMatch { transport_protocol: "tls".into(), ..Default::default() });
     let message = pb::Listener { filter_chains: vec![only_tls], ..listener() };
     let running = world.start(&message);
     Peer::connect(socket(&running)).await.expect_fin().await;
@@ -246,7 +244,8 @@ fn with_proxy_protocol(change: impl FnOnce(&mut proxy_pb::ProxyProtocol)) -> pb:
 async fn proxy_protocol_gives_addresses_and_metadata_byte_by_byte() {
     let world = World::new();
     let running = world.start(&with_proxy_protocol(|_| {}));
-    let mut v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x12\x01\x02\x03\x04\x05\x06\x07\x08\0\x09\0\x50\xe0\0\x03a\xffc".to_vec();
+    let mut v2 =
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x12\x01\x02\x03\x04\x05\x06\x07\x08\0\x09\0\x50\xe0\0\x03a\xffc".to_vec();
     v2.extend(b"payload");
     let v1 = b"PROXY TCP4 1.2.3.4 5.6.7.8 9 80\r\npayload".to_vec();
     for (bytes, tlv) in [(v2, "a!c"), (v1, "-")] {
@@ -325,7 +324,9 @@ async fn the_http_inspector_offers_what_it_found() {
         default_filter_chain: Some(chain("other")),
         ..listener()
     });
-    for (bytes, chain) in [("GET / HTTP/1.1\r\n", "h1"), ("\u{16}\u{3}", "other"), ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "other")] {
+    for (bytes, chain) in
+        [("GET / HTTP/1.1\r\n", "h1"), ("\u{16}\u{3}", "other"), ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "other")]
+    {
         let mut peer = Peer::connect(socket(&running)).await;
         peer.send(bytes).await;
         assert!(line(&mut peer).await.contains(&format!("chain={chain}")));
@@ -357,7 +358,11 @@ async fn listener_filters_are_bounded_in_time() {
 #[tokio::test]
 async fn closing_ends_connections_in_every_phase() {
     let world = World::new();
-    let message = pb::Listener { listener_filters: vec![filter(&HttpInspector {})], listener_filters_timeout: seconds(0), ..listener() };
+    let message = pb::Listener {
+        listener_filters: vec![filter(&HttpInspector {})],
+        listener_filters_timeout: seconds(0),
+        ..listener()
+    };
     let running = world.start(&message);
     let mut waiting = Peer::connect(socket(&running)).await;
     let mut served = Peer::connect(socket(&running)).await;
@@ -405,7 +410,10 @@ async fn internal_connections_take_the_same_path() {
     let mut told = [0; 512];
     let n = within(near.read(&mut told)).await.unwrap();
     let told = String::from_utf8_lossy(&told[..n]).into_owned();
-    assert!(told.contains("worker=1 chain=main local=envoy://inner/x remote=envoy://internal_client_address/"), "{told}");
+    assert!(
+        told.contains("worker=1 chain=main local=envoy://inner/x remote=envoy://internal_client_address/"),
+        "{told}"
+    );
     assert_eq!(world.counter("listener.envoy_internal_inner.downstream_cx_total"), 1);
     bound.stop_accepting();
     let (_near, far) = adit_internal::pair(adit_internal::Limits::default());

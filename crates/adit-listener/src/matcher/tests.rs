@@ -125,8 +125,7 @@ fn sources_are_matched_by_kind_range_and_port() {
 
 #[test]
 fn the_direct_source_is_the_sockets_own_peer() {
-    let chains =
-        [any(), ChainMatch { direct_source_prefix_ranges: vec![range("172.16.0.0/12")], ..any() }];
+    let chains = [any(), ChainMatch { direct_source_prefix_ranges: vec![range("172.16.0.0/12")], ..any() }];
     assert_eq!(find(&chains, |info| info.direct_remote = Some(socket("172.16.1.1:1"))), Some(1));
     assert_eq!(find(&chains, |_| {}), Some(0));
 }
@@ -190,8 +189,7 @@ fn candidates(
     tree: &BTreeMap<Vec<String>, usize>,
     path: &[String],
 ) -> Option<String> {
-    let here: Vec<String> =
-        tree.keys().filter(|key| key.starts_with(path)).map(|key| key[level].clone()).collect();
+    let here: Vec<String> = tree.keys().filter(|key| key.starts_with(path)).map(|key| key[level].clone()).collect();
     let has = |key: &str| here.iter().any(|one| one == key);
     let cidr = |address: &Address| {
         let ip = address.ip().unwrap_or(NO_IP);

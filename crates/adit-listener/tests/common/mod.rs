@@ -14,9 +14,7 @@ use adit_filter::{
     NetworkTerminal, NetworkVerdict, ResponseFlag, RuntimeValues, Spawn, StreamInfo, WorkerEnv,
 };
 use adit_io::{Io, Value};
-use adit_listener::{
-    Factories, GlobalLimit, Listener, ListenerPlan, NetworkChain, TransportAcceptor, TransportError,
-};
+use adit_listener::{Factories, GlobalLimit, Listener, ListenerPlan, NetworkChain, TransportAcceptor, TransportError};
 use adit_runtime::{Drain, Workers, WorkersOptions};
 use adit_stats::{Scope, Store};
 use http::HeaderName;
