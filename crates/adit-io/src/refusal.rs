@@ -89,6 +89,18 @@ impl RefusalSlot {
         }
     }
 
+    /// Whether the far side met the hop limit, and forgets it: an HTTP connection serves further requests, which may not.
+    pub fn take_loop(&self) -> Option<Refusal> {
+        let mut state = self.lock();
+        match std::mem::take(&mut *state) {
+            State::Refused(refusal) if refusal.looped => Some(*refusal),
+            other => {
+                *state = other;
+                None
+            }
+        }
+    }
+
     /// Whether a decision is to come.
     pub fn is_deciding(&self) -> bool {
         matches!(*self.lock(), State::Deciding(_))
@@ -127,6 +139,15 @@ mod tests {
         slot.defer();
         assert_eq!(slot.get().unwrap().status, Some(403));
         assert!(decided(&slot));
+    }
+
+    #[test]
+    fn a_loop_is_told_once() {
+        let slot = RefusalSlot::new();
+        slot.set(Refusal { looped: true, ..Refusal::default() });
+        assert!(slot.take_loop().is_some() && slot.take_loop().is_none() && slot.get().is_none());
+        slot.set(Refusal::default());
+        assert!(slot.take_loop().is_none() && slot.get().is_some());
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(crate) struct Exchange<'r> {
     pub(crate) attempts: u32,
     /// Hosts tried, for `previous_hosts`.
     tried: Vec<Address>,
-    hash: Option<u64>,
+    pub(crate) hash: Option<u64>,
     cookies: Vec<HeaderValue>,
     /// Of the retry circuit breaker, while a retry runs.
     permit: Option<Box<dyn Send>>,
@@ -201,7 +201,7 @@ impl<'r> Exchange<'r> {
         }
     }
 
-    fn note_host(&mut self, stream: &mut HttpStream, host: &Arc<dyn Host>) {
+    pub(crate) fn note_host(&mut self, stream: &mut HttpStream, host: &Arc<dyn Host>) {
         if self.forward.common.retry.as_ref().is_some_and(|policy| policy.previous_hosts) {
             self.tried.push(host.info().address.clone());
         }
@@ -227,7 +227,7 @@ impl<'r> Exchange<'r> {
         }
     }
 
-    fn not_connected(&mut self, stream: &mut HttpStream, failure: ConnectFailure) -> Missed {
+    pub(crate) fn not_connected(&mut self, stream: &mut HttpStream, failure: ConnectFailure) -> Missed {
         if failure.kind == FailureKind::Loop {
             tell_loop(stream, &failure.reason);
         }
@@ -401,8 +401,11 @@ impl<'r> Exchange<'r> {
 /// Whether the upstream is an internal listener behind which the hop limit was reached: each hop's retries would multiply.
 fn looped(stream: &HttpStream) -> bool {
     let conn = stream.info.upstream.as_ref().and_then(|upstream| upstream.conn.as_ref());
-    let refusal = conn.and_then(|conn| conn.refusal.as_ref()?.get());
-    refusal.is_some_and(|refusal| refusal.looped)
+    let refusal = conn.and_then(|conn| conn.refusal.as_ref()?.take_loop());
+    if let Some(refusal) = &refusal {
+        tell_loop(stream, &refusal.details);
+    }
+    refusal.is_some()
 }
 
 /// Has who connected to us know that the hop limit was reached, so that nobody on the way here tries again.

@@ -159,7 +159,7 @@ async fn failures_have_envoys_words() {
             403,
             format!("{text}reset reason: remote connection failure"),
             "UF",
-            "upstream_reset_before_response_started{remote_connection_failure}",
+            "upstream_reset_before_response_started{remote_connection_failure|refused}",
         ),
     ];
     for (attempt, status, body, flags, details) in rows {
