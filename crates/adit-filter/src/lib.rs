@@ -32,7 +32,7 @@ pub use network::{
 pub use reply::LocalReply;
 pub use route::{PerFilterConfig, Route, RouteTable};
 pub use runtime_values::RuntimeValues;
-pub use udp::{Datagram, DatagramSocket, UdpHandler, UdpLink, UdpListenerFilter};
+pub use udp::{Datagram, DatagramSocket, QuicFilter, UdpHandler, UdpLink, UdpListenerFilter};
 
 /// A boxed future, as trait methods return it.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::{ListenerInfo, WorkerEnv};
+use crate::{BoxFuture, ListenerInfo, WorkerEnv};
 
 /// The filter of a UDP listener (`envoy.filters.udp_listener.*`): it takes every datagram of a socket.
 pub trait UdpListenerFilter: Send + Sync {
@@ -53,4 +53,17 @@ pub struct Datagram<'a> {
 pub trait DatagramSocket: Send + Sync {
     /// Sends one now, or fails: `WouldBlock` when the kernel has no room.
     fn try_send(&self, datagram: Datagram<'_>) -> io::Result<()>;
+}
+
+/// Takes a worker's UDP socket whole: a QUIC listener (`udp_listener_config.quic_options`).
+pub trait QuicFilter: Send + Sync {
+    /// Serves the socket of one worker, inside that worker's runtime, until `stopped`: then no client is new, and the task
+    /// ends once the last one is gone or the worker closes.
+    fn serve(
+        self: Arc<Self>,
+        socket: std::net::UdpSocket,
+        listener: Arc<ListenerInfo>,
+        worker: Arc<WorkerEnv>,
+        stopped: BoxFuture<'static, ()>,
+    ) -> BoxFuture<'static, ()>;
 }

@@ -142,6 +142,8 @@ impl ListenerPlan {
         let is_quic = is_quic(message);
         let udp = (takes_datagrams && !is_quic).then(|| UdpPlan::from_proto(message, factories, &info, &scope, path));
         let udp = keep(&mut problems, udp.transpose());
+        let quic = (takes_datagrams && is_quic).then(|| factories.quic_filter(message, &info, &scope, path));
+        let quic = keep(&mut problems, quic.transpose());
         let access_logs = keep(&mut problems, factories.access_logs(&message.access_log, &path.field("access_log")));
         let matcher = keep(&mut problems, matcher(&message.filter_chains, &path.field("filter_chains")));
         let (Some(chains), Some(listener_filters), Some(access_logs), Some(matcher), Some(udp), Some(quic), true) =
