@@ -43,6 +43,13 @@ fn own_cpu(pid: u32) -> f64 {
     (ticks(11) + ticks(12)) / TICKS
 }
 
+/// CPU-seconds of this process's children that have ended.
+fn ended_children() -> f64 {
+    let Some(fields) = stat(std::process::id()) else { return 0.0 };
+    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
+    (ticks(13) + ticks(14)) / TICKS
+}
+
 /// Resident KiB of a process and its descendants.
 pub fn rss(root: u32) -> f64 {
     tree(&[root])
@@ -109,14 +116,14 @@ pub struct Used {
 }
 
 impl Moment {
-    /// Takes the counts of now. `children` are other processes of the generator.
-    pub fn now(proxy: &[u32], children: &[u32], core: Option<usize>) -> Self {
+    /// Takes the counts of now.
+    pub fn now(proxy: &[u32], core: Option<usize>) -> Self {
         let (busy, on_core) = busy(core);
         Self {
             at: std::time::Instant::now(),
             proxy: cpu(proxy),
             threads: threads(),
-            children: children.iter().map(|pid| own_cpu(*pid)).sum(),
+            children: ended_children(),
             busy,
             core: on_core,
         }

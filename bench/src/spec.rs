@@ -43,12 +43,16 @@ pub enum OriginKind {
 #[serde(rename_all = "kebab-case")]
 pub enum Cell {
     /// One tunnel, bytes towards the origin.
+    #[serde(rename = "bulk-up-1")]
     BulkUp1,
     /// One tunnel, bytes towards the client.
+    #[serde(rename = "bulk-down-1")]
     BulkDown1,
     /// Sixteen tunnels, bytes towards the origin.
+    #[serde(rename = "bulk-up-16")]
     BulkUp16,
     /// Sixteen tunnels, bytes towards the client.
+    #[serde(rename = "bulk-down-16")]
     BulkDown16,
     /// 64 bytes there and back on each of 64 tunnels, as fast as they come.
     Echo,

@@ -42,7 +42,8 @@ pub fn binary() -> PathBuf {
     target().join("debug").join("adit")
 }
 
-fn target() -> PathBuf {
+/// Where cargo puts what it builds.
+pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
@@ -50,6 +51,11 @@ fn programs() -> Result<()> {
     let mut missing: Vec<&str> =
         PROGRAMS.iter().filter(|(program, _)| !exists(program)).map(|(_, package)| *package).collect();
     missing.dedup();
+    apt_install(&missing).context("cannot install the programs that the end-to-end tests run")
+}
+
+/// Installs Debian packages, if there are any to install.
+pub fn apt_install(missing: &[&str]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
@@ -66,11 +72,11 @@ fn programs() -> Result<()> {
     apt(&["update", "-qq"])?;
     let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
     install.extend(missing);
-    apt(&install).context("cannot install the programs that the end-to-end tests run")
+    apt(&install)
 }
 
 /// A virtual environment under the target folder, made once and again when the list changes.
-fn python() -> Result<PathBuf> {
+pub fn python() -> Result<PathBuf> {
     let venv = target().join("e2e-venv");
     let stamp = venv.join("packages.txt");
     let wanted = PYTHON.join("\n");

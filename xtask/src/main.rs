@@ -1,5 +1,6 @@
 //! The project's own commands: `cargo xtask <command>`.
 
+mod bench;
 mod ci;
 mod configs;
 mod e2e;
@@ -16,6 +17,7 @@ cargo xtask <command>
   tidy      dependency edges between crates, file sizes, what must not be in the tree
   configs   load every file in configs/ with the binary's --mode validate
   e2e       the end-to-end tests on real sockets, with counterparts that others wrote (installs what is missing)
+  bench     measures adit and its peers: --against envoy,haproxy,nginx,nghttpx (--help shows all options)
   protos    make the generated messages anew (--check: say whether they are as committed)
 ";
 
@@ -27,6 +29,7 @@ fn main() -> Result<()> {
     };
     std::env::set_current_dir(run::root())?;
     match command.as_str() {
+        "bench" => bench::run(rest),
         "ci" => ci::run(),
         "tidy" => tidy::run(),
         "configs" => configs::run(),

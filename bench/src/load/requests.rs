@@ -48,9 +48,9 @@ fn measure(spec: &LoadSpec, folder: &std::path::Path) -> Result<LoadResult> {
     };
     command(spec.warm).output().context("cannot run the client")?;
     let _ = std::fs::remove_file(&log);
-    let from = Moment::now(&spec.pids, &[], spec.core);
+    let from = Moment::now(&spec.pids, spec.core);
     let out = command(spec.secs).output()?;
-    let to = Moment::now(&spec.pids, &[], spec.core);
+    let to = Moment::now(&spec.pids, spec.core);
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     let mut result =
         if spec.transport == Transport::Wrk { of_wrk(&text)? } else { of_h2load(&text, &std::fs::read_to_string(&log)?)? };

@@ -100,11 +100,11 @@ async fn window(spec: &LoadSpec, client: &Client) -> Result<LoadResult> {
     tokio::time::sleep(Duration::from_secs_f64(spec.warm)).await;
     let counts = || (client.shared.ops.load(Ordering::Relaxed), client.shared.bytes.load(Ordering::Relaxed));
     client.shared.recording.store(true, Ordering::Relaxed);
-    let from = Moment::now(&spec.pids, &[], spec.core);
+    let from = Moment::now(&spec.pids, spec.core);
     let before = counts();
     tokio::time::sleep(Duration::from_secs_f64(spec.secs)).await;
     let after = counts();
-    let to = Moment::now(&spec.pids, &[], spec.core);
+    let to = Moment::now(&spec.pids, spec.core);
     client.shared.recording.store(false, Ordering::Relaxed);
     let mut result = LoadResult { ops: after.0 - before.0, bytes: after.1 - before.1, ..LoadResult::default() };
     account(&mut result, &from.until(&to));
@@ -228,9 +228,9 @@ async fn idle(spec: &LoadSpec, client: &Arc<Client>) -> Result<LoadResult> {
     tokio::time::sleep(Duration::from_millis(500)).await;
     let rss = || spec.pids.iter().map(|pid| proc::rss(*pid)).collect::<Vec<_>>();
     let before = rss();
-    let from = Moment::now(&spec.pids, &[], spec.core);
+    let from = Moment::now(&spec.pids, spec.core);
     open_many(client, spec.idle, &mut tunnels).await?;
-    let to = Moment::now(&spec.pids, &[], spec.core);
+    let to = Moment::now(&spec.pids, spec.core);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let opened = (tunnels.len() - FIRST) as f64;
     let each: Vec<f64> = rss().iter().zip(&before).map(|(after, before)| (after - before) / opened).collect();
@@ -248,7 +248,7 @@ async fn end_all(spec: &LoadSpec, client: &Arc<Client>) -> Result<LoadResult> {
     let mut tunnels = Vec::with_capacity(spec.idle);
     open_many(client, spec.idle, &mut tunnels).await?;
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let from = Moment::now(&spec.pids, &[], spec.core);
+    let from = Moment::now(&spec.pids, spec.core);
     let since = Instant::now();
     client.shared.recording.store(true, Ordering::Relaxed);
     client.shared.end_all.notify_waiters();
@@ -268,7 +268,7 @@ async fn end_all(spec: &LoadSpec, client: &Arc<Client>) -> Result<LoadResult> {
         anyhow::Ok(())
     };
     tokio::time::timeout(Duration::from_secs(60), all).await.context("not all tunnels have ended")??;
-    let to = Moment::now(&spec.pids, &[], spec.core);
+    let to = Moment::now(&spec.pids, spec.core);
     let mut result = LoadResult { ops: spec.idle as u64, ..LoadResult::default() };
     account(&mut result, &from.until(&to));
     if let Ok(histogram) = client.histogram.lock() {
