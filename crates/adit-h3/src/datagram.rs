@@ -1,13 +1,8 @@
-//! HTTP datagrams (RFC 9297 section 2.1) and the context ids of CONNECT-UDP (RFC 9298 section 5), as bytes.
+//! HTTP datagrams (RFC 9297 section 2.1) as bytes.
 
 use bytes::{Buf, Bytes};
 
 use crate::varint;
-
-/// The context of UDP payloads in a CONNECT-UDP tunnel (RFC 9298 section 5).
-pub const UDP_CONTEXT: u64 = 0;
-/// The largest UDP payload that a tunnel carries (RFC 9298 section 5).
-pub const MAX_UDP_PAYLOAD: usize = 65_527;
 
 /// A QUIC DATAGRAM frame that is not an HTTP datagram: the connection ends with H3_DATAGRAM_ERROR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,13 +30,6 @@ pub fn encode(stream: u64, payload: &[&[u8]]) -> Bytes {
     frame.into()
 }
 
-/// The context id in front of a CONNECT-UDP payload, and the rest; `None` when it is cut short.
-pub fn split_context(mut payload: Bytes) -> Option<(u64, Bytes)> {
-    let (context, size) = varint::decode(&payload)?;
-    payload.advance(size);
-    Some((context, payload))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -61,13 +49,5 @@ mod tests {
         assert_eq!(decode(Bytes::new()), Err(Malformed));
         assert_eq!(decode(Bytes::from_static(&[0x40])), Err(Malformed));
         assert_eq!(decode(Bytes::from_static(&[0xff; 8])), Err(Malformed));
-    }
-
-    #[test]
-    fn contexts_are_split_off() {
-        assert_eq!(split_context(Bytes::from_static(b"\0ab")), Some((UDP_CONTEXT, Bytes::from_static(b"ab"))));
-        assert_eq!(split_context(Bytes::from_static(&[0x40, 5])), Some((5, Bytes::new())));
-        assert_eq!(split_context(Bytes::new()), None);
-        assert_eq!(split_context(Bytes::from_static(&[0x80, 1])), None);
     }
 }

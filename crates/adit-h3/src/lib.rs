@@ -11,11 +11,11 @@
 //! `h3` crate as released takes no `:protocol: websocket`, accepts malformed requests, and buffers a control frame of any
 //! announced length; it serves as a peer in the tests.
 //!
-//! [`datagram`], [`capsule`], [`frame`] and [`qpack`] are pure: bytes in, values out.
+//! [`datagram`], [`frame`] and [`qpack`] are pure: bytes in, values out. What is in a datagram, and capsules, are
+//! `adit_http::capsule`'s.
 //!
 //! Floor F2.
 
-pub mod capsule;
 mod client;
 mod config;
 mod control;
