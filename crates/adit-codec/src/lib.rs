@@ -13,6 +13,7 @@
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod udp;
 
 use std::task::{Context, Poll};
 

@@ -1,7 +1,7 @@
 //! What routers and proxies ask of clusters. Implemented by adit-upstream; faked in tests.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -193,6 +193,17 @@ pub struct UdpUpstream {
     pub source: Option<SocketAddr>,
     /// Held while the session lives: circuit breakers, gauges.
     pub guard: Box<dyn Send>,
+}
+
+impl UdpUpstream {
+    /// A socket that is connected to the host, in the context of the worker's runtime.
+    pub fn connect(&self) -> std::io::Result<tokio::net::UdpSocket> {
+        let any = if self.address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = std::net::UdpSocket::bind(self.source.unwrap_or(SocketAddr::new(any, 0)))?;
+        socket.set_nonblocking(true)?;
+        socket.connect(self.address)?;
+        tokio::net::UdpSocket::from_std(socket)
+    }
 }
 
 /// A connection that can open a stream now.

@@ -102,7 +102,22 @@ impl<'r> Exchange<'r> {
         if self.entry.options.attempt_count_in_request {
             stream.request.headers.insert(ATTEMPT_COUNT, HeaderValue::from(self.attempts));
         }
+        if self.attempts > 1 {
+            self.expect_less(stream);
+        }
         stream.request.clone()
+    }
+
+    /// What is left of the route's `timeout` for another attempt, as the upstream is told.
+    fn expect_less(&self, stream: &mut HttpStream) {
+        let Some(whole) = self.timeouts.response.filter(|_| stream.request.headers.contains_key(EXPECTED_TIMEOUT)) else {
+            return;
+        };
+        let since = stream.info.timing.request_received.unwrap_or_default();
+        let left = whole.saturating_sub(stream.info.elapsed().saturating_sub(since));
+        let expected = self.timeouts.per_try.map_or(left, |per_try| per_try.min(left));
+        let millis = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
+        stream.request.headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(millis));
     }
 
     /// An HTTP connection of the cluster, with a host written to the head where the route asks for it.
@@ -222,8 +237,9 @@ impl<'r> Exchange<'r> {
         if matches!(self.forward.host_rewrite, Some(HostRewrite::Auto))
             && let Some(name) = authority(&upstream.host.info().hostname)
         {
-            set_host(head, name.clone(), self.forward.common.append_forwarded_host);
-            set_host(&mut stream.request, name, self.forward.common.append_forwarded_host);
+            let (append, keep) = (self.forward.common.append_forwarded_host, !self.options.suppress_envoy_headers);
+            set_host(head, name.clone(), append, keep);
+            set_host(&mut stream.request, name, append, keep);
         }
     }
 
@@ -354,6 +370,8 @@ impl<'r> Exchange<'r> {
         if self.entry.options.attempt_count_in_response {
             head.headers.insert(ATTEMPT_COUNT, HeaderValue::from(self.attempts));
         }
+        // Formats of fields to add may read it.
+        stream.info.response_code = head.status.as_u16();
         mutate_response(self.entry, stream, head);
         stream.info.details = Some("via_upstream".into());
     }
@@ -388,10 +406,10 @@ impl<'r> Exchange<'r> {
                 report(Report::Timeout);
                 reply::response_timeout()
             }
-            Interrupt::Idle => reply::idle_timeout(),
+            Interrupt::Idle => reply::idle_timeout(stream.info.timing.request_received.is_some()),
             Interrupt::MaxDuration => {
                 report(Report::MaxDuration);
-                reply::max_duration()
+                reply::max_duration(stream.info.timing.request_received.is_some())
             }
         };
         Some(self.reply(reply, stream))
@@ -465,8 +483,11 @@ fn apply_request(
     for adder in &entry.mutations.request {
         adder.apply_request(&mut stream.request, &stream.info);
     }
-    if let Some(new) = forward.host_rewrite.as_ref().and_then(|rewrite| rewrite.apply(&stream.request)) {
-        set_host(&mut stream.request, new, common.append_forwarded_host);
+    if let Some(rewrite) = &forward.host_rewrite
+        && let Some(new) = rewrite.apply(&stream.request)
+    {
+        let keep = !options.suppress_envoy_headers && !matches!(rewrite, HostRewrite::Weighted(_));
+        set_host(&mut stream.request, new, common.append_forwarded_host, keep);
     }
     if let Some(rewrite) = &common.path_rewrite {
         rewrite_path(&mut stream.request, rewrite, &entry.path, !options.suppress_envoy_headers);

@@ -19,6 +19,7 @@ mod router;
 mod table;
 mod tcp_errors;
 mod tunnel;
+mod udp;
 mod waits;
 mod websocket;
 

@@ -87,16 +87,21 @@ pub(crate) fn response_timeout() -> LocalReply {
         .flag(ResponseFlag::UpstreamRequestTimeout)
 }
 
+/// Who was too slow: the client, as long as its request is not `complete`, else the upstream.
+fn timeout_status(complete: bool) -> StatusCode {
+    if complete { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::REQUEST_TIMEOUT }
+}
+
 /// The stream was idle too long before its answer.
-pub(crate) fn idle_timeout() -> LocalReply {
-    LocalReply::new(StatusCode::REQUEST_TIMEOUT, "stream_idle_timeout")
+pub(crate) fn idle_timeout(complete: bool) -> LocalReply {
+    LocalReply::new(timeout_status(complete), "stream_idle_timeout")
         .body("stream timeout")
         .flag(ResponseFlag::StreamIdleTimeout)
 }
 
 /// The cluster's `max_stream_duration` is over before the answer.
-pub(crate) fn max_duration() -> LocalReply {
-    LocalReply::new(StatusCode::GATEWAY_TIMEOUT, "upstream_max_stream_duration_reached")
+pub(crate) fn max_duration(complete: bool) -> LocalReply {
+    LocalReply::new(timeout_status(complete), "upstream_max_stream_duration_reached")
         .body("upstream max stream duration reached")
         .flag(ResponseFlag::UpstreamMaxStreamDurationReached)
 }
@@ -114,4 +119,9 @@ pub(crate) fn no_route() -> LocalReply {
 /// Bytes came with a CONNECT that may have none before its answer (`reject_connect_request_early_data`).
 pub(crate) fn early_connect_data() -> LocalReply {
     LocalReply::new(StatusCode::BAD_REQUEST, "early_connect_data")
+}
+
+/// A CONNECT-UDP whose stream has ended with its head: nothing can be tunnelled.
+pub(crate) fn connect_udp_without_stream() -> LocalReply {
+    LocalReply::new(StatusCode::BAD_REQUEST, "connect_udp_ended_with_its_head")
 }

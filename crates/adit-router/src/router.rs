@@ -16,6 +16,13 @@ use crate::table::RouteEntry;
 use crate::table::rewrite::Redirect;
 use crate::table::route::{Action, DirectResponse, Forward};
 use crate::tunnel::Tunnel;
+use crate::udp::UdpSession;
+
+/// A tunnel that both sides accepted.
+enum Standing {
+    Stream(Box<Tunnel>),
+    Udp(Box<UdpSession>),
+}
 
 /// What is configured of a router.
 #[derive(Debug, Clone, Copy, Default)]
@@ -30,6 +37,8 @@ pub(crate) struct RouterOptions {
 pub struct Router {
     options: RouterOptions,
     stats: RouterStats,
+    /// The scope without a prefix.
+    root: Scope,
 }
 
 /// `http.<stat_prefix>.`
@@ -79,17 +88,19 @@ impl Router {
             respect_expected_timeout: message.respect_expected_rq_timeout,
             reject_early_data: message.reject_connect_request_early_data.unwrap_or(false),
         };
-        Ok(Arc::new(Self { options, stats: RouterStats::new(scope) }))
+        Ok(Arc::new(Self { options, stats: RouterStats::new(scope), root: scope.store().root() }))
     }
 
     /// Serves a request to its end. What leads to a tunnel is freed once that stands, so that a tunnel stays small.
     async fn run(&self, stream: &mut HttpStream) {
-        if let Some(tunnel) = Box::pin(self.route(stream)).await {
-            tunnel.run(stream).await;
+        match Box::pin(self.route(stream)).await {
+            Some(Standing::Stream(tunnel)) => tunnel.run(stream).await,
+            Some(Standing::Udp(tunnel)) => tunnel.run(stream).await,
+            None => {}
         }
     }
 
-    async fn route(&self, stream: &mut HttpStream) -> Option<Box<Tunnel>> {
+    async fn route(&self, stream: &mut HttpStream) -> Option<Standing> {
         let route = stream.route.clone();
         let Some(entry) = route.as_ref().and_then(|route| route.as_any().downcast_ref::<RouteEntry>()) else {
             self.stats.no_route.inc();
@@ -106,7 +117,7 @@ impl Router {
         None
     }
 
-    async fn forward(&self, entry: &RouteEntry, forward: &Forward, stream: &mut HttpStream) -> Option<Box<Tunnel>> {
+    async fn forward(&self, entry: &RouteEntry, forward: &Forward, stream: &mut HttpStream) -> Option<Standing> {
         self.stats.rq_total.inc();
         let terminates = forward.common.terminates(&stream.request);
         let Some(exchange) = Exchange::new(&self.options, entry, forward, stream) else {
@@ -116,10 +127,13 @@ impl Router {
             let _ = stream.reply(reply).await;
             return None;
         };
+        if forward.common.terminates_udp(&stream.request) {
+            return exchange.establish_udp(stream, &self.root).await.map(Standing::Udp);
+        }
         let connects = matches!(stream.request.kind, RequestKind::Connect(_));
         let raw = terminates.is_some() || (connects && exchange.cluster.settings().terminates_connect);
         if raw || stream.request.kind.is_tunnel() {
-            return exchange.establish(stream, raw, terminates).await;
+            return exchange.establish(stream, raw, terminates).await.map(Standing::Stream);
         }
         exchange.run_plain(stream).await;
         if stream.answered()

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use adit_filter::{AccessLogType, Datagram, UdpHandler, UdpLink, UdpListenerFilter};
 use adit_io::Address;
 
-use crate::UdpProxy;
+use crate::inbox::Inbox;
+use crate::{UdpProxy, tunnel};
 use crate::plain::Plain;
 use crate::session::{Key, Session};
 
@@ -22,6 +23,7 @@ impl UdpListenerFilter for UdpProxy {
 /// Where a session's datagrams go.
 enum Port {
     Plain(Arc<Plain>),
+    Tunnel(Arc<Inbox>),
 }
 
 struct Entry {
@@ -62,6 +64,7 @@ impl UdpHandler for Handler {
             entry.session.received(datagram.payload.len());
             match &entry.port {
                 Port::Plain(port) => port.send(&entry.session, datagram.payload),
+                Port::Tunnel(inbox) => tunnel::send(&entry.session, inbox, datagram.payload),
             }
         }
     }
@@ -83,6 +86,16 @@ impl Handler {
     /// A session for a client that has none. `None` where there is no upstream for it, which is logged.
     fn begin(&self, key: Key) -> Option<Entry> {
         let session = Session::new(self.proxy.clone(), self.link.clone(), key);
+        if let Some(plan) = &self.proxy.tunnel {
+            let inbox = Arc::new(Inbox::new(plan.buffer));
+            let place = Place { sessions: self.sessions.clone(), key };
+            let run = tunnel::run(session.clone(), inbox.clone());
+            self.link.worker.spawn.spawn(Box::pin(async move {
+                run.await;
+                drop(place);
+            }));
+            return Some(Entry { session, port: Port::Tunnel(inbox) });
+        }
         let (port, guard) = match Plain::connect(&session) {
             Ok(port) => port,
             Err(mut info) => {

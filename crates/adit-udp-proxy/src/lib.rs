@@ -8,16 +8,20 @@
 //!
 //! A session is a pair of a client's address and ours. It lives on one worker, as one task, until it is idle, its tunnel
 //! ends or the worker closes. What comes from the client goes to a plain session's socket at once, and to a tunnel's
-//! through a bounded [queue](inbox); a datagram for which there is no room is dropped and counted, as UDP has it.
+//! through a bounded queue; a datagram for which there is no room is dropped and counted, as UDP has it.
 //!
 //! Floor F3.
 
 mod config;
+mod connect;
 mod handler;
+mod inbox;
 mod log;
 mod plain;
+mod request;
 mod session;
 mod stats;
+mod tunnel;
 
 pub use config::{Factories, UdpProxy};
 pub use stats::UdpProxyStats;

@@ -64,7 +64,7 @@ impl Plain {
                 return Err(info);
             }
         };
-        match socket(&upstream) {
+        match upstream.connect() {
             Ok(socket) => {
                 let UdpUpstream { host, address, guard, .. } = upstream;
                 Ok((Arc::new(Self { socket, host, address }), guard))
@@ -157,15 +157,6 @@ impl Plain {
         self.host.report(Report::Bytes { sent: 0, received: payload.len() as u64 });
         session.reply(payload);
     }
-}
-
-/// A connected socket, on the worker's runtime.
-fn socket(upstream: &UdpUpstream) -> io::Result<UdpSocket> {
-    let any = if upstream.address.is_ipv4() { [0; 4].into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
-    let socket = std::net::UdpSocket::bind(upstream.source.unwrap_or(SocketAddr::new(any, 0)))?;
-    socket.set_nonblocking(true)?;
-    socket.connect(upstream.address)?;
-    UdpSocket::from_std(socket)
 }
 
 /// Lends the thread's buffer.

@@ -435,7 +435,7 @@ impl Builder<'_> {
         let host_rewrite = cluster
             .host_rewrite_specifier
             .as_ref()
-            .map(|WeightedHostRewrite::HostRewriteLiteral(text)| literal(text, &format!("{at}.host_rewrite_literal")));
+            .map(|WeightedHostRewrite::HostRewriteLiteral(text)| weighted(text, &format!("{at}.host_rewrite_literal")));
         Some(WeightedCluster {
             cluster: name,
             name: cluster.name.as_str().into(),
@@ -502,10 +502,10 @@ impl Builder<'_> {
             if config.connect_config.is_some() && !connects {
                 self.errors.push(ConfigError::new(&at, format!("Non-CONNECT upgrade type {name} has ConnectConfig")));
             }
-            self.refuse(
-                config.connect_config.is_some() && name.eq_ignore_ascii_case("CONNECT-UDP"),
-                &format!("{at}.connect_config"),
-            );
+            if let Some(connect) = config.connect_config.as_ref().filter(|_| name.eq_ignore_ascii_case("CONNECT-UDP")) {
+                self.refuse(connect.proxy_protocol_config.is_some(), &format!("{at}.connect_config.proxy_protocol_config"));
+                self.refuse(connect.allow_post, &format!("{at}.connect_config.allow_post"));
+            }
             let connect = config.connect_config.as_ref().map(|connect| {
                 let at = format!("{at}.connect_config.proxy_protocol_config");
                 let proxy_protocol = connect.proxy_protocol_config.as_ref();

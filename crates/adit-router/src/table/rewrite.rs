@@ -11,6 +11,7 @@ use pb::route_action::HostRewriteSpecifier;
 use super::matching::{PathRule, take};
 
 const X_ENVOY_ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+const X_ENVOY_ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// How the path changes.
@@ -78,6 +79,8 @@ pub(crate) fn rewrite_path(head: &mut RequestHead, rewrite: &PathRewrite, rule: 
 #[derive(Debug, Clone)]
 pub(crate) enum HostRewrite {
     Literal(Authority),
+    /// `host_rewrite_literal` of a weighted cluster, which leaves no trace of the old host.
+    Weighted(Authority),
     /// The name of the host that was chosen (`auto_host_rewrite`).
     Auto,
     Header(HeaderName),
@@ -113,7 +116,7 @@ impl HostRewrite {
     /// The new host of a request; `None` when it stays, or depends on a host not chosen yet.
     pub(crate) fn apply(&self, head: &RequestHead) -> Option<Authority> {
         match self {
-            Self::Literal(authority) => Some(authority.clone()),
+            Self::Literal(authority) | Self::Weighted(authority) => Some(authority.clone()),
             Self::Auto => None,
             Self::Header(name) => head.headers.get(name).and_then(|value| Authority::try_from(value.as_bytes()).ok()),
             Self::PathRegex(regex) => Authority::try_from(regex.apply(head.path_only())).ok(),
@@ -121,12 +124,23 @@ impl HostRewrite {
     }
 }
 
-pub(crate) fn literal(text: &str, at: &str) -> Result<HostRewrite, ConfigError> {
+pub(crate) fn weighted(text: &str, at: &str) -> Result<HostRewrite, ConfigError> {
+    Authority::try_from(text).map(HostRewrite::Weighted).map_err(|_| ConfigError::new(at, "not a host"))
+}
+
+fn literal(text: &str, at: &str) -> Result<HostRewrite, ConfigError> {
     Authority::try_from(text).map(HostRewrite::Literal).map_err(|_| ConfigError::new(at, "not a host"))
 }
 
-/// Gives a request a new host; the target of a CONNECT follows it, as in Envoy, where they are one.
-pub(crate) fn set_host(head: &mut RequestHead, new: Authority, append_forwarded_host: bool) {
+/// Gives a request a new host; the target of a CONNECT follows it, as in Envoy, where they are one. With `keep_original`
+/// the old one stays in `x-envoy-original-host`.
+pub(crate) fn set_host(head: &mut RequestHead, new: Authority, append_forwarded_host: bool, keep_original: bool) {
+    if keep_original
+        && let Some(old) = &head.authority
+        && let Ok(old) = HeaderValue::from_str(old.as_str())
+    {
+        head.headers.insert(X_ENVOY_ORIGINAL_HOST, old);
+    }
     if append_forwarded_host && let Some(old) = &head.authority {
         let last = head.headers.get_all(&X_FORWARDED_HOST).iter().next_back();
         let listed =

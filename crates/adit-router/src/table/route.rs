@@ -133,6 +133,16 @@ impl ForwardCommon {
     }
 }
 
+impl ForwardCommon {
+    /// Whether the route itself terminates this CONNECT-UDP.
+    pub(crate) fn terminates_udp(&self, head: &RequestHead) -> bool {
+        let wanted = |entry: &UpgradeEntry| {
+            entry.enabled && entry.connect.is_some() && entry.upgrade_type.eq_ignore_ascii_case("CONNECT-UDP")
+        };
+        matches!(&head.kind, RequestKind::Upgrade(token) if token.is_connect_udp()) && self.upgrades.iter().any(wanted)
+    }
+}
+
 impl RouteEntry {
     pub(crate) fn forward(&self) -> Option<&Forward> {
         match &self.action {
