@@ -1,6 +1,8 @@
 //! Endpoints on the loopback with a certificate of their own.
 #![allow(dead_code)]
 
+pub mod raw;
+
 use std::future::poll_fn;
 use std::net::UdpSocket;
 use std::sync::{Arc, OnceLock};
