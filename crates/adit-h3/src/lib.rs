@@ -21,6 +21,8 @@ mod config;
 mod control;
 pub mod datagram;
 pub mod endpoint;
+#[cfg(feature = "envoy-config")]
+mod envoy;
 mod error;
 mod fields;
 pub mod frame;
