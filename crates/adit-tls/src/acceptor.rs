@@ -276,6 +276,10 @@ fn make(
         list,
         full_scan: message.full_scan_certs_on_sni_mismatch == Some(true),
         require_name: message.require_sni == Some(true),
+        suites: (common.provider.cipher_suites.iter())
+            .filter(|suite| common.versions.contains(&suite.version()))
+            .copied()
+            .collect(),
     });
     let chooser = Arc::new(Chooser { identities, chosen: OnceLock::new() });
     let mut config = ServerConfig::builder_with_provider(common.provider)

@@ -3,12 +3,12 @@
 use std::sync::{Arc, OnceLock};
 
 use adit_match::certificate::Certificate;
-use rustls::SignatureAlgorithm;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{CipherSuite, SignatureAlgorithm, SignatureScheme, SupportedCipherSuite};
 
 /// A certificate chain with its key.
 #[derive(Debug)]
@@ -81,15 +81,25 @@ pub(crate) struct Identities {
     pub(crate) full_scan: bool,
     /// `require_sni`
     pub(crate) require_name: bool,
+    /// The suites of the versions that are spoken.
+    pub(crate) suites: Vec<SupportedCipherSuite>,
+}
+
+/// What a client can use.
+struct Offer<'a> {
+    name: Option<&'a str>,
+    schemes: &'a [SignatureScheme],
+    suites: &'a [CipherSuite],
 }
 
 impl Identities {
     /// The certificate for a client: the name decides first, exact before wildcard, then the kind of key, ECDSA first.
-    fn choose(&self, name: Option<&str>, schemes: &[rustls::SignatureScheme]) -> Option<usize> {
+    fn choose(&self, offer: &Offer<'_>) -> Option<usize> {
+        let name = offer.name;
         if self.require_name && name.is_none() {
             return None;
         }
-        let usable = |identity: &Identity| identity.key.key.choose_scheme(schemes).is_some();
+        let usable = |identity: &Identity| self.usable(identity, offer);
         let best = |fits: &dyn Fn(&Identity) -> bool| {
             let found = || self.list.iter().enumerate().filter(|(_, one)| fits(one) && usable(one));
             found().find(|(_, one)| one.ecdsa).or_else(|| found().next()).map(|(index, _)| index)
@@ -113,6 +123,17 @@ impl Identities {
         let default = self.list.first()?;
         best(&|one| one.names == default.names).or(Some(0))
     }
+
+    /// Whether a client can check this kind of key: in TLS 1.2 the suite decides too.
+    fn usable(&self, identity: &Identity, offer: &Offer<'_>) -> bool {
+        let key = &identity.key.key;
+        let common = || self.suites.iter().filter(|suite| offer.suites.contains(&suite.suite()));
+        key.choose_scheme(offer.schemes).is_some()
+            && common().any(|suite| match suite {
+                SupportedCipherSuite::Tls12(suite) => key.choose_scheme(suite.sign).is_some(),
+                SupportedCipherSuite::Tls13(_) => true,
+            })
+    }
 }
 
 /// The choice for one connection, which remembers what it was.
@@ -124,7 +145,12 @@ pub(crate) struct Chooser {
 
 impl ResolvesServerCert for Chooser {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let index = self.identities.choose(hello.server_name(), hello.signature_schemes())?;
+        let offer = Offer {
+            name: hello.server_name(),
+            schemes: hello.signature_schemes(),
+            suites: hello.cipher_suites(),
+        };
+        let index = self.identities.choose(&offer)?;
         let _ = self.chosen.set(index);
         self.identities.list.get(index).map(|identity| identity.key.clone())
     }

@@ -1,0 +1,221 @@
+//! `http_11_proxy`: through an HTTP/1.1 proxy, which is asked in the clear before the inner socket shakes hands.
+//!
+//! # Which proxy
+//! The first of: filter state `envoy.network.transport_socket.http_11_proxy.address` (text or an address), the endpoint's
+//! metadata `envoy.http11_proxy_transport_socket.proxy_address` (typed: `envoy.config.core.v3.Address`; untyped: the field
+//! `address`), `default_proxy_address`. Without any the socket is its inner one.
+//!
+//! # What it is told
+//! `CONNECT <host>:<port>` of the endpoint: by its host name where it has one, by its address otherwise. Where the
+//! endpoint's or else the cluster's metadata `adit.http_11_proxy` has a field `proxy_authorization`, that is sent as
+//! `Proxy-Authorization`; Envoy has nothing of the kind.
+//!
+//! # What it may answer
+//! `200` without a body, in a head of at most 2000 octets, as in Envoy. What follows the head is the tunnel's.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use adit_config::proto::envoy::config::core::v3 as core;
+use adit_config::proto::envoy::extensions::transport_sockets::http_11_proxy::v3::Http11ProxyUpstreamTransport;
+use adit_config::{Diagnostic, Path};
+use adit_filter::BoxFuture;
+use adit_io::{Address, FilterState, FilterValue, Io, Metadata, Value};
+use adit_upstream::transport::BuiltTransport;
+use adit_upstream::{TransportContext, TransportError, TransportSocketFactory};
+use http::StatusCode;
+use tokio::io::AsyncWriteExt;
+
+const STATE_KEY: &str = "envoy.network.transport_socket.http_11_proxy.address";
+const METADATA_KEY: &str = "envoy.http11_proxy_transport_socket.proxy_address";
+const OPTIONS_KEY: &str = "adit.http_11_proxy";
+const AUTHORIZATION: &str = "proxy_authorization";
+/// The longest head of an answer that is read, in octets.
+const MAX_HEAD: usize = 2000;
+
+/// Asks a proxy for a way to the host, then hands over to the inner socket.
+pub(crate) struct Http11Proxy {
+    default: Option<SocketAddr>,
+    inner: Arc<dyn TransportSocketFactory>,
+}
+
+impl Http11Proxy {
+    /// From its message at `path`; `inner` builds the inner socket.
+    pub(crate) fn build(
+        message: &Http11ProxyUpstreamTransport,
+        path: &Path,
+        inner: &dyn Fn(Option<&core::TransportSocket>, &Path) -> BuiltTransport,
+    ) -> BuiltTransport {
+        let mut problems = Vec::new();
+        let at = path.field("default_proxy_address");
+        let default = message.default_proxy_address.as_ref().and_then(|address| {
+            let address = socket(address);
+            if address.is_none() {
+                problems.push(Diagnostic::error(&at, "must be an IP address with a port"));
+            }
+            address
+        });
+        match inner(message.transport_socket.as_ref(), &path.field("transport_socket")) {
+            Ok(inner) if problems.is_empty() => Ok(Arc::new(Self { default, inner })),
+            Ok(_) => Err(problems),
+            Err(found) => {
+                problems.extend(found);
+                Err(problems)
+            }
+        }
+    }
+
+    fn proxy(&self, ctx: &TransportContext) -> Option<SocketAddr> {
+        let state = ctx.state.get(STATE_KEY).and_then(|object| match &object.value {
+            FilterValue::Text(text) => text.parse().ok(),
+            FilterValue::Address(address) => address.socket(),
+            _ => None,
+        });
+        let metadata = || match ctx.host.info().metadata.get(METADATA_KEY)? {
+            Value::String(text) => text.parse().ok(),
+            fields => text_of(fields, "address")?.parse().ok(),
+        };
+        state.or_else(metadata).or(self.default)
+    }
+}
+
+fn socket(address: &core::Address) -> Option<SocketAddr> {
+    let Some(core::address::Address::SocketAddress(address)) = &address.address else { return None };
+    let Some(core::socket_address::PortSpecifier::PortValue(port)) = address.port_specifier else { return None };
+    Some(SocketAddr::new(address.address.parse().ok()?, u16::try_from(port).ok()?))
+}
+
+fn text_of<'a>(fields: &'a Value, name: &str) -> Option<&'a str> {
+    match fields.walk([name])? {
+        Value::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn authorization(ctx: &TransportContext) -> Option<&str> {
+    let host = ctx.host.info().metadata.get(OPTIONS_KEY).and_then(|fields| text_of(fields, AUTHORIZATION));
+    host.or_else(|| ctx.cluster_metadata.get(OPTIONS_KEY).and_then(|fields| text_of(fields, AUTHORIZATION)))
+}
+
+/// The authority of the host: its name with the port of its address, or its address.
+fn authority(ctx: &TransportContext) -> String {
+    let info = ctx.host.info();
+    let address = info.address.to_string();
+    let name = &*info.hostname;
+    if name.is_empty() {
+        return address;
+    }
+    let has_port = name.rsplit_once(':').is_some_and(|(host, port)| {
+        port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']'))
+    });
+    match info.address.socket() {
+        Some(socket) if !has_port => format!("{name}:{}", socket.port()),
+        _ => name.to_owned(),
+    }
+}
+
+fn request(authority: &str, authorization: Option<&str>) -> Result<Vec<u8>, TransportError> {
+    let plain = |text: &str| text.bytes().all(|byte| (b' '..0x7f).contains(&byte) || byte == b'\t');
+    if authority.bytes().any(|byte| !byte.is_ascii_graphic()) || authorization.is_some_and(|value| !plain(value)) {
+        return Err(TransportError::local("the host or the authorization cannot be sent to a proxy"));
+    }
+    let mut request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n");
+    if let Some(value) = authorization {
+        request.push_str("Proxy-Authorization: ");
+        request.push_str(value);
+        request.push_str("\r\n");
+    }
+    request.push_str("\r\n");
+    Ok(request.into_bytes())
+}
+
+/// Reads the head of the answer off the front of the stream.
+async fn answer(io: &mut Io) -> Result<(), TransportError> {
+    let mut seen = 0;
+    let length = loop {
+        let ahead = io.fill(seen + 1, MAX_HEAD).await.map_err(TransportError::remote)?;
+        if let Some(length) = ahead.windows(4).position(|window| window == b"\r\n\r\n") {
+            break length + 4;
+        }
+        if ahead.len() <= seen {
+            let reason = if seen >= MAX_HEAD { "its answer is too long" } else { "it closed the connection" };
+            return Err(refused(reason, None));
+        }
+        seen = ahead.len();
+    };
+    judge(&io.take_ahead(length))
+}
+
+fn refused(reason: &str, status: Option<StatusCode>) -> TransportError {
+    TransportError { refusal: status, ..TransportError::remote(format_args!("the HTTP proxy opened no tunnel: {reason}")) }
+}
+
+/// Whether a whole head opens the tunnel.
+fn judge(head: &[u8]) -> Result<(), TransportError> {
+    let malformed = || refused("its answer is malformed", None);
+    let head = std::str::from_utf8(head).map_err(|_| malformed())?;
+    let mut lines = head.strip_suffix("\r\n\r\n").ok_or_else(malformed)?.split("\r\n");
+    let mut first = lines.next().unwrap_or_default().splitn(3, ' ');
+    let (version, status) = (first.next().unwrap_or_default(), first.next().unwrap_or_default());
+    if !matches!(version, "HTTP/1.1" | "HTTP/1.0") || status.len() != 3 {
+        return Err(malformed());
+    }
+    let status = StatusCode::from_bytes(status.as_bytes()).map_err(|_| malformed())?;
+    if status != StatusCode::OK {
+        return Err(refused(&format!("it answered {}", status.as_u16()), Some(status)));
+    }
+    for line in lines {
+        let (name, value) = line.split_once(':').ok_or_else(malformed)?;
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) || line.contains(['\r', '\n', '\0']) {
+            return Err(malformed());
+        }
+        let body = name.eq_ignore_ascii_case("transfer-encoding")
+            || (name.eq_ignore_ascii_case("content-length") && value.trim() != "0");
+        if body {
+            return Err(refused("its answer has a body", Some(status)));
+        }
+    }
+    Ok(())
+}
+
+impl TransportSocketFactory for Http11Proxy {
+    fn connect<'a>(&'a self, mut io: Io, ctx: &'a TransportContext) -> BoxFuture<'a, Result<Io, TransportError>> {
+        Box::pin(async move {
+            if self.proxy(ctx).is_some() {
+                let request = request(&authority(ctx), authorization(ctx))?;
+                io.write_all(&request).await.map_err(TransportError::remote)?;
+                io.flush().await.map_err(TransportError::remote)?;
+                answer(&mut io).await?;
+            }
+            if self.inner.is_raw() { Ok(io) } else { self.inner.connect(io, ctx).await }
+        })
+    }
+
+    fn secure(&self) -> bool {
+        self.inner.secure()
+    }
+
+    fn dial_address(&self, ctx: &TransportContext) -> Option<Address> {
+        self.proxy(ctx).map(Address::Ip).or_else(|| self.inner.dial_address(ctx))
+    }
+
+    fn passes_on(&self, ctx: &TransportContext) -> (FilterState, Metadata) {
+        self.inner.passes_on(ctx)
+    }
+
+    /// Filter state may choose another proxy for the same host.
+    fn pool_key(&self, ctx: &TransportContext) -> Option<Box<[u8]>> {
+        let inner = self.inner.pool_key(ctx);
+        match self.proxy(ctx) {
+            Some(proxy) => {
+                let mut key = format!("{proxy} ").into_bytes();
+                key.extend_from_slice(&inner.unwrap_or_default());
+                Some(key.into())
+            }
+            None => inner,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+//! The TLS transport socket, both sides: adit-tls behind the seams of listeners and clusters.
+
+use std::sync::Arc;
+
+use adit_config::proto::envoy::extensions::transport_sockets::tls::v3::{DownstreamTlsContext, UpstreamTlsContext};
+use adit_config::{Diagnostic, Path, is, unpack};
+use adit_filter::BoxFuture;
+use adit_filter::upstream::FailureKind;
+use adit_io::Io;
+use adit_listener::{TransportAcceptor, TransportError as AcceptError};
+use adit_stats::Scope;
+use adit_tls::{Acceptor, ConnectOptions, Connector, TlsEnv};
+use adit_upstream::transport::BuiltTransport;
+use adit_upstream::{TransportContext, TransportError, TransportSocketFactory};
+use prost_types::Any;
+
+/// The socket of a filter chain whose `typed_config` is `any`, at `path`; `None` if it is no `DownstreamTlsContext`.
+/// `scope` is the listener's.
+pub(crate) fn downstream(
+    any: &Any,
+    env: &TlsEnv,
+    scope: &Scope,
+    path: &Path,
+) -> Option<Result<Arc<dyn TransportAcceptor>, Vec<Diagnostic>>> {
+    if !is::<DownstreamTlsContext>(any) {
+        return None;
+    }
+    let build = || -> Result<Arc<dyn TransportAcceptor>, Vec<Diagnostic>> {
+        let message = unpack(any).map_err(|error| vec![Diagnostic::error(path, error.to_string())])?;
+        Ok(Arc::new(Downstream(Acceptor::from_proto(&message, env, scope, path)?)))
+    };
+    Some(build())
+}
+
+/// The socket of a cluster whose `typed_config` is `any`, at `path`; `None` if it is no `UpstreamTlsContext`. `scope` is
+/// the cluster's.
+pub(crate) fn upstream(any: &Any, env: &TlsEnv, scope: &Scope, path: &Path) -> Option<BuiltTransport> {
+    if !is::<UpstreamTlsContext>(any) {
+        return None;
+    }
+    let build = || -> BuiltTransport {
+        let message = unpack(any).map_err(|error| vec![Diagnostic::error(path, error.to_string())])?;
+        Ok(Arc::new(Upstream(Connector::from_proto(&message, env, scope, path)?)))
+    };
+    Some(build())
+}
+
+struct Downstream(Arc<Acceptor>);
+
+impl TransportAcceptor for Downstream {
+    fn accept(&self, io: Io) -> BoxFuture<'_, Result<Io, AcceptError>> {
+        Box::pin(async move { self.0.accept(io).await.map_err(|error| AcceptError::new(error.reason)) })
+    }
+}
+
+struct Upstream(Arc<Connector>);
+
+fn options(ctx: &TransportContext) -> ConnectOptions<'_> {
+    ConnectOptions {
+        sni: ctx.auto_sni.as_deref(),
+        host_name: &ctx.host.info().hostname,
+        auto_san: ctx.auto_san_validation,
+        alpn: ctx.alpn,
+    }
+}
+
+impl TransportSocketFactory for Upstream {
+    fn connect<'a>(&'a self, io: Io, ctx: &'a TransportContext) -> BoxFuture<'a, Result<Io, TransportError>> {
+        Box::pin(async move {
+            let connected = self.0.connect(io, options(ctx)).await;
+            connected.map_err(|error| TransportError { kind: FailureKind::Remote, reason: error.reason, refusal: None })
+        })
+    }
+
+    fn secure(&self) -> bool {
+        true
+    }
+
+    /// A connection is for one server name, and what was asked of its certificate was asked for all who use it.
+    fn pool_key(&self, ctx: &TransportContext) -> Option<Box<[u8]>> {
+        let name = ctx.auto_sni.as_deref()?;
+        let mut key = vec![u8::from(ctx.auto_san_validation)];
+        key.extend_from_slice(name.as_bytes());
+        Some(key.into())
+    }
+}
