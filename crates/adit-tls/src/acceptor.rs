@@ -30,6 +30,8 @@ use crate::verify::{PeerIs, Verifier};
 
 /// `session_timeout` where it is absent: BoringSSL's two hours.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(7200);
+/// TLS 1.3 in `supported_versions`.
+const TLS13: u16 = 0x0304;
 /// The most of a ClientHello that is waited for before rustls is asked, records included.
 const HELLO_MOST: usize = 72 << 10;
 
@@ -47,8 +49,8 @@ pub struct Acceptor {
 }
 
 /// What is made of the files as they are now.
-struct Current {
-    with_alpn: Arc<ServerConfig>,
+pub(crate) struct Current {
+    pub(crate) with_alpn: Arc<ServerConfig>,
     /// For clients that offer nothing of what is listed: Envoy goes on without, rustls would refuse.
     without_alpn: Arc<ServerConfig>,
     alpn: Vec<Box<str>>,
@@ -95,7 +97,7 @@ impl Acceptor {
         Ok(acceptor)
     }
 
-    fn current(&self) -> Arc<Current> {
+    pub(crate) fn current(&self) -> Arc<Current> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -172,7 +174,8 @@ impl Current {
             return (base.clone(), self.chooser.clone());
         }
         let mut config = ServerConfig::clone(base);
-        let chooser = Arc::new(Chooser { identities: self.chooser.identities.clone(), chosen: OnceLock::new() });
+        let tls13 = hello.versions.contains(&TLS13);
+        let chooser = Arc::new(Chooser { identities: self.chooser.identities.clone(), chosen: OnceLock::new(), tls13 });
         config.cert_resolver = chooser.clone();
         if let Some(log) = key_log {
             config.key_log = log.clone();
@@ -281,7 +284,8 @@ fn make(
             .copied()
             .collect(),
     });
-    let chooser = Arc::new(Chooser { identities, chosen: OnceLock::new() });
+    // Shared as it is only where there is one certificate, and so nothing to choose.
+    let chooser = Arc::new(Chooser { identities, chosen: OnceLock::new(), tls13: true });
     let mut config = ServerConfig::builder_with_provider(common.provider)
         .with_protocol_versions(&common.versions)
         .map_err(|error| error.to_string())?

@@ -90,6 +90,8 @@ struct Offer<'a> {
     name: Option<&'a str>,
     schemes: &'a [SignatureScheme],
     suites: &'a [CipherSuite],
+    /// It speaks TLS 1.3. Suites of that version alone do not say so: rustls lists them at any version.
+    tls13: bool,
 }
 
 impl Identities {
@@ -127,11 +129,12 @@ impl Identities {
     /// Whether a client can check this kind of key: in TLS 1.2 the suite decides too.
     fn usable(&self, identity: &Identity, offer: &Offer<'_>) -> bool {
         let key = &identity.key.key;
-        let common = || self.suites.iter().filter(|suite| offer.suites.contains(&suite.suite()));
+        let tls13 = offer.tls13 && self.suites.iter().any(|suite| suite.tls13().is_some());
+        let mut common = self.suites.iter().filter(|suite| offer.suites.contains(&suite.suite()));
         key.choose_scheme(offer.schemes).is_some()
-            && common().any(|suite| match suite {
-                SupportedCipherSuite::Tls12(suite) => key.choose_scheme(suite.sign).is_some(),
-                SupportedCipherSuite::Tls13(_) => true,
+            && common.any(|suite| match suite {
+                SupportedCipherSuite::Tls12(suite) => !tls13 && key.choose_scheme(suite.sign).is_some(),
+                SupportedCipherSuite::Tls13(_) => tls13,
             })
     }
 }
@@ -141,6 +144,8 @@ impl Identities {
 pub(crate) struct Chooser {
     pub(crate) identities: Arc<Identities>,
     pub(crate) chosen: OnceLock<usize>,
+    /// The client offers TLS 1.3.
+    pub(crate) tls13: bool,
 }
 
 impl ResolvesServerCert for Chooser {
@@ -149,6 +154,7 @@ impl ResolvesServerCert for Chooser {
             name: hello.server_name(),
             schemes: hello.signature_schemes(),
             suites: hello.cipher_suites(),
+            tls13: self.tls13,
         };
         let index = self.identities.choose(&offer)?;
         let _ = self.chosen.set(index);

@@ -20,6 +20,7 @@ mod hello;
 mod info;
 mod keylog;
 mod names;
+mod quic;
 mod san;
 mod scratch;
 mod session;

@@ -228,7 +228,11 @@ pub async fn pair(connector: &Connector, acceptor: &Acceptor) -> (Io, Io) {
 
 pub async fn pair_with(connector: &Connector, acceptor: &Acceptor, options: ConnectOptions<'_>) -> (Io, Io) {
     let (client, server) = shake(connector, acceptor, options).await;
-    (client.unwrap(), server.unwrap())
+    let (client, server) = match (client, server) {
+        (Ok(client), Ok(server)) => (client, server),
+        (client, server) => panic!("client: {:?}, server: {:?}", client.err(), server.err()),
+    };
+    (client, server)
 }
 
 /// As with [`pair`], and a byte each way, so that tickets have arrived.
