@@ -7,6 +7,9 @@ use adit_tests::config::{HTTP2, cluster, hcm, listener as stream_listener, resou
 use adit_tests::peer::{End, Peer};
 use adit_tests::{PATIENCE, Proxy, eventually, free_port, origin};
 
+/// Log lines that are not waited for long.
+const FLUSH: &[&str] = &["--file-flush-interval-msec", "50"];
+
 /// Answers every datagram with `echo:` and itself. Gives the port.
 fn echo() -> u16 {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -78,7 +81,7 @@ fn datagrams_are_proxied_and_counted() {
     let log = "access_log:\n- name: log\n  typed_config:\n    \"@type\": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog\n    \
                log_format: { text_format_source: { inline_string: \"udp %ACCESS_LOG_TYPE% %RESPONSE_FLAGS% %UPSTREAM_CLUSTER% %DYNAMIC_METADATA(udp.proxy.session:datagrams_sent)% %BYTES_RECEIVED%\\n\" } }\n\
                idle_timeout: 1s\n";
-    let adit = Proxy::adit(&resources(&[listener(port, log)], &[cluster("c", origin, "")]));
+    let adit = Proxy::adit_with(&resources(&[listener(port, log)], &[cluster("c", origin, "")]), FLUSH);
     let (a, b) = (Client::connect(port), Client::connect(port));
     a.send("one");
     a.expect("echo:one");
@@ -102,7 +105,7 @@ fn datagrams_are_proxied_and_counted() {
         ("cluster.c.upstream_cx_active", 2),
         ("cluster.c.upstream_cx_tx_bytes_total", 8006),
     ] {
-        assert_eq!(adit.stat(name), value, "{name}");
+        adit.wait_stat(name, value);
     }
     adit.wait_stat("udp.p.downstream_sess_active", 0);
     adit.wait_stat("udp.p.idle_timeout", 2);
@@ -209,11 +212,11 @@ fn through_two_proxies(upstream: &str, options: &str, protocol: &str) {
         ("cluster.c.udp.sess_rx_datagrams", 4),
         (&format!("cluster.c.upstream_cx_{protocol}_total"), if protocol == "http1" { 2 } else { 1 }),
     ] {
-        assert_eq!(near.stat(name), value, "{name}");
+        near.wait_stat(name, value);
     }
     assert_eq!(far.stat("http.t.downstream_cx_upgrades_active"), 2);
-    assert_eq!(far.stat("cluster.c.udp.sess_tx_datagrams"), 4);
-    assert_eq!(far.stat("cluster.c.udp.sess_rx_datagrams"), 4);
+    far.wait_stat("cluster.c.udp.sess_tx_datagrams", 4);
+    far.wait_stat("cluster.c.udp.sess_rx_datagrams", 4);
 }
 
 #[test]
@@ -266,7 +269,7 @@ const ACCEPTED: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\
 
 fn near(far: &Far, more: &str) -> (Proxy, Client) {
     let port = free_port();
-    let near = Proxy::adit(&resources(&[listener(port, more)], &[cluster("c", far.1, "")]));
+    let near = Proxy::adit_with(&resources(&[listener(port, more)], &[cluster("c", far.1, "")]), FLUSH);
     (near, Client::connect(port))
 }
 
