@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{IdleTimeout, TransportConfig, VarInt};
+use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 /// The window of a stream when the configuration names none: Envoy's is 16 MiB, of which two stalled streams fill its
 /// connection window. See `adit-h2` for the same choice.
@@ -19,6 +19,10 @@ const DATAGRAM_SEND_BUFFER: usize = 256 << 10;
 const DATAGRAM_RECEIVE_BUFFER: usize = 256 << 10;
 /// Bytes of the handshake that may arrive out of order.
 const CRYPTO_BUFFER: usize = 64 << 10;
+/// UDP payload to start with, where the path is unknown.
+const INITIAL_MTU: u16 = 1350;
+/// What every path of QUIC carries (RFC 9000 section 14).
+const MIN_MTU: u16 = 1200;
 
 /// Envoy's `QuicProtocolOptions`.
 #[derive(Debug, Clone)]
@@ -33,8 +37,11 @@ pub struct QuicOptions {
     pub idle_timeout: Duration,
     /// `connection_keepalive.max_interval`: a PING after so much silence; `None` sends none.
     pub keepalive: Option<Duration>,
-    /// `max_packet_length`: the size of a UDP payload to start with, from 1200; larger ones are probed for.
-    pub max_packet_length: u16,
+    /// `connection_keepalive` without `initial_interval`: servers send none.
+    pub keepalive_of_clients_only: bool,
+    /// `max_packet_length`: the largest UDP payload that is sent, at least 1200. `None` starts with 1350 and probes for what
+    /// an Ethernet path carries.
+    pub max_packet_length: Option<u16>,
     /// Datagrams (RFC 9221) are taken.
     pub datagrams: bool,
     /// Segmentation offload, where the system has it. Coalesced receives (`prefer_gro`) are always on where it has them.
@@ -49,7 +56,8 @@ impl Default for QuicOptions {
             initial_connection_window_size: 24 << 20,
             idle_timeout: Duration::from_secs(300),
             keepalive: None,
-            max_packet_length: 1350,
+            keepalive_of_clients_only: false,
+            max_packet_length: None,
             datagrams: true,
             gso: true,
         }
@@ -86,12 +94,17 @@ impl QuicOptions {
             .receive_window(VarInt::from_u32(connection_window))
             .send_window(SEND_WINDOW)
             .max_idle_timeout(idle)
-            .keep_alive_interval(self.keepalive)
-            .initial_mtu(self.max_packet_length.max(1200))
+            .keep_alive_interval(self.keepalive.filter(|_| !(is_server && self.keepalive_of_clients_only)))
+            .initial_mtu(self.max_packet_length.map_or(INITIAL_MTU, |max| max.clamp(MIN_MTU, INITIAL_MTU)))
             .crypto_buffer_size(CRYPTO_BUFFER)
             .datagram_receive_buffer_size(self.datagrams.then_some(DATAGRAM_RECEIVE_BUFFER))
             .datagram_send_buffer_size(DATAGRAM_SEND_BUFFER)
             .enable_segmentation_offload(self.gso);
+        if let Some(max) = self.max_packet_length {
+            let mut discovery = MtuDiscoveryConfig::default();
+            discovery.upper_bound(max.max(MIN_MTU));
+            transport.mtu_discovery_config(Some(discovery));
+        }
         Ok(transport)
     }
 
