@@ -21,9 +21,10 @@ pub struct Refusal {
 /// Where the accepting end of an internal connection says whether it took the connection, shared by both ends.
 ///
 /// ```text
-/// Open -- defer --> Deciding -- open --> Open
-///   |                  +------- set ---> Refused
-///   +----- set --------------------------> Refused
+/// Open -- defer --> Deciding -- open ----> Open
+///   |                  +------- follow --> Following
+///   |                  +------- set -----> Refused
+///   +----- set ----------------------------> Refused
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct RefusalSlot(Arc<Mutex<State>>);
@@ -35,6 +36,8 @@ enum State {
     Open,
     /// The accepting end will say [`RefusalSlot::open`] or [`RefusalSlot::set`], and needs no byte for that.
     Deciding(Option<Waker>),
+    /// As the next hop's accepting end decides.
+    Following(RefusalSlot),
     /// The first refusal stays: later ones follow from it.
     Refused(Box<Refusal>),
 }
@@ -64,6 +67,11 @@ impl RefusalSlot {
         self.decide(State::Open);
     }
 
+    /// Takes the connection if the next hop's accepting end does.
+    pub fn follow(&self, next: &Self) {
+        self.decide(if next.is_deciding() { State::Following(next.clone()) } else { State::Open });
+    }
+
     /// Refuses the connection. To be called before it is reset.
     pub fn set(&self, refusal: Refusal) {
         self.decide(State::Refused(Box::new(refusal)));
@@ -83,10 +91,12 @@ impl RefusalSlot {
 
     /// The refusal, if there is one.
     pub fn get(&self) -> Option<Refusal> {
-        match &*self.lock() {
-            State::Refused(refusal) => Some(Refusal::clone(refusal)),
-            State::Open | State::Deciding(_) => None,
-        }
+        let next = match &*self.lock() {
+            State::Refused(refusal) => return Some(Refusal::clone(refusal)),
+            State::Open | State::Deciding(_) => return None,
+            State::Following(next) => next.clone(),
+        };
+        next.get()
     }
 
     /// Whether the far side met the hop limit, and forgets it: an HTTP connection serves further requests, which may not.
@@ -103,20 +113,27 @@ impl RefusalSlot {
 
     /// Whether a decision is to come.
     pub fn is_deciding(&self) -> bool {
-        matches!(*self.lock(), State::Deciding(_))
+        let next = match &*self.lock() {
+            State::Open | State::Refused(_) => return false,
+            State::Deciding(_) => return true,
+            State::Following(next) => next.clone(),
+        };
+        next.is_deciding()
     }
 
     /// Ready once no decision is to come any more. Whoever waits also watches for the end of the connection.
     pub fn poll_decided(&self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut *self.lock() {
+        let next = match &mut *self.lock() {
             State::Deciding(waker) => {
                 if waker.as_ref().is_none_or(|old| !old.will_wake(cx.waker())) {
                     *waker = Some(cx.waker().clone());
                 }
-                Poll::Pending
+                return Poll::Pending;
             }
-            State::Open | State::Refused(_) => Poll::Ready(()),
-        }
+            State::Open | State::Refused(_) => return Poll::Ready(()),
+            State::Following(next) => next.clone(),
+        };
+        next.poll_decided(cx)
     }
 }
 
@@ -139,6 +156,20 @@ mod tests {
         slot.defer();
         assert_eq!(slot.get().unwrap().status, Some(403));
         assert!(decided(&slot));
+    }
+
+    #[test]
+    fn a_slot_follows_the_next_one() {
+        for refuse in [false, true] {
+            let [first, middle, last] = [0; 3].map(|_| RefusalSlot::new());
+            [&first, &middle, &last].map(RefusalSlot::defer);
+            first.follow(&middle);
+            middle.follow(&last);
+            assert!(first.is_deciding() && !decided(&first) && first.get().is_none());
+            if refuse { last.set(Refusal::default()) } else { last.open() }
+            assert!(decided(&first) && !first.is_deciding());
+            assert_eq!(first.get().is_some(), refuse);
+        }
     }
 
     #[test]

@@ -135,6 +135,16 @@ impl Io {
         }
     }
 
+    /// Ready once the accepting end of an internal connection takes it, or has said that it will say nothing about that; false
+    /// when it does not take it (see [`RefusalSlot`](crate::RefusalSlot) for why). At once for all else.
+    pub fn poll_taken(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let Some(slot) = self.info.refusal.clone() else { return Poll::Ready(true) };
+        if slot.poll_decided(cx).is_ready() {
+            return Poll::Ready(slot.get().is_none());
+        }
+        self.poll_closed(cx).map(|()| false)
+    }
+
     /// The socket, if this is plain TCP (bytes read ahead may still be held).
     pub fn tcp_socket(&self) -> Option<&Arc<TcpStream>> {
         match &self.stream {

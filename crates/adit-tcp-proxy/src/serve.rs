@@ -121,7 +121,10 @@ async fn establish(proxy: Arc<TcpProxy>, connection: Connection) -> Result<Relay
     match outcome {
         Outcome::Up(up) => {
             if let Some(slot) = &info.conn.refusal {
-                slot.open();
+                match &up.stream {
+                    UpStream::Plain(io) => io.info.refusal.as_ref().map_or_else(|| slot.open(), |next| slot.follow(next)),
+                    UpStream::Tunnel(..) => slot.open(),
+                }
             }
             Ok(relaying(proxy, &info, client, listener, &worker, up, &timers, guards))
         }

@@ -1,11 +1,9 @@
 //! Dialling: TCP, Unix sockets and internal listeners, then the transport socket, all within `connect_timeout`.
 
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
 use std::time::Duration;
 
 use adit_filter::BoxFuture;
@@ -162,25 +160,6 @@ async fn connect(
 pub(crate) fn refused(slot: &RefusalSlot) -> Option<TransportError> {
     let ConnectFailure { kind, reason, refusal, .. } = ConnectFailure::of_refusal(&slot.get()?, None);
     Some(TransportError { kind, reason: reason.into_owned(), refusal })
-}
-
-/// Waits until an internal listener has decided whether it takes the connection, where it said that it will. Not bounded by
-/// `connect_timeout`, which is for this hop and not for what lies behind it: the listener's own timers bound it, and
-/// whoever waits.
-pub(crate) async fn decided(io: &mut Io) -> Result<(), TransportError> {
-    let Some(slot) = io.info.refusal.clone().filter(RefusalSlot::is_deciding) else { return Ok(()) };
-    let taken = poll_fn(|cx| {
-        if slot.poll_decided(cx).is_ready() {
-            return Poll::Ready(true);
-        }
-        io.poll_closed(cx).map(|()| false)
-    })
-    .await;
-    match refused(&slot) {
-        Some(error) => Err(error),
-        None if taken => Ok(()),
-        None => Err(TransportError::remote("connection reset by the internal listener")),
-    }
 }
 
 /// Connects to an address of a host for a health check: nothing is counted, and no internal listener is reached.

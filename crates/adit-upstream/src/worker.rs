@@ -14,7 +14,7 @@ use adit_io::Io;
 
 use crate::cluster::{Core, SharedCluster, lock};
 use crate::codec::CodecFactory;
-use crate::connect::{Failed, Hops, InternalConnector, decided, establish};
+use crate::connect::{Failed, Hops, InternalConnector, establish};
 use crate::host::HostState;
 use crate::lb::{HostSet, LbState};
 use crate::original_dst;
@@ -146,15 +146,7 @@ impl WorkerCluster {
         let hops = Hops { downstream: need.downstream };
         let result = establish(&self.core, &host, &*self.deps.internal, ctx.as_ref(), hops).await;
         match result {
-            Ok(mut io) => match decided(&mut io).await {
-                Ok(()) => Ok(self.tcp_upstream(io, host, ticket)),
-                Err(error) => {
-                    // This client's refusal, not one of the host: others who wait for a place get it.
-                    self.core.stats.traffic.upstream_cx_connect_fail.inc();
-                    host.stats.cx_connect_fail.fetch_add(1, Relaxed);
-                    Err(failure(&Failed::from(error), Some(&host)))
-                }
-            },
+            Ok(io) => Ok(self.tcp_upstream(io, host, ticket)),
             Err(failed) => {
                 ticket.fail(&failed);
                 Err(failure(&failed, Some(&host)))
