@@ -6,7 +6,7 @@ use std::time::Duration;
 use adit_filter::upstream::{Cluster, ConnectFailure, FailureKind, Host, HttpUpstream, Need, Report, TcpUpstream};
 use adit_filter::{HttpStream, LocalReply, LogContext, Route as _};
 use adit_http::{RequestHead, ResponseHead, StreamError};
-use adit_io::{Address, Refusal};
+use adit_io::{Address, Refusal, RefusalSlot};
 use http::{HeaderName, HeaderValue, Version};
 
 use crate::RouterOptions;
@@ -77,6 +77,11 @@ impl<'r> Exchange<'r> {
         };
         let mut waits = Waits::new(stream.idle_timeout);
         waits.max = settings.max_stream_duration.filter(|limit| !limit.is_zero()).and_then(after);
+        if !common.terminates_udp(&stream.request)
+            && let Some(original) = stream.original_authority.take()
+        {
+            stream.request.authority = Some(*original);
+        }
         apply_request(options, entry, forward, timeouts, stream);
         Some(Self {
             options,
@@ -113,7 +118,8 @@ impl<'r> Exchange<'r> {
         let Some(whole) = self.timeouts.response.filter(|_| stream.request.headers.contains_key(EXPECTED_TIMEOUT)) else {
             return;
         };
-        let since = stream.info.timing.request_received.unwrap_or_default();
+        // The time counts from the request's end.
+        let Some(since) = stream.info.timing.request_received else { return };
         let left = whole.saturating_sub(stream.info.elapsed().saturating_sub(since));
         let expected = self.timeouts.per_try.map_or(left, |per_try| per_try.min(left));
         let millis = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
@@ -187,7 +193,7 @@ impl<'r> Exchange<'r> {
                 extended_connect: false,
                 address: None,
             };
-            let mut connecting = cluster.tcp(&need);
+            let mut connecting = Box::pin(async { taken(cluster.tcp(&need).await?).await });
             let waits = &mut self.waits;
             std::future::poll_fn(|cx| {
                 if early(cx) {
@@ -414,6 +420,15 @@ impl<'r> Exchange<'r> {
         };
         Some(self.reply(reply, stream))
     }
+}
+
+/// A raw upstream that may be promised to the client: an internal listener may yet refuse it.
+async fn taken(mut upstream: TcpUpstream) -> Result<TcpUpstream, ConnectFailure> {
+    if std::future::poll_fn(|cx| upstream.io.poll_taken(cx)).await {
+        return Ok(upstream);
+    }
+    let refusal = upstream.io.info.refusal.as_ref().and_then(RefusalSlot::get).unwrap_or_default();
+    Err(ConnectFailure::of_refusal(&refusal, Some(upstream.host.clone())))
 }
 
 /// Whether the upstream is an internal listener behind which the hop limit was reached: each hop's retries would multiply.
