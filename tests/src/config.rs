@@ -114,3 +114,23 @@ pub fn example(name: &str, ports: &[(u16, u16)], google: u16) -> String {
     }
     out
 }
+
+/// A listener as [`listener`], whose filter chain has more fields (at four spaces below the chain), such as a
+/// `transport_socket`.
+pub fn listener_with(name: &str, port: u16, filter: &str, more: &str) -> String {
+    let mut text = listener(name, port, filter);
+    push(&mut text, more, 6);
+    text
+}
+
+/// A QUIC listener with an HTTP/3 connection manager.
+pub fn quic_listener(name: &str, port: u16, hcm: &str, tls_context: &str) -> String {
+    let filter = hcm.replacen("          stat_prefix:", "          codec_type: HTTP3\n          stat_prefix:", 1);
+    format!(
+        "  - name: {name}\n    address: {{ socket_address: {{ protocol: UDP, address: 127.0.0.1, port_value: {port} }} }}\n    \
+         udp_listener_config: {{ quic_options: {{}} }}\n    filter_chains:\n    - filters:\n{filter}      \
+         transport_socket:\n        name: quic\n        typed_config:\n          \
+         \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.quic.v3.QuicDownstreamTransport\n          \
+         downstream_tls_context: {{ {tls_context} }}\n"
+    )
+}

@@ -37,6 +37,10 @@ pub struct HcmContext<'a> {
     pub chain: &'a dyn Fn(&[pb::HttpFilter], &Path) -> Result<FilterChain, Vec<Diagnostic>>,
     /// `--service-cluster`, for `add_user_agent`.
     pub service_cluster: &'a str,
+    /// The listener is one of QUIC: `codec_type: HTTP3` is right there, and nothing else is.
+    pub quic: bool,
+    /// Counts what the HTTP/3 codec sees.
+    pub http3_stats: Arc<dyn adit_h3::CodecStats>,
     /// Counts what the HTTP/2 codec sees.
     pub http2_stats: Arc<dyn adit_h2::CodecStats>,
 }
@@ -46,12 +50,14 @@ pub(crate) enum CodecType {
     Auto,
     Http1,
     Http2,
+    Http3,
 }
 
 pub(crate) struct Config {
     pub(crate) codec: CodecType,
     pub(crate) http1: Arc<adit_h1::ServerConfig>,
     pub(crate) http2: Arc<adit_h2::ServerConfig>,
+    pub(crate) http3: Arc<adit_h3::ServerConfig>,
     pub(crate) request: RequestOptions,
     pub(crate) server_name: HeaderValue,
     pub(crate) server_header: ServerHeader,
@@ -162,6 +168,7 @@ fn config(
         hcm::CodecType::Auto => CodecType::Auto,
         hcm::CodecType::Http1 => CodecType::Http1,
         hcm::CodecType::Http2 => CodecType::Http2,
+        hcm::CodecType::Http3 if context.quic => CodecType::Http3,
         hcm::CodecType::Http3 => {
             errors.push(Diagnostic::error(path.field("codec_type"), "HTTP/3 codec configured on non-QUIC listener."));
             return None;
@@ -172,6 +179,7 @@ fn config(
         codec,
         http1: Arc::new(http1?),
         http2: Arc::new(http2),
+        http3: Arc::new(http3(message, &common, context)),
         request: request?,
         server_name: server_name?,
         server_header: match message.server_header_transformation() {
@@ -219,7 +227,7 @@ fn request_options(
         "" => None,
         text => Some(header_value(text, &path.field("via"), errors)?),
     };
-    let agent = message.add_user_agent.unwrap_or(false).then_some(context.service_cluster).filter(|text| !text.is_empty());
+    let agent = message.add_user_agent.unwrap_or(false).then_some(context.service_cluster);
     let user_agent = match agent {
         Some(text) => Some(header_value(text, &path.field("add_user_agent"), errors)?),
         None => None,
@@ -358,4 +366,22 @@ fn http2(
         http2.stream_error_on_invalid_http_message = message.stream_error_on_invalid_http_message;
     }
     adit_h2::ServerConfig { http2, stats: Some(context.http2_stats.clone()) }
+}
+
+fn http3(
+    message: &pb::HttpConnectionManager,
+    common: &core::HttpProtocolOptions,
+    context: &HcmContext<'_>,
+) -> adit_h3::ServerConfig {
+    let mut http3 = message.http3_protocol_options.as_ref().map(adit_h3::Http3Options::from).unwrap_or_default();
+    if let Some(kib) = message.max_request_headers_kb {
+        http3.max_header_list_size = kib << 10;
+    }
+    if let Some(count) = common.max_headers_count {
+        http3.max_headers_count = count as usize;
+    }
+    if http3.stream_error_on_invalid_http_message.is_none() {
+        http3.stream_error_on_invalid_http_message = message.stream_error_on_invalid_http_message;
+    }
+    adit_h3::ServerConfig { http3, stats: Some(context.http3_stats.clone()) }
 }

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use adit_codec::{ConnError, IncomingStream, ServerConn};
-use adit_filter::{AccessLogType, BoxFuture, Connection, ResponseFlag, StreamInfo, WorkerEnv};
+use adit_filter::{BoxFuture, Connection, StreamInfo, WorkerEnv};
 use adit_http::ErrorCode;
 use adit_io::{ConnInfo, Io};
 use http::Version;
@@ -30,6 +30,19 @@ pub(crate) struct ConnShared {
 }
 
 impl ConnShared {
+    fn new(hcm: &Arc<Hcm>, worker: Arc<WorkerEnv>, info: Arc<ConnInfo>, buffer_limit: usize, template: StreamInfo) -> Self {
+        Self {
+            hcm: hcm.clone(),
+            worker,
+            info,
+            buffer_limit,
+            streams_total: AtomicU64::new(0),
+            template,
+            ended: Notify::new(),
+            live: AtomicU64::new(0),
+        }
+    }
+
     /// A stream's record that knows what the connection knows.
     pub(crate) fn stream_info(&self) -> StreamInfo {
         let fresh = StreamInfo::new(self.info.clone());
@@ -37,23 +50,14 @@ impl ConnShared {
     }
 }
 
-/// Serves a connection to its end.
+/// Serves a connection of bytes to its end.
 pub(crate) async fn serve(hcm: Arc<Hcm>, connection: Connection) -> StreamInfo {
     let template = connection.stream_info();
     let mut info = template.clone();
     let Connection { io, listener, worker, guards, .. } = connection;
     let started = Instant::now();
-    let shared = Arc::new(ConnShared {
-        worker,
-        info: io.info.clone(),
-        buffer_limit: listener.buffer_limit,
-        streams_total: AtomicU64::new(0),
-        template,
-        ended: Notify::new(),
-        live: AtomicU64::new(0),
-        hcm: hcm.clone(),
-    });
-    let (version, codec) = match hcm.open_codec(io, &shared.info).await {
+    let shared = Arc::new(ConnShared::new(&hcm, worker, io.info.clone(), listener.buffer_limit, template));
+    let (version, codec) = match hcm.open_codec(io, &shared).await {
         Ok(opened) => opened,
         Err(error) => {
             hcm.stats.http.downstream_cx_total.inc();
@@ -62,11 +66,28 @@ pub(crate) async fn serve(hcm: Arc<Hcm>, connection: Connection) -> StreamInfo {
             return info;
         }
     };
-    let account = CxAccount::open(&hcm, version, shared.info.tls.is_some());
-    let end = run(&shared, codec, version, started).await;
-    account.close(&hcm, end, started.elapsed());
+    serve_codec(&shared, codec, version, started).await;
     drop(guards);
     info
+}
+
+/// Serves a connection that is one of streams from the start (QUIC) to its end.
+pub(crate) async fn serve_session(hcm: Arc<Hcm>, codec: Box<dyn ServerConn>, session: crate::Session) -> StreamInfo {
+    let mut template = StreamInfo::new(session.info.clone());
+    template.filter_chain_name = session.filter_chain_name;
+    template.listener_name = Some(session.listener.name.clone());
+    let info = template.clone();
+    let limit = session.listener.buffer_limit;
+    let shared = Arc::new(ConnShared::new(&hcm, session.worker, session.info, limit, template));
+    serve_codec(&shared, codec, Version::HTTP_3, Instant::now()).await;
+    drop(session.guards);
+    info
+}
+
+async fn serve_codec(shared: &Arc<ConnShared>, codec: Box<dyn ServerConn>, version: Version, started: Instant) {
+    let account = CxAccount::open(&shared.hcm, version, shared.info.tls.is_some());
+    let end = run(shared, codec, version, started).await;
+    account.close(&shared.hcm, end, started.elapsed());
 }
 
 /// How a connection came to its end.
@@ -154,7 +175,14 @@ fn start(
 ) {
     let stream = crate::stream::serve(shared.clone(), incoming);
     if !multiplexed {
-        *current = Some(Box::pin(stream));
+        let before = current.take();
+        *current = Some(Box::pin(async move {
+            // Both its directions are over; it may still have its account to write.
+            if let Some(before) = before {
+                before.await;
+            }
+            stream.await;
+        }));
         return;
     }
     shared.live.fetch_add(1, Ordering::Relaxed);
@@ -271,33 +299,12 @@ async fn finish(shared: &Arc<ConnShared>, current: Option<BoxFuture<'static, ()>
     }
 }
 
-/// A request that the codec refused before it was one: it is counted and logged all the same.
+/// A connection that its codec gave up. What it answered was counted when it was (see `refused.rs`).
 fn protocol_error(shared: &ConnShared, error: ConnError) {
-    let hcm = &shared.hcm;
-    let stats = &hcm.stats.http;
-    let Some(status) = error.answered else {
-        if matches!(error.error, adit_http::StreamError::Protocol(_) | adit_http::StreamError::TooLarge(_)) {
-            stats.downstream_cx_protocol_error.inc();
-        }
-        return;
-    };
-    stats.downstream_cx_protocol_error.inc();
-    stats.downstream_rq_total.inc();
-    stats.downstream_rq_http1_total.inc();
-    if status == http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE {
-        stats.downstream_rq_too_large.inc();
+    let broken = matches!(error.error, adit_http::StreamError::Protocol(_) | adit_http::StreamError::TooLarge(_));
+    if error.answered.is_none() && broken {
+        shared.hcm.stats.http.downstream_cx_protocol_error.inc();
     }
-    if status == http::StatusCode::REQUEST_TIMEOUT {
-        stats.downstream_rq_header_timeout.inc();
-    }
-    hcm.stats.completed(status.as_u16());
-    let mut info = shared.stream_info();
-    info.response_code = status.as_u16();
-    info.protocol = Some(Version::HTTP_11);
-    info.details = Some(error.details.into());
-    info.flags.set(ResponseFlag::DownstreamProtocolError);
-    info.timing.end = Some(info.elapsed());
-    hcm.log(&info, None, None, AccessLogType::DownstreamEnd);
 }
 
 /// Counts a connection from its first byte to its end.

@@ -12,6 +12,7 @@ mod config;
 mod conn;
 mod date;
 mod path;
+mod refused;
 mod request;
 mod response;
 mod stats;
@@ -22,7 +23,8 @@ use std::sync::Arc;
 
 use adit_codec::ServerConn;
 use adit_filter::{
-    AccessLog as _, AccessLogType, BoxFuture, Connection, FilterChain, LogContext, NetworkTerminal, RouteTable, StreamInfo,
+    AccessLog as _, AccessLogType, BoxFuture, Connection, FilterChain, ListenerInfo, LogContext, NetworkTerminal, RouteTable,
+    StreamInfo, WorkerEnv,
 };
 use adit_http::{RequestHead, ResponseHead};
 use adit_io::{ConnInfo, Io};
@@ -30,6 +32,7 @@ use http::Version;
 
 pub use config::HcmContext;
 use config::{CodecType, Config};
+use conn::ConnShared;
 use stats::Stats;
 use upgrade::UpgradeTable;
 
@@ -44,10 +47,10 @@ pub struct Hcm {
 
 impl Hcm {
     /// The codec for a connection: fixed by `codec_type`, else by ALPN, else by the first bytes.
-    async fn open_codec(&self, mut io: Io, info: &ConnInfo) -> Result<(Version, Box<dyn ServerConn>), String> {
-        let alpn = info.tls.as_ref().and_then(|tls| tls.alpn.as_deref());
+    async fn open_codec(&self, mut io: Io, shared: &Arc<ConnShared>) -> Result<(Version, Box<dyn ServerConn>), String> {
+        let alpn = shared.info.tls.as_ref().and_then(|tls| tls.alpn.as_deref());
         let http2 = match (self.config.codec, alpn) {
-            (CodecType::Http1, _) => false,
+            (CodecType::Http1 | CodecType::Http3, _) => false,
             (CodecType::Http2, _) | (CodecType::Auto, Some("h2")) => true,
             (CodecType::Auto, Some(_)) => false,
             (CodecType::Auto, None) => {
@@ -64,7 +67,7 @@ impl Hcm {
         Ok(if http2 {
             (Version::HTTP_2, Box::new(adit_h2::server(io, self.config.http2.clone())))
         } else {
-            (Version::HTTP_11, Box::new(adit_h1::server(io, self.config.http1.clone())))
+            (Version::HTTP_11, Box::new(adit_h1::server_with(io, self.config.http1.clone(), shared.clone())))
         })
     }
 
@@ -72,6 +75,32 @@ impl Hcm {
         for log in &self.config.access_logs {
             log.log(&LogContext { request, response, kind, ..LogContext::new(info) });
         }
+    }
+}
+
+/// A connection of streams that a QUIC listener accepted.
+pub struct Session {
+    /// Facts about the connection.
+    pub info: Arc<ConnInfo>,
+    /// The listener it came by.
+    pub listener: Arc<ListenerInfo>,
+    /// `%FILTER_CHAIN_NAME%`.
+    pub filter_chain_name: Option<Arc<str>>,
+    /// What the worker lends.
+    pub worker: Arc<WorkerEnv>,
+    /// Held until the connection is over.
+    pub guards: Vec<Box<dyn Send>>,
+}
+
+impl Hcm {
+    /// What the HTTP/3 codec is to be told; `None` unless `codec_type` is HTTP3.
+    pub fn http3(&self) -> Option<&Arc<adit_h3::ServerConfig>> {
+        (self.config.codec == CodecType::Http3).then_some(&self.config.http3)
+    }
+
+    /// Serves an HTTP/3 connection to its end; the result is what the listener's own access log reports.
+    pub async fn serve_http3(self: Arc<Self>, codec: Box<dyn ServerConn>, session: Session) -> StreamInfo {
+        conn::serve_session(self, codec, session).await
     }
 }
 

@@ -76,27 +76,33 @@ fn unescape_slashes(path: &str) -> String {
     path.replace("%2F", "/").replace("%2f", "/").replace("%5C", "\\").replace("%5c", "\\")
 }
 
-/// Decodes escaped unreserved bytes, turns backslashes around, removes dot segments. `None` for a broken escape, an
-/// escaped NUL, or a path that climbs above its root.
+/// Decodes escaped unreserved bytes, escapes what may not stand in a path, turns backslashes around, removes dot segments,
+/// as Chromium's URL library does, which Envoy uses: a broken escape stays, and above its root a path is at its root
+/// (RFC 3986 section 5.2.4). `None` for an escaped NUL.
 fn canonical(path: &str) -> Option<String> {
     let mut decoded = String::with_capacity(path.len());
-    let mut rest = path.bytes();
-    while let Some(byte) = rest.next() {
-        match byte {
-            b'%' => {
-                let value = hex(rest.next()?)? * 16 + hex(rest.next()?)?;
-                if value == 0 {
-                    return None;
+    let mut rest = path;
+    while let Some(char) = rest.chars().next() {
+        let (here, after) = rest.split_at(char.len_utf8());
+        rest = after;
+        match char {
+            '%' => match escaped(after) {
+                Some(0) => return None,
+                Some(value) => {
+                    let (digits, after) = after.split_at_checked(2)?;
+                    rest = after;
+                    if value.is_ascii_alphanumeric() || matches!(value, b'-' | b'.' | b'_' | b'~') {
+                        decoded.push(char::from(value));
+                    } else {
+                        decoded.push('%');
+                        decoded.push_str(digits);
+                    }
                 }
-                let char = char::from(value);
-                if char.is_ascii_alphanumeric() || matches!(char, '-' | '.' | '_' | '~') {
-                    decoded.push(char);
-                } else {
-                    decoded.push_str(&format!("%{value:02X}"));
-                }
-            }
-            b'\\' => decoded.push('/'),
-            byte => decoded.push(char::from(byte)),
+                None => decoded.push('%'),
+            },
+            '\\' => decoded.push('/'),
+            '"' | '<' | '>' | '^' | '`' | '{' | '|' | '}' => decoded.push_str(&format!("%{:02X}", u32::from(char))),
+            _ => decoded.push_str(here),
         }
     }
     let mut kept: Vec<&str> = Vec::new();
@@ -107,7 +113,7 @@ fn canonical(path: &str) -> Option<String> {
             "." if index == last => kept.push(""),
             "." => {}
             ".." => {
-                kept.pop()?;
+                kept.pop();
                 if index == last {
                     kept.push("");
                 }
@@ -118,8 +124,10 @@ fn canonical(path: &str) -> Option<String> {
     Some(format!("/{}", kept.join("/")))
 }
 
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+/// The byte that the two digits behind a `%` stand for.
+fn escaped(after: &str) -> Option<u8> {
+    let digits = after.get(..2).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+    u8::from_str_radix(digits, 16).ok()
 }
 
 fn merge(path: &str) -> String {
@@ -154,17 +162,19 @@ mod tests {
             ("/a/b/..", "/a/"),
             ("/a/.", "/a/"),
             ("/%61%2d", "/a-"),
-            ("/a%2f..", "/a%2F.."),
-            ("/%2e%2e/a", "(refused)"),
-            ("/../a", "(refused)"),
+            ("/./a%2f..%5C", "/a%2f..%5C"),
+            ("/%2e%2e/a", "/a"),
+            ("/../a", "/a"),
+            ("/a/../../../..", "/"),
             ("/%00", "(refused)"),
-            ("/%zz", "(refused)"),
-            ("/%4", "(refused)"),
+            ("/a|b\"{c}", "/a%7Cb%22%7Bc%7D"),
         ] {
             let expected = if to == "(refused)" { Normalized::Refused } else { path(to) };
             assert_eq!(run(from, options), expected, "{from}");
         }
-        assert_eq!(run("/a//b", options), Normalized::Unchanged);
+        for unchanged in ["/a//b", "/%zz", "/%4", "/%", "/a%2f..", "/[a]"] {
+            assert_eq!(run(unchanged, options), Normalized::Unchanged, "{unchanged}");
+        }
     }
 
     #[test]

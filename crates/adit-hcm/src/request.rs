@@ -9,7 +9,7 @@ use adit_http::{RequestHead, RequestKind, Scheme};
 use adit_io::{Address, ConnInfo};
 use adit_match::CidrSet;
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 
 use crate::path::{Normalized, PathOptions};
 
@@ -55,27 +55,34 @@ pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER: HeaderName = HeaderName::from_static("x-envoy-downstream-service-cluster");
 const X_ENVOY_INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 const X_ENVOY_EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
 
-/// Fields that only trusted clients may send (Envoy's `cleanInternalHeaders`).
-const INTERNAL_ONLY: [&str; 16] = [
-    "x-envoy-decorator-operation",
-    "x-envoy-downstream-service-cluster",
-    "x-envoy-downstream-service-node",
+/// Fields that only internal clients may send (Envoy's `cleanInternalHeaders`).
+const INTERNAL_ONLY: [&str; 14] = [
     "x-envoy-expected-rq-timeout-ms",
     "x-envoy-force-trace",
     "x-envoy-hedge-on-per-try-timeout",
-    "x-envoy-internal",
     "x-envoy-ip-tags",
     "x-envoy-max-retries",
-    "x-envoy-original-path",
     "x-envoy-original-url",
     "x-envoy-retriable-header-names",
     "x-envoy-retriable-status-codes",
     "x-envoy-retry-grpc-on",
     "x-envoy-retry-on",
+    "x-envoy-upstream-alt-stat-name",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-upstream-rq-timeout-alt-response",
     "x-envoy-upstream-rq-timeout-ms",
+];
+
+/// Fields that no client of an edge may send.
+const NOT_FROM_OUTSIDE: [&str; 4] = [
+    "x-envoy-decorator-operation",
+    "x-envoy-downstream-service-cluster",
+    "x-envoy-downstream-service-node",
+    "x-envoy-original-path",
 ];
 
 /// Who the client is, as far as the request and the connection tell.
@@ -89,27 +96,34 @@ pub(crate) struct Client {
 /// Refuses what no route may see; otherwise makes the head canonical.
 pub(crate) fn check(head: &mut RequestHead, conn: &ConnInfo, options: &RequestOptions) -> Result<(), LocalReply> {
     if head.authority.is_none() {
-        return Err(refuse("missing_host_header"));
+        return Err(refuse("missing_host_header", head));
     }
     if options.underscores != Underscores::Allow {
         check_underscores(head, options.underscores)?;
     }
     if let Some(scheme) = options.scheme_overwrite {
         head.scheme = scheme;
+        head.headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme.as_str()));
     }
     check_path(head, options)?;
     strip_host(head, conn, options);
     Ok(())
 }
 
-fn refuse(details: &'static str) -> LocalReply {
-    LocalReply::new(StatusCode::BAD_REQUEST, details).flag(ResponseFlag::DownstreamProtocolError)
+/// Behind a head that is refused nothing is taken from a connection of HTTP/1.
+fn refuse(details: &'static str, head: &RequestHead) -> LocalReply {
+    let mut reply = LocalReply::new(StatusCode::BAD_REQUEST, details);
+    if head.version < Version::HTTP_2 {
+        reply.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    reply
 }
 
 fn check_underscores(head: &mut RequestHead, action: Underscores) -> Result<(), LocalReply> {
     let names: Vec<HeaderName> = head.headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
     if !names.is_empty() && action == Underscores::Reject {
-        return Err(refuse("http1.unexpected_underscore"));
+        let reply = refuse("http1.unexpected_underscore", head).body("Bad Request");
+        return Err(reply.flag(ResponseFlag::DownstreamProtocolError));
     }
     for name in names {
         head.headers.remove(name);
@@ -131,7 +145,7 @@ fn check_path(head: &mut RequestHead, options: &RequestOptions) -> Result<(), Lo
     match crate::path::normalize(path, &options.path) {
         Normalized::Unchanged => {}
         Normalized::Path(path) => head.path = Some(path),
-        Normalized::Refused => return Err(LocalReply::new(StatusCode::BAD_REQUEST, "path_normalization_failed")),
+        Normalized::Refused => return Err(refuse("path_normalization_failed", head)),
         Normalized::Redirect(path) => return Err(redirect(&path)),
     }
     Ok(())
@@ -173,16 +187,20 @@ fn strip_host(head: &mut RequestHead, conn: &ConnInfo, options: &RequestOptions)
 pub(crate) fn prepare(head: &mut RequestHead, conn: &ConnInfo, options: &RequestOptions, id: impl FnOnce() -> Option<HeaderValue>) -> Client {
     let client = identify(head, conn, options);
     let edge = options.use_remote_address && !client.internal;
-    if edge {
+    if !client.internal {
         for name in INTERNAL_ONLY {
+            head.headers.remove(name);
+        }
+    }
+    if edge {
+        for name in NOT_FROM_OUTSIDE {
             head.headers.remove(name);
         }
     }
     if options.use_remote_address {
         if !options.skip_xff_append && let Some(ip) = conn.remote.ip() {
-            append(head, X_FORWARDED_FOR, &ip.to_string());
+            append(head, X_FORWARDED_FOR, &ip.to_string(), ",");
         }
-        head.headers.remove(X_ENVOY_EXTERNAL_ADDRESS);
         if edge && let Some(ip) = client.remote.as_ref().or(Some(&conn.remote)).and_then(Address::ip) {
             set(head, X_ENVOY_EXTERNAL_ADDRESS, &ip.to_string());
         }
@@ -201,6 +219,7 @@ pub(crate) fn prepare(head: &mut RequestHead, conn: &ConnInfo, options: &Request
         head.headers.remove(X_ENVOY_INTERNAL);
     }
     if let Some(agent) = &options.user_agent {
+        head.headers.insert(X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER, agent.clone());
         head.headers.entry(header::USER_AGENT).or_insert_with(|| agent.clone());
     }
     if edge && !options.preserve_external_request_id && options.generate_request_id {
@@ -209,8 +228,8 @@ pub(crate) fn prepare(head: &mut RequestHead, conn: &ConnInfo, options: &Request
     if options.generate_request_id && !head.headers.contains_key(X_REQUEST_ID) && let Some(value) = id() {
         head.headers.insert(X_REQUEST_ID, value);
     }
-    if let Some(via) = &options.via {
-        head.headers.append(header::VIA, via.clone());
+    if let Some(via) = options.via.as_ref().and_then(|via| via.to_str().ok()) {
+        append(head, header::VIA, via, ", ");
     }
     client
 }
@@ -224,8 +243,13 @@ fn identify(head: &RequestHead, conn: &ConnInfo, options: &RequestOptions) -> Cl
     let ip = from_header.or(peer);
     let single = head.headers.get(X_FORWARDED_FOR).is_none_or(|value| !value.as_bytes().contains(&b','));
     let listed = ip.is_some_and(|ip| options.internal_addresses.contains(ip));
-    let internal = pipe
-        || listed && (!head.headers.contains_key(X_FORWARDED_FOR) || !options.use_remote_address && single);
+    // Whose address is not the connection's is trusted only as far as one hop (Envoy's `allow_trusted_address_checks`).
+    let told = if options.use_remote_address {
+        !head.headers.contains_key(X_FORWARDED_FOR)
+    } else {
+        from_header.is_some() && single
+    };
+    let internal = told && (pipe || listed);
     let remote = from_header.map(|ip| Address::Ip(std::net::SocketAddr::new(ip, 0)));
     Client { remote, internal }
 }
@@ -243,12 +267,17 @@ fn forwarded_address(head: &RequestHead, hops: usize) -> Option<IpAddr> {
     text.trim_matches(['[', ']']).parse().ok()
 }
 
-fn append(head: &mut RequestHead, name: HeaderName, value: &str) {
-    let joined = match head.headers.get(&name).and_then(|old| old.to_str().ok()) {
-        Some(old) if !old.is_empty() => format!("{old},{value}"),
-        _ => value.to_owned(),
-    };
-    set(head, name, &joined);
+/// Appends to a list; what stood in several fields before stands in one.
+fn append(head: &mut RequestHead, name: HeaderName, value: &str, separator: &str) {
+    let mut joined = Vec::new();
+    for old in head.headers.get_all(&name).iter().filter(|old| !old.is_empty()) {
+        joined.extend_from_slice(old.as_bytes());
+        joined.extend_from_slice(separator.as_bytes());
+    }
+    joined.extend_from_slice(value.as_bytes());
+    if let Ok(value) = HeaderValue::from_bytes(&joined) {
+        head.headers.insert(name, value);
+    }
 }
 
 fn set(head: &mut RequestHead, name: HeaderName, value: &str) {

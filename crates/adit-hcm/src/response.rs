@@ -6,9 +6,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use adit_filter::{AccessLogType, HttpFilter, LocalReply, ResponseHook, StreamInfo};
-use adit_http::{RequestHead, ResponseHead};
+use adit_http::{RequestHead, RequestKind, ResponseHead};
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, Version, header};
 use tokio::time::{Instant, Sleep};
 
 use crate::Hcm;
@@ -38,8 +38,35 @@ impl ResponsePath {
         Self { hcm, filters: Vec::new(), tunnel: false, periodic: None }
     }
 
-    fn finish(&self, head: &mut ResponseHead, request: &RequestHead) {
-        let config = &self.hcm.config;
+}
+
+impl Hcm {
+    /// A local reply becomes a head and a body, before filters see it. `request` is `None` where none could be read.
+    pub(crate) fn word(
+        &self,
+        mut reply: LocalReply,
+        request: Option<&RequestHead>,
+        info: &mut StreamInfo,
+    ) -> (ResponseHead, Bytes) {
+        let content_type = self.config.local_reply.map(&mut reply, request, info);
+        let mut head = ResponseHead::new(reply.status);
+        head.headers = std::mem::take(&mut reply.headers);
+        if !reply.body.is_empty() {
+            if let Ok(content_type) = HeaderValue::from_str(content_type) {
+                head.headers.entry(header::CONTENT_TYPE).or_insert(content_type);
+            }
+            head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
+        }
+        let body = match reply.body {
+            Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
+            Cow::Owned(text) => Bytes::from(text),
+        };
+        (head, body)
+    }
+
+    /// Sets what every answer carries.
+    pub(crate) fn finish(&self, head: &mut ResponseHead, request: Option<&RequestHead>) {
+        let config = &self.config;
         let server = HeaderValue::clone(&config.server_name);
         match config.server_header {
             ServerHeader::Overwrite => {
@@ -56,11 +83,29 @@ impl ResponsePath {
         if let Some(via) = &config.request.via {
             head.headers.append(header::VIA, via.clone());
         }
-        if config.always_set_request_id_in_response && let Some(id) = request.headers.get(X_REQUEST_ID) {
+        let id = request.and_then(|request| request.headers.get(X_REQUEST_ID));
+        let traced = request.is_some_and(|request| request.headers.contains_key("x-envoy-force-trace"));
+        if (config.always_set_request_id_in_response || traced) && let Some(id) = id {
             head.headers.insert(X_REQUEST_ID, id.clone());
         }
-        if head.status != StatusCode::SWITCHING_PROTOCOLS {
+        // A client that asked to switch is told what it may switch to.
+        let asked = request.is_some_and(|request| matches!(request.kind, RequestKind::Upgrade(_)));
+        if head.status != StatusCode::SWITCHING_PROTOCOLS && !asked {
             head.headers.remove(header::UPGRADE);
+        }
+    }
+}
+
+impl ResponsePath {
+    /// An answer that leaves before its request is whole. The rest of that request has no reader: over HTTP/1 no other
+    /// can follow it.
+    fn close_behind_unfinished(&self, head: &mut ResponseHead, request: &RequestHead, info: &StreamInfo) {
+        if info.timing.request_received.is_some() {
+            return;
+        }
+        self.hcm.stats.http.downstream_rq_response_before_rq_complete.inc();
+        if request.version < Version::HTTP_2 && !head.accepts(&request.kind) {
+            head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
     }
 }
@@ -74,29 +119,18 @@ impl ResponseHook for ResponsePath {
         for filter in self.filters.iter_mut().rev() {
             filter.on_response(head, info);
         }
-        self.finish(head, request);
+        self.hcm.finish(head, Some(request));
+        self.close_behind_unfinished(head, request, info);
         info.timing.downstream_first_sent.get_or_insert_with(|| info.started.elapsed());
     }
 
     fn render_reply(&mut self, reply: LocalReply, request: &RequestHead, info: &mut StreamInfo) -> (ResponseHead, Bytes) {
-        let mut reply = reply;
-        let content_type = self.hcm.config.local_reply.map(&mut reply, request, info);
-        let mut head = ResponseHead::new(reply.status);
-        head.headers = std::mem::take(&mut reply.headers);
-        if !reply.body.is_empty() {
-            if let Ok(content_type) = HeaderValue::from_str(content_type) {
-                head.headers.entry(header::CONTENT_TYPE).or_insert(content_type);
-            }
-            head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
-        }
-        let body = match reply.body {
-            Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
-            Cow::Owned(text) => Bytes::from(text),
-        };
+        let (mut head, body) = self.hcm.word(reply, Some(request), info);
         for filter in self.filters.iter_mut().rev() {
             filter.on_response(&mut head, info);
         }
-        self.finish(&mut head, request);
+        self.hcm.finish(&mut head, Some(request));
+        self.close_behind_unfinished(&mut head, request, info);
         info.timing.downstream_first_sent.get_or_insert_with(|| info.started.elapsed());
         let body = if request.method == Method::HEAD { Bytes::new() } else { body };
         (head, body)

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use adit_codec::{IncomingStream, RecvStream};
-use adit_filter::{AccessLogType, FilterChain, HttpStream, LocalReply, ResponseFlag, RouteTable as _, Verdict};
+use adit_filter::{AccessLogType, FilterChain, HttpStream, LocalReply, ResponseFlag, Route, RouteTable as _, Verdict};
 use adit_http::{ErrorCode, RequestKind, StreamError, target};
 use adit_io::ByteSource;
 use bytes::{Bytes, BytesMut};
@@ -76,11 +76,8 @@ fn new_stream(shared: &Arc<ConnShared>, incoming: IncomingStream) -> HttpStream 
 fn admit(shared: &Arc<ConnShared>, stream: &mut HttpStream) -> Result<Arc<FilterChain>, Box<LocalReply>> {
     let hcm = &shared.hcm;
     let stats = &hcm.stats.http;
-    if let RequestKind::Upgrade(token) = &stream.request.kind
-        && token.is_connect_udp()
-    {
-        connect_udp_authority(stream)?;
-    }
+    let udp = matches!(&stream.request.kind, RequestKind::Upgrade(token) if token.is_connect_udp());
+    let no_target = if udp { connect_udp_authority(stream, None).err() } else { None };
     let before = stream.request.authority.clone();
     request::check(&mut stream.request, &shared.info, &hcm.config.request).map_err(|reply| {
         match &*reply.details {
@@ -93,6 +90,10 @@ fn admit(shared: &Arc<ConnShared>, stream: &mut HttpStream) -> Result<Arc<Filter
         Box::new(reply)
     })?;
     let route = hcm.routes.find(&stream.request, &stream.info, stream.random);
+    if let Some(refusal) = no_target {
+        let own = route.as_deref().ok_or(refusal)?;
+        connect_udp_authority(stream, Some(own))?;
+    }
     if matches!(stream.request.kind, RequestKind::Connect(_)) {
         stream.request.authority = before;
     }
@@ -118,18 +119,22 @@ fn admit(shared: &Arc<ConnShared>, stream: &mut HttpStream) -> Result<Arc<Filter
     Ok(chain)
 }
 
-/// The target in the path of a CONNECT-UDP (RFC 9298 section 2) becomes the authority by which it is routed.
-fn connect_udp_authority(stream: &mut HttpStream) -> Result<(), Box<LocalReply>> {
-    let authority = target::connect_udp_target(stream.request.path_only())
+/// The target in the path of a CONNECT-UDP (RFC 9298 section 2) becomes the authority: by Envoy's template before routing, so
+/// that virtual hosts see it, and where that does not fit by the template of the route that was found.
+fn connect_udp_authority(stream: &mut HttpStream, own: Option<&dyn Route>) -> Result<(), Box<LocalReply>> {
+    let path = stream.request.path.as_ref().map_or("", |path| path.as_str());
+    let target = own
+        .and_then(|route| route.connect_udp_target(path))
+        .unwrap_or_else(|| target::connect_udp_target(stream.request.path_only()))
         .map_err(|error| {
             let status = match error {
                 target::TargetError::Port => StatusCode::BAD_REQUEST,
                 _ => StatusCode::NOT_FOUND,
             };
             Box::new(LocalReply::new(status, "invalid_path").body("The path is incorrect for CONNECT-UDP"))
-        })?
-        .authority();
-    stream.request.authority = authority;
+        })?;
+    let original = std::mem::replace(&mut stream.request.authority, target.authority());
+    stream.original_authority = original.map(Box::new);
     Ok(())
 }
 
@@ -215,7 +220,9 @@ async fn cut(stats: &HttpStats, stream: &mut HttpStream, end: StreamEnd) {
         }
         StreamEnd::MaxDuration => {
             stats.downstream_rq_max_duration_reached.inc();
-            LocalReply::new(StatusCode::REQUEST_TIMEOUT, "max_duration_timeout").body("downstream duration timeout")
+            let complete = stream.info.timing.request_received.is_some();
+            let status = if complete { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::REQUEST_TIMEOUT };
+            LocalReply::new(status, "max_duration_timeout").body("downstream duration timeout")
         }
     };
     stream.info.details = Some(reply.details.clone());
@@ -266,6 +273,21 @@ pub(crate) fn client_gone(stream: &mut HttpStream, error: StreamError) {
 async fn run_filters(
     stream: &mut HttpStream,
     filters: Vec<Box<dyn adit_filter::HttpFilter>>,
+) -> Result<(), FilterEnd> {
+    let mut filters = filters.into_iter();
+    let result = show_request(stream, &mut filters).await;
+    if matches!(result, Err(FilterEnd::Reply(_))) {
+        // The answer passes through every filter of the chain, as in Envoy, also those that never saw the request.
+        for filter in filters {
+            stream.keep_filter(filter);
+        }
+    }
+    result
+}
+
+async fn show_request(
+    stream: &mut HttpStream,
+    filters: &mut std::vec::IntoIter<Box<dyn adit_filter::HttpFilter>>,
 ) -> Result<(), FilterEnd> {
     for mut filter in filters {
         let end = stream.recv.as_ref().is_none_or(|recv| recv.is_end());

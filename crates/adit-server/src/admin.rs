@@ -16,7 +16,6 @@ use http::Version;
 use tokio::net::TcpListener;
 
 use crate::build::Plans;
-use crate::certs::Certificates;
 use crate::control::ServerControl;
 use crate::options::Options;
 use crate::views::ServerViews;
@@ -54,7 +53,7 @@ pub(crate) async fn start(plans: &Plans, options: &Options, parts: AdminParts, m
         control: parts.control.clone(),
         clusters: parts.manager,
         layers: plans.layers.clone(),
-        certificates: Certificates,
+        certificates: plans.certificates.clone(),
         bootstrap: adit_config::to_json(&plans.bootstrap).unwrap_or_default(),
     };
     let plan = plans.admin.clone();

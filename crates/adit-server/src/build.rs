@@ -12,12 +12,13 @@ use adit_filter::RuntimeValues;
 use adit_listener::ListenerPlan;
 use adit_match::StringMatcher;
 use adit_stats::{Reject, Store, StoreOptions};
+use adit_tls::{CertificateStore, TlsEnv};
 use adit_upstream::{ClusterPlan, PlanEnv};
 use metrics::stats_matcher::StatsMatcher;
 
 use crate::admin::AdminPlan;
 use crate::factories::ServerFactories;
-use crate::http2_stats::Http2Stats;
+use crate::codec_stats::{Http2Stats, Http3Stats};
 use crate::options::Options;
 use crate::runtime_layers::{self, Layers};
 
@@ -32,6 +33,7 @@ pub(crate) struct Plans {
     pub(crate) internal_buffer: adit_internal::Limits,
     pub(crate) bootstrap: Bootstrap,
     pub(crate) admin: Arc<AdminPlan>,
+    pub(crate) certificates: CertificateStore,
 }
 
 /// Makes the plans, or says all that is wrong.
@@ -48,7 +50,10 @@ pub(crate) fn build(loaded: Loaded, options: &Options, workers: usize) -> Result
     let sinks = Sinks::new(sink_options, &scope, runtime.clone());
     let resources = bootstrap.static_resources.clone().unwrap_or_default();
     let at = Path::root().field("static_resources");
-    let transports = crate::transports::Upstream::new(&resources.secrets);
+    let store_of_certificates = CertificateStore::new();
+    let certificates = store_of_certificates.map_err(|error| vec![Diagnostic::error(Path::root(), error.to_string())])?;
+    let tls = TlsEnv::new(&resources.secrets, certificates.clone());
+    let transports = crate::transports::Upstream(tls.clone());
     let manager = bootstrap.cluster_manager.as_ref();
     let env = PlanEnv {
         scope: &scope,
@@ -69,6 +74,9 @@ pub(crate) fn build(loaded: Loaded, options: &Options, workers: usize) -> Result
         cluster_names: resources.clusters.iter().map(|cluster| cluster.name.clone()).collect(),
         service_cluster: service_cluster(&bootstrap, options),
         http2_stats: Arc::new(Http2Stats::new(&scope)),
+        http3_stats: Arc::new(Http3Stats::new(&scope)),
+        tls,
+        workers,
     };
     let mut listeners = Vec::new();
     for (index, listener) in resources.listeners.iter().enumerate() {
@@ -82,7 +90,7 @@ pub(crate) fn build(loaded: Loaded, options: &Options, workers: usize) -> Result
     if !errors.is_empty() {
         return Err(unique(errors.into_iter().map(|error| locations.resolve(error))));
     }
-    Ok(Plans { store, sinks, runtime, layers, listeners, clusters, internal_buffer, bootstrap, admin })
+    Ok(Plans { store, sinks, runtime, layers, listeners, clusters, internal_buffer, bootstrap, admin, certificates })
 }
 
 /// Two crates may object to the same thing: say it once.

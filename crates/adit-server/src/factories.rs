@@ -5,7 +5,7 @@ use std::sync::Arc;
 use adit_access_log::Sinks;
 use adit_config::proto::envoy::config::accesslog::v3::AccessLog as AccessLogMessage;
 use adit_config::proto::envoy::config::core::v3::TransportSocket;
-use adit_config::proto::envoy::config::listener::v3::Filter;
+use adit_config::proto::envoy::config::listener::v3::{Filter, Listener};
 use adit_config::proto::envoy::config::route::v3::RouteConfiguration;
 use adit_config::proto::envoy::extensions::filters::http::router::v3::Router as RouterMessage;
 use adit_config::proto::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
@@ -14,19 +14,21 @@ use adit_config::proto::envoy::extensions::filters::udp::udp_proxy::v3::UdpProxy
 use adit_config::{Diagnostic, Path, is, type_name, unpack};
 use adit_filter::{
     AccessLog, ChainEntry, FilterChain, HttpTerminal, ListenerFilter, ListenerInfo, NetworkFilter, NetworkTerminal,
-    PerFilterConfig, RouteTable, RuntimeValues, UdpListenerFilter,
+    PerFilterConfig, QuicFilter, RouteTable, RuntimeValues, UdpListenerFilter,
 };
 use adit_filters::{ConfigError, Env, NetworkEntry};
 use adit_hcm::{Hcm, HcmContext};
 use adit_listener::{Factories, NetworkChain, TransportAcceptor};
+use adit_quic::QuicListener;
 use adit_router::{PerFilterConfigs, RouteConfig, RouteContext, Router};
 use adit_stats::Scope;
 use hcm::http_filter::ConfigType;
 use adit_tcp_proxy::TcpProxy;
+use adit_tls::TlsEnv;
 use adit_udp_proxy::UdpProxy;
 use prost_types::Any;
 
-use crate::http2_stats::Http2Stats;
+use crate::codec_stats::{Http2Stats, Http3Stats};
 
 /// What every listener of the process is built with.
 pub(crate) struct ServerFactories {
@@ -36,6 +38,9 @@ pub(crate) struct ServerFactories {
     pub(crate) cluster_names: Vec<String>,
     pub(crate) service_cluster: String,
     pub(crate) http2_stats: Arc<Http2Stats>,
+    pub(crate) http3_stats: Arc<Http3Stats>,
+    pub(crate) tls: TlsEnv,
+    pub(crate) workers: usize,
 }
 
 type Found<T> = Result<T, Vec<Diagnostic>>;
@@ -73,7 +78,7 @@ impl Factories for ServerFactories {
     }
 
     fn transport_socket(&self, message: &TransportSocket, scope: &Scope, path: &Path) -> Found<Option<Arc<dyn TransportAcceptor>>> {
-        crate::transports::downstream(message, scope, path)
+        crate::transports::downstream(message, &self.tls, scope, path)
     }
 
     fn listener_filter(&self, config: &Any, scope: &Scope, path: &Path) -> Option<Found<Arc<dyn ListenerFilter>>> {
@@ -87,6 +92,17 @@ impl Factories for ServerFactories {
             let proxy = UdpProxy::from_proto(&message, &Logs(self), path)?;
             Ok(proxy as Arc<dyn UdpListenerFilter>)
         })
+    }
+
+    fn quic_filter(
+        &self,
+        message: &Listener,
+        _listener: &Arc<ListenerInfo>,
+        scope: &Scope,
+        path: &Path,
+    ) -> Found<Arc<dyn QuicFilter>> {
+        let listener = QuicListener::from_proto(message, self, scope, path)?;
+        Ok(listener)
     }
 
     fn access_logs(&self, messages: &[AccessLogMessage], path: &Path) -> Found<Vec<Arc<dyn AccessLog>>> {
@@ -107,7 +123,7 @@ impl ServerFactories {
         let broken = |error: adit_config::UnpackError| vec![Diagnostic::error(path, error.to_string())];
         if is::<hcm::HttpConnectionManager>(any) {
             let message = unpack(any).map_err(broken)?;
-            return Ok(NetworkEntry::Terminal(self.connection_manager(&message, scope, path)?));
+            return Ok(NetworkEntry::Terminal(self.connection_manager(&message, scope, false, path)?));
         }
         if is::<TcpProxyMessage>(any) {
             let message: TcpProxyMessage = unpack(any).map_err(broken)?;
@@ -124,7 +140,13 @@ impl ServerFactories {
         Ok(proxy)
     }
 
-    fn connection_manager(&self, message: &hcm::HttpConnectionManager, listener_stats: &Scope, path: &Path) -> Found<Arc<Hcm>> {
+    fn connection_manager(
+        &self,
+        message: &hcm::HttpConnectionManager,
+        listener_stats: &Scope,
+        quic: bool,
+        path: &Path,
+    ) -> Found<Arc<Hcm>> {
         let http = self.stats.http(&message.stat_prefix);
         let env = Env { root: &self.stats, http: &http };
         let routes = |message: &RouteConfiguration, at: &Path| -> Found<Arc<dyn RouteTable>> {
@@ -146,7 +168,9 @@ impl ServerFactories {
             routes: &routes,
             chain: &chain,
             service_cluster: &self.service_cluster,
+            quic,
             http2_stats: self.http2_stats.clone(),
+            http3_stats: self.http3_stats.clone(),
         };
         Hcm::from_proto(message, &context, path)
     }
@@ -223,5 +247,23 @@ impl adit_tcp_proxy::Factories for Logs<'_> {
 
     fn stats(&self) -> &Scope {
         &self.0.stats
+    }
+}
+
+impl adit_quic::Factories for ServerFactories {
+    fn connection_manager(&self, message: &hcm::HttpConnectionManager, scope: &Scope, path: &Path) -> Found<Arc<Hcm>> {
+        Self::connection_manager(self, message, scope, true, path)
+    }
+
+    fn access_logs(&self, messages: &[AccessLogMessage], path: &Path) -> Found<Vec<Arc<dyn AccessLog>>> {
+        Factories::access_logs(self, messages, path)
+    }
+
+    fn tls(&self) -> &TlsEnv {
+        &self.tls
+    }
+
+    fn workers(&self) -> usize {
+        self.workers
     }
 }

@@ -9,11 +9,10 @@
 
 mod admin;
 mod build;
-mod certs;
+mod codec_stats;
 mod control;
 mod demo;
 mod factories;
-mod http2_stats;
 mod internal;
 mod lifecycle;
 mod logging;

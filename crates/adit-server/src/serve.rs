@@ -59,6 +59,8 @@ async fn run(plans: Plans, options: Options, count: usize, log: LogControl) -> R
     for task in manager.run() {
         drop(main.spawn(task));
     }
+    let certificates = plans.certificates.clone();
+    drop(main.spawn(async move { certificates.run().await }));
     let workers = Workers::start(WorkersOptions {
         count,
         drain: drain.clone(),

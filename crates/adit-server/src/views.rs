@@ -10,7 +10,7 @@ use adit_upstream::breaker::Thresholds;
 use adit_upstream::{ClusterManager, ClusterView, HostView};
 use serde_json::{Map, Value, json};
 
-use crate::certs::Certificates;
+use adit_tls::CertificateStore;
 use crate::control::ServerControl;
 use crate::options::{DrainStrategy, Mode, Options};
 use crate::runtime_layers::Layers;
@@ -23,7 +23,7 @@ pub(crate) struct ServerViews {
     pub(crate) control: Arc<ServerControl>,
     pub(crate) clusters: Arc<ClusterManager>,
     pub(crate) layers: Layers,
-    pub(crate) certificates: Certificates,
+    pub(crate) certificates: CertificateStore,
     /// The bootstrap as JSON, for `/config_dump`.
     pub(crate) bootstrap: Value,
 }

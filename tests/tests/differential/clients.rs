@@ -1,6 +1,6 @@
 //! Who the client is, what it may say of itself, and what the connection manager adds.
 
-use crate::lab::{Case, Yaml, filter};
+use crate::lab::{Case, Yaml, check, filter};
 use crate::origin::Reply;
 
 const ROUTES: &str = "- { match: { prefix: /i, headers: [{ name: x-envoy-internal, present_match: true }] }, route: { cluster: c, prefix_rewrite: /internal } }\n- { match: { prefix: / }, route: { cluster: c } }\n";
@@ -16,6 +16,7 @@ x-envoy-upstream-rq-per-try-timeout-ms: 100\r\nx-envoy-original-dst-host: 1.1.1.
 
 #[test]
 fn addresses() {
+    let mut report = String::new();
     for (name, hcm) in [
         ("default", ""),
         ("remote", "use_remote_address: true\n"),
@@ -46,12 +47,14 @@ fn addresses() {
             with("user agent", "user-agent: ua\r\nvia: v\r\nx-forwarded-port: 9\r\n"),
             with("request id", "x-request-id: own\r\n"),
         ]);
-        lab.done();
+        report += &lab.report();
     }
+    check(&report);
 }
 
 #[test]
 fn paths() {
+    let mut report = String::new();
     for (name, hcm) in [
         ("as they are", ""),
         ("normalized", "normalize_path: true\n"),
@@ -68,12 +71,14 @@ fn paths() {
         ] {
             lab.case(Case::get(path).named(format!("{name}: {path}")));
         }
-        lab.done();
+        report += &lab.report();
     }
+    check(&report);
 }
 
 #[test]
 fn answers_of_the_manager() {
+    let mut report = String::new();
     for (name, hcm) in [
         ("append", "server_header_transformation: APPEND_IF_ABSENT\n"),
         ("pass", "server_header_transformation: PASS_THROUGH\n"),
@@ -107,8 +112,9 @@ fn answers_of_the_manager() {
             Case::new(format!("{name}: no host"), "GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\nhost: a.com\r\n\r\n"),
             with("answer 1xx", "").origin(Reply::Answer("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")),
         ]);
-        lab.done();
+        report += &lab.report();
     }
+    check(&report);
 }
 
 #[test]

@@ -306,6 +306,10 @@ fn field(line: &str) -> Option<String> {
         "date" => None,
         "x-request-id" if value.trim().len() == 36 => Some(format!("{name}: <uuid>")),
         "x-envoy-upstream-service-time" => Some(format!("{name}: <ms>")),
+        // Less than the whole when an attempt went before.
+        "x-envoy-expected-rq-timeout-ms" if value.trim().parse().is_ok_and(|millis: u64| millis % 50 != 0) => {
+            Some(format!("{name}: <less>"))
+        }
         _ => Some(line.to_owned()),
     }
 }
@@ -420,7 +424,8 @@ impl Lab {
             if std::env::var("PARTS").is_ok_and(|parts| !parts.contains(&format!("{part:?}"))) {
                 continue;
             }
-            match (case.differs.contains(part), ours == theirs) {
+            let same = ours == theirs || tolerated(*part, ours, theirs);
+            match (case.differs.contains(part), same) {
                 (false, false) => {
                     let _ = writeln!(self.report, "=== {} {part:?}\n{}", case.name, difference(ours, theirs));
                 }
@@ -438,13 +443,33 @@ impl Lab {
         }
     }
 
+    /// Ends both and gives all that differed.
+    pub fn report(self) -> String {
+        self.report
+    }
+
     /// Panics with all that differed.
     #[track_caller]
     pub fn done(self) {
-        let Self { report, adit, envoy, .. } = self;
-        drop((adit, envoy));
-        assert!(report.is_empty(), "\n{report}");
+        check(&self.report());
     }
+}
+
+/// What differs in many cases for one reason each (docs/differences.md).
+fn tolerated(part: Part, ours: &str, theirs: &str) -> bool {
+    match part {
+        // We read on behind an answer that closes, so that it is not lost; Envoy's close then is an RST.
+        Part::End => ours == "FIN" && theirs == "RST",
+        // What we give up on, its upstream sees as given up.
+        Part::Origin => ours.replace("[RST]", "[FIN]") == theirs,
+        _ => false,
+    }
+}
+
+/// Panics with what differed, if anything did.
+#[track_caller]
+pub fn check(report: &str) {
+    assert!(report.is_empty(), "\n{report}");
 }
 
 fn difference(ours: &str, theirs: &str) -> String {

@@ -21,8 +21,8 @@ fn matching() {
         \x20 - { name: query, match: { prefix: /q, query_parameters: [{ name: a, string_match: { exact: b } }] }, direct_response: { status: 200, body: { inline_string: query } } }\n\
         \x20 - { name: qpresent, match: { prefix: /q, query_parameters: [{ name: p, present_match: true }] }, direct_response: { status: 200, body: { inline_string: qpresent } } }\n\
         \x20 - { name: qplain, match: { prefix: /q, query_parameters: [{ name: z }] }, direct_response: { status: 200, body: { inline_string: qplain } } }\n\
-        \x20 - { name: hexact, match: { prefix: /h, headers: [{ name: x, string_match: { exact: y } }] }, direct_response: { status: 200, body: { inline_string: hexact } } }\n\
-        \x20 - { name: hrange, match: { prefix: /h, headers: [{ name: n, range_match: { start: 5, end: 10 } }] }, direct_response: { status: 200, body: { inline_string: hrange } } }\n\
+        \x20 - { name: hexact, match: { prefix: /h, headers: [{ name: x, string_match: { exact: 'y' } }] }, direct_response: { status: 200, body: { inline_string: hexact } } }\n\
+        \x20 - { name: hrange, match: { prefix: /h, headers: [{ name: 'n', range_match: { start: 5, end: 10 } }] }, direct_response: { status: 200, body: { inline_string: hrange } } }\n\
         \x20 - { name: hpresent, match: { prefix: /h, headers: [{ name: p, present_match: true }] }, direct_response: { status: 200, body: { inline_string: hpresent } } }\n\
         \x20 - { name: hinvert, match: { prefix: /hi, headers: [{ name: i, string_match: { prefix: a }, invert_match: true, treat_missing_header_as_empty: true }] }, direct_response: { status: 200, body: { inline_string: hinvert } } }\n\
         \x20 - { name: method, match: { prefix: /m, headers: [{ name: ':method', exact_match: POST }] }, direct_response: { status: 200, body: { inline_string: method } } }\n\
@@ -140,6 +140,7 @@ fn failures() {
          - { match: { prefix: /y5 }, route: { cluster: c, retry_policy: { retry_on: retriable-headers, retriable_headers: [{ name: again }], num_retries: 1 } } }\n\
          - { match: { prefix: /y6 }, route: { cluster: c, retry_policy: { retry_on: 5xx, retriable_request_headers: [{ name: may }], num_retries: 1 } } }\n\
          - { match: { prefix: /y7 }, route: { cluster: c, retry_policy: { retry_on: reset-before-request, num_retries: 1 } } }\n\
+         - { match: { prefix: /t7 }, route: { cluster: c, timeout: 2s, max_stream_duration: { max_stream_duration: 3s } } }\n\
          - { match: { prefix: / }, route: { cluster: c } }\n",
     )
     .hcm("upgrade_configs: [{ upgrade_type: websocket }]\n")
@@ -155,7 +156,7 @@ fn failures() {
         get("/dead", vec![]),
         get("/none", vec![]),
         get("/t1", vec![Reply::Silence]).quiet(900),
-        get("/t1 slow body", vec![Reply::Slowly("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nok", 500, "ay")]).quiet(900),
+        get("/t1-slow-body", vec![Reply::Slowly("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nok", 500, "ay")]).quiet(900),
         get("/t2", vec![Reply::Silence]).quiet(900),
         get("/t2-body", vec![Reply::Slowly("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nok", 700, "ay")]).quiet(900),
         get("/t3", vec![Reply::Silence]).quiet(900),
@@ -163,6 +164,7 @@ fn failures() {
         get("/t4", vec![Reply::Silence]).quiet(900),
         get("/t4-body", vec![Reply::Slowly("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nok", 700, "ay")]).quiet(900),
         get("/t5", vec![Reply::Answer(OK)]),
+        get("/t7", vec![Reply::Answer(OK)]),
         get("/t6", vec![Reply::Silence]).quiet(900),
         get("/y1", vec![]).quiet(600),
         get("/y2", vec![Reply::Answer(E500), Reply::Answer(OK)]).quiet(500),

@@ -1,6 +1,6 @@
 //! Upgrades and CONNECT: which are let through, what of them reaches the origin, what becomes of its answer.
 
-use crate::lab::{Case, Do, OK, Yaml, send};
+use crate::lab::{Case, Do, OK, Yaml, check, send};
 use crate::origin::Reply;
 
 const ACCEPT: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: x\r\n\r\n";
@@ -13,6 +13,7 @@ fn upgrade(name: &str, token: &str, path: &str) -> Case {
 /// Rows: what the connection manager says; columns: what the route says.
 #[test]
 fn the_enable_table() {
+    let mut report = String::new();
     for (manager, hcm) in [
         ("absent", ""),
         ("on", "upgrade_configs: [{ upgrade_type: WebSocket }]\n"),
@@ -31,8 +32,9 @@ fn the_enable_table() {
         for route in ["/on", "/off", "/none", "/missing", "/redirect", "/direct"] {
             lab.case(upgrade(&format!("manager {manager}, route {route}"), "websocket", route));
         }
-        lab.done();
+        report += &lab.report();
     }
+    check(&report);
 }
 
 #[test]
@@ -72,7 +74,7 @@ fn answers() {
     let mut lab = Yaml::routes("- match: { prefix: / }\n  route: { cluster: c }\n")
         .hcm("upgrade_configs: [{ upgrade_type: websocket }, { upgrade_type: foo }]\n")
         .lab();
-    for token in ["websocket", "foo"] {
+    for (token, other) in [("websocket", false), ("foo", true)] {
         let answer = |name: &str, reply: Reply| {
             let head = format!("GET / HTTP/1.1\r\nhost: a.com\r\nconnection: Upgrade\r\nupgrade: {token}\r\n\r\nearly");
             Case::new(format!("{token} {name}"), head).origin(reply)
@@ -162,7 +164,7 @@ fn connect_without_leave() {
          - name: suffix\n  domains: ['*:8443']\n  routes:\n  - match: { connect_matcher: {} }\n    redirect: { host_redirect: b.com }\n\
          - name: direct\n  domains: ['direct.com:1']\n  routes:\n  - match: { connect_matcher: {} }\n    direct_response: { status: 200, body: { inline_string: tunnelled } }\n\
          - name: direct4\n  domains: ['direct.com:2']\n  routes:\n  - match: { connect_matcher: {} }\n    direct_response: { status: 404, body: { inline_string: none } }\n\
-         - name: off\n  domains: ['off.com:443']\n  routes:\n  - match: { connect_matcher: {} }\n    route: { cluster: c }\n\
+         - name: noleave\n  domains: ['off.com:443']\n  routes:\n  - match: { connect_matcher: {} }\n    route: { cluster: c }\n\
          - name: prefix\n  domains: ['prefix.com:443']\n  routes:\n  - match: { prefix: / }\n    route: { cluster: c, upgrade_configs: [{ upgrade_type: CONNECT }] }\n\
          - name: header\n  domains: ['header.com:443']\n  routes:\n  - match: { connect_matcher: {}, headers: [{ name: foo, string_match: { exact: bar } }] }\n    route: { cluster: c, upgrade_configs: [{ upgrade_type: CONNECT }] }\n",
     )
@@ -176,6 +178,7 @@ fn connect_without_leave() {
 
 #[test]
 fn stripped_ports() {
+    let mut report = String::new();
     for (name, field) in [
         ("any", "strip_any_host_port: true\n"),
         ("matching", "strip_matching_host_port: true\n"),
@@ -195,8 +198,9 @@ fn stripped_ports() {
         for host in ["a.com:443", "a.com:80", "a.com.:443"] {
             lab.case(connect(&format!("{name} connect {host}"), host, ""));
         }
-        lab.done();
+        report += &lab.report();
     }
+    check(&report);
 }
 
 const TERMINATE: &str = "- match: { connect_matcher: {}, headers: [{ name: to, string_match: { exact: dead } }] }\n  route: { cluster: dead, upgrade_configs: [{ upgrade_type: CONNECT, connect_config: {} }] }\n\

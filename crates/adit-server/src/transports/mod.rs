@@ -1,56 +1,62 @@
 //! Transport sockets, from their messages.
 
+mod http_11_proxy;
 mod internal_upstream;
+mod tls;
 
 use std::sync::Arc;
 
 use adit_config::proto::envoy::config::core::v3::TransportSocket;
 use adit_config::proto::envoy::config::core::v3::transport_socket::ConfigType;
+use adit_config::proto::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector as TlsInspectorMessage;
+use adit_config::proto::envoy::extensions::transport_sockets::http_11_proxy::v3::Http11ProxyUpstreamTransport;
 use adit_config::proto::envoy::extensions::transport_sockets::internal_upstream::v3::InternalUpstreamTransport;
 use adit_config::proto::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
-use adit_config::proto::envoy::extensions::transport_sockets::tls::v3::Secret;
 use adit_config::{Diagnostic, Path, is, type_name, unpack};
 use adit_filter::ListenerFilter;
 use adit_listener::TransportAcceptor;
+use adit_listener::filters::TlsInspector;
 use adit_stats::Scope;
-use adit_upstream::transport::{BuiltTransport, TransportSite};
+use adit_tls::TlsEnv;
 use adit_upstream::TransportBuilder;
+use adit_upstream::transport::{BuiltTransport, TransportSite};
 use prost_types::Any;
 
 fn unknown(any: &Any, path: &Path) -> Vec<Diagnostic> {
     vec![Diagnostic::error(path, format!("extension {} is not implemented by adit", type_name(any)))]
 }
 
-/// The transport socket of a filter chain; `None` for the raw one.
+/// The transport socket of a filter chain; `None` for the raw one. `scope` is the listener's.
 pub(crate) fn downstream(
     message: &TransportSocket,
-    _scope: &Scope,
+    env: &TlsEnv,
+    scope: &Scope,
     path: &Path,
 ) -> Result<Option<Arc<dyn TransportAcceptor>>, Vec<Diagnostic>> {
     let path = path.field("typed_config");
     let Some(ConfigType::TypedConfig(any)) = &message.config_type else {
         return Err(vec![Diagnostic::error(&path, "typed_config is required")]);
     };
-    if is::<RawBuffer>(any) { Ok(None) } else { Err(unknown(any, &path)) }
+    if is::<RawBuffer>(any) {
+        return Ok(None);
+    }
+    tls::downstream(any, env, scope, &path).unwrap_or_else(|| Err(unknown(any, &path))).map(Some)
 }
 
-/// A listener filter that adit-listener does not know.
+/// A listener filter that adit-listener leaves to others.
 pub(crate) fn listener_filter(
-    _config: &Any,
-    _scope: &Scope,
-    _path: &Path,
+    config: &Any,
+    scope: &Scope,
+    path: &Path,
 ) -> Option<Result<Arc<dyn ListenerFilter>, Vec<Diagnostic>>> {
-    None
+    let message = unpack::<TlsInspectorMessage>(config).ok()?;
+    // `tls_inspector.` counts for the process, as in Envoy.
+    let filter = TlsInspector::from_proto(&message, &scope.store().root(), path);
+    Some(filter.map(|filter| Arc::new(filter) as Arc<dyn ListenerFilter>).map_err(|error| vec![error]))
 }
 
 /// The transport sockets of clusters.
-pub(crate) struct Upstream;
-
-impl Upstream {
-    pub(crate) fn new(_secrets: &[Secret]) -> Self {
-        Self
-    }
-}
+pub(crate) struct Upstream(pub(crate) TlsEnv);
 
 impl TransportBuilder for Upstream {
     fn build(
@@ -63,6 +69,9 @@ impl TransportBuilder for Upstream {
         if let Ok(message) = unpack::<InternalUpstreamTransport>(any) {
             return Some(internal_upstream::InternalUpstream::build(&message, path, site.scope, inner));
         }
-        None
+        if let Ok(message) = unpack::<Http11ProxyUpstreamTransport>(any) {
+            return Some(http_11_proxy::Http11Proxy::build(&message, path, inner));
+        }
+        tls::upstream(any, &self.0, site.scope, path)
     }
 }
