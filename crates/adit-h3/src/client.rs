@@ -149,7 +149,7 @@ impl Future for Drive {
 impl Drive {
     fn finish(&mut self, error: Option<StreamError>) {
         lock(&self.link.over).get_or_insert(error.unwrap_or(StreamError::Stopped(ErrorCode::NoError)));
-        self.shared.conn.close(VarInt::from_u32(code::NO_ERROR), b"");
+        self.shared.close(VarInt::from_u32(code::NO_ERROR));
         self.shared.wake_ready();
     }
 }
@@ -343,8 +343,7 @@ impl H3Pending {
         if self.kind.is_tunnel() && !accepted {
             self.guard.set_refused();
         }
-        let body =
-            Body { length: response.length, limits, tunnel: accepted, abandon: code::REQUEST_CANCELLED };
+        let body = Body { length: response.length, limits, tunnel: accepted, abandon: code::REQUEST_CANCELLED };
         if let Some(inbound) = self.inbound.take() {
             let mut recv = H3Recv::new(inbound, self.guard.clone(), &body);
             if let Err(error) = recv.look_for_end() {
@@ -389,9 +388,7 @@ impl PendingResponse for H3Pending {
         };
         Poll::Ready(match ready!(inbound.poll_frame(cx)) {
             Ok(Frame::Block(_, block)) => self.take_head(&block),
-            Ok(Frame::Data(_)) => {
-                Err(self.stopped(Stop::Fatal(Fatal(code::FRAME_UNEXPECTED, "DATA before HEADERS"))))
-            }
+            Ok(Frame::Data(_)) => Err(self.stopped(Stop::Fatal(Fatal(code::FRAME_UNEXPECTED, "DATA before HEADERS")))),
             Err(stop) => Err(self.stopped(stop)),
         })
     }

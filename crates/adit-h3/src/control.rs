@@ -243,7 +243,7 @@ impl Control {
     }
 
     fn take_goaway(&mut self, id: u64, shared: &Shared) -> Result<(), Fatal> {
-        if self.last_goaway.is_some_and(|last| id > last) || (!self.is_server && id % 4 != 0) {
+        if self.last_goaway.is_some_and(|last| id > last) || (!self.is_server && !id.is_multiple_of(4)) {
             return Err(Fatal(code::ID_ERROR, "bad id in GOAWAY"));
         }
         self.last_goaway = Some(id);

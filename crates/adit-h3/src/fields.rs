@@ -134,10 +134,7 @@ fn take_length(section: &mut Section, name: HeaderName, value: HeaderValue) -> O
 
 /// Fields that HTTP/3 does not have (RFC 9114 section 4.2).
 fn is_connection_specific(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade"
-    )
+    matches!(name.as_str(), "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade")
 }
 
 /// Cookie crumbs become one field (RFC 9114 section 4.2.1).

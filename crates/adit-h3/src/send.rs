@@ -148,11 +148,8 @@ impl H3Send {
             if self.frame_left == 0 {
                 let mut header = Vec::with_capacity(9);
                 frame::header(frame::DATA, data.len() as u64, &mut header);
-                self.ahead = if self.ahead.is_empty() {
-                    header.into()
-                } else {
-                    [&self.ahead[..], &header[..]].concat().into()
-                };
+                self.ahead =
+                    if self.ahead.is_empty() { header.into() } else { [&self.ahead[..], &header[..]].concat().into() };
                 self.frame_left = data.len() as u64;
             }
             let piece = data.slice(..data.len().min(usize::try_from(self.frame_left).unwrap_or(usize::MAX)));

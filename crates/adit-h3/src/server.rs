@@ -35,8 +35,7 @@ const DRAIN_LINGER: Duration = Duration::from_secs(1);
 /// Says in the canonical form that a request came in 0-RTT data (RFC 8470 section 5.1).
 const EARLY_DATA: &str = "early-data";
 
-type Accept =
-    Pin<Box<dyn Future<Output = Result<(quinn::SendStream, quinn::RecvStream), ConnectionError>> + Send>>;
+type Accept = Pin<Box<dyn Future<Output = Result<(quinn::SendStream, quinn::RecvStream), ConnectionError>> + Send>>;
 
 /// Serves HTTP/3 on a connection whose handshake is done, or in 0-RTT.
 pub fn server(conn: QuicConnection, cfg: Arc<ServerConfig>) -> Server {
@@ -313,7 +312,7 @@ impl ServerConn for Server {
             return Poll::Ready(self.ended(&cause));
         }
         if self.poll_drain(cx).is_ready() {
-            self.shared.conn.close(VarInt::from_u32(code::NO_ERROR), b"");
+            self.shared.close(VarInt::from_u32(code::NO_ERROR));
             self.over = true;
             return Poll::Ready(None);
         }
@@ -330,7 +329,7 @@ impl ServerConn for Server {
     }
 
     fn abort(&mut self, code: ErrorCode) {
-        self.shared.conn.close(error::wire(code), b"");
+        self.shared.close(error::wire(code));
     }
 
     fn live_streams(&self) -> usize {
@@ -341,7 +340,7 @@ impl ServerConn for Server {
 impl Drop for Server {
     /// Nobody drives the connection any more.
     fn drop(&mut self) {
-        self.shared.conn.close(VarInt::from_u32(code::NO_ERROR), b"");
+        self.shared.close(VarInt::from_u32(code::NO_ERROR));
     }
 }
 

@@ -115,8 +115,17 @@ impl Shared {
 
     /// Ends the connection: the peer broke it.
     pub(crate) fn fail(&self, fatal: Fatal) {
-        lock(&self.fatal).get_or_insert(fatal);
-        self.conn.close(VarInt::from_u32(fatal.0), fatal.1.as_bytes());
+        if self.conn.close_reason().is_none() {
+            lock(&self.fatal).get_or_insert(fatal);
+            self.conn.close(VarInt::from_u32(fatal.0), fatal.1.as_bytes());
+        }
+    }
+
+    /// Ends the connection, unless it ended: quinn would forget why.
+    pub(crate) fn close(&self, code: VarInt) {
+        if self.conn.close_reason().is_none() {
+            self.conn.close(code, b"");
+        }
     }
 
     pub(crate) fn fatal(&self) -> Option<Fatal> {

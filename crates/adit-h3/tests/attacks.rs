@@ -115,13 +115,8 @@ async fn malformed_heads_close_the_connection_where_it_is_asked_for() {
 
 #[tokio::test]
 async fn extended_connect_without_the_setting() {
-    let fields = [
-        (":method", "CONNECT"),
-        (":protocol", "websocket"),
-        (":scheme", "https"),
-        (":authority", "a"),
-        (":path", "/"),
-    ];
+    let fields =
+        [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "https"), (":authority", "a"), (":path", "/")];
     let mut client = RawClient::polite(ServerConfig::default()).await;
     let (_send, mut recv) = client.bi(&request(&fields), false).await;
     assert_eq!(outcome(&mut recv).await, Err(code::MESSAGE));

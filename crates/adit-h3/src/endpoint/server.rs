@@ -60,12 +60,7 @@ impl ServerSetup {
             .max_incoming(MAX_INCOMING)
             .incoming_buffer_size(INCOMING_BUFFER)
             .incoming_buffer_size_total(INCOMING_BUFFER_TOTAL);
-        Ok(Self {
-            config,
-            endpoint: EndpointConfig::default(),
-            steering: Steering::new(workers),
-            admission,
-        })
+        Ok(Self { config, endpoint: EndpointConfig::default(), steering: Steering::new(workers), admission })
     }
 }
 

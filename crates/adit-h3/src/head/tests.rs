@@ -66,13 +66,8 @@ fn a_connect() {
     assert!(head.path.is_none() && length.is_none() && !head.headers.contains_key("content-length"));
 }
 
-const EXTENDED: [(&str, &str); 5] = [
-    (":method", "CONNECT"),
-    (":protocol", "foo-BAR"),
-    (":scheme", "https"),
-    (":authority", "a.b"),
-    (":path", "/chat"),
-];
+const EXTENDED: [(&str, &str); 5] =
+    [(":method", "CONNECT"), (":protocol", "foo-BAR"), (":scheme", "https"), (":authority", "a.b"), (":path", "/chat")];
 
 #[test]
 fn an_extended_connect_with_any_token() {

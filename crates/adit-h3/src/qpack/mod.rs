@@ -27,7 +27,11 @@ pub enum Error<E> {
 ///
 /// `max` bounds the section's size as RFC 9114 section 4.2.2 counts it. Nothing is allocated beyond two buffers of at
 /// most `max` bytes.
-pub fn decode<E>(block: &[u8], max: usize, mut sink: impl FnMut(&[u8], &[u8]) -> Result<(), E>) -> Result<(), Error<E>> {
+pub fn decode<E>(
+    block: &[u8],
+    max: usize,
+    mut sink: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+) -> Result<(), Error<E>> {
     let mut at = Cursor(block);
     // Required Insert Count 0 means that no dynamic entry is referenced; Base is then without meaning.
     if at.integer(8)?.1 != 0 {

@@ -27,14 +27,16 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 pub fn server_tls() -> rustls::ServerConfig {
     let (cert, key) = certificate();
     let key = PrivateKeyDer::try_from(key.clone()).unwrap();
-    let builder = rustls::ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+    let builder =
+        rustls::ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
     builder.with_no_client_auth().with_single_cert(vec![cert.clone()], key).unwrap()
 }
 
 pub fn client_tls() -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate().0.clone()).unwrap();
-    let builder = rustls::ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+    let builder =
+        rustls::ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
     builder.with_root_certificates(roots).with_no_client_auth()
 }
 
