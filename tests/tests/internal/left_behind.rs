@@ -14,6 +14,8 @@ const ROUNDS: usize = 1000;
 /// Connections at once.
 const WIDTH: usize = 50;
 const TUNNEL: &str = "tunneling_config: { hostname: 'host.com:443' }\n";
+/// Ended connections wait up to a second for their last bytes to be taken.
+const MANY: &str = "circuit_breakers: { thresholds: [{ max_connections: 100000, max_pending_requests: 100000, max_requests: 100000 }] }\n";
 const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
 /// What a client does before it goes.
@@ -90,7 +92,7 @@ fn flat(adit: &Proxy, storms: impl Fn()) {
 fn ten_thousand_connections_in_every_state_leave_nothing() {
     let (raw, connect) = (free_port(), free_port());
     let state = set_state(&[("test.client", "%DOWNSTREAM_REMOTE_ADDRESS%", "TRANSITIVE")]);
-    let pass = internal_upstream("[]");
+    let pass = format!("{MANY}{}", internal_upstream("[]"));
     let adit = Proxy::adit(&whole(
         &[
             listener("raw", raw, &format!("{state}{}", tcp_proxy("a", ""))),
@@ -98,7 +100,7 @@ fn ten_thousand_connections_in_every_state_leave_nothing() {
             inner("a", &tcp_proxy("b", "")),
             inner("b", &tcp_proxy("c", "")),
         ],
-        &[hop("a", "a", &pass), hop("b", "b", &pass), cluster("c", origin::echo(), "")],
+        &[hop("a", "a", &pass), hop("b", "b", &pass), cluster("c", origin::echo(), MANY)],
     ));
     flat(&adit, || {
         storm(raw, "", true);
