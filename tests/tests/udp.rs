@@ -475,7 +475,7 @@ fn connect_udp_is_forwarded_as_it_is() {
     client.send(CONNECT_UDP.replace("upgrade: connect-udp", "upgrade: connect-udp\r\ncapsule-protocol: ?1"));
     let (mut peer, head) = far.accept(ACCEPTED);
     assert!(head.starts_with("GET /.well-known/masque/udp/127.0.0.1/53/ HTTP/1.1\r\n"), "{head}");
-    assert!(head.contains("capsule-protocol: ?1\r\n"), "{head}");
+    assert!(head.contains("capsule-protocol: ?1\r\n") && head.contains("host: proxy\r\n"), "{head}");
     assert!(client.head().starts_with("HTTP/1.1 101 "));
     client.send(b"\x17\x03xyz\0\x04\0one");
     peer.expect(b"\x17\x03xyz\0\x04\0one");
@@ -487,4 +487,60 @@ fn connect_udp_is_forwarded_as_it_is() {
     let mut client = Peer::connect(port);
     client.send("GET /chat HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
     assert!(client.head().starts_with("HTTP/1.1 404 "));
+}
+
+#[test]
+fn a_route_may_have_a_uri_template_of_its_own() {
+    let port = free_port();
+    let route = "- match: { prefix: /masque }\n  metadata: { filter_metadata: { adit.connect_udp: { uri_template: 'https://proxy/masque{?target_host,target_port}' } } }\n  route: { cluster: c, upgrade_configs: [{ upgrade_type: CONNECT-UDP, connect_config: {} }] }\n";
+    let _adit = Proxy::adit(&resources(&[stream_listener("t", port, &hcm("t", route, ""))], &[cluster("c", echo(), "")]));
+    let ask = |path: &str| {
+        let mut client = Peer::connect(port);
+        client.send(CONNECT_UDP.replace("/.well-known/masque/udp/127.0.0.1/53/", path));
+        let head = client.head();
+        (client, head)
+    };
+    let (mut client, head) = ask("/masque?target_host=target.example&target_port=53");
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    client.send(b"\0\x04\0one");
+    client.expect(b"\0\x09\0echo:one");
+    for (path, status) in [
+        ("/masque?target_host=target.example&target_port=0", 400),
+        ("/masque?target_host=target.example", 404),
+        ("/.well-known/masque/udp/127.0.0.1/53/", 404),
+    ] {
+        let (_, head) = ask(path);
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {head}");
+    }
+}
+
+#[test]
+fn every_worker_has_its_sessions() {
+    let (port, origin) = (free_port(), echo());
+    let wildcard = listener(port, "").replace("127.0.0.1", "0.0.0.0");
+    let adit = Proxy::adit_with(&resources(&[wildcard], &[cluster("c", origin, "")]), &["--concurrency", "3"]);
+    let clients: Vec<_> = (0..40).map(|_| Client::connect(port)).collect();
+    for round in 0..3 {
+        for client in &clients {
+            client.send(format!("{round}"));
+        }
+        for client in &clients {
+            client.expect(&format!("echo:{round}"));
+        }
+    }
+    adit.wait_stat("udp.p.downstream_sess_active", 40);
+    assert_eq!(adit.stat("udp.p.downstream_sess_total"), 40);
+}
+
+#[test]
+fn ipv6_and_an_answer_larger_than_a_frame() {
+    let (port, origin) = (free_port(), echo());
+    let v6 = listener(port, "").replace("127.0.0.1", "'::1'").replace("9000", "65535");
+    let Ok(socket) = UdpSocket::bind("[::1]:0") else { return };
+    let _adit = Proxy::adit(&resources(&[v6], &[cluster("c", origin, "")]));
+    socket.connect(("::1", port)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let client = Client(socket);
+    client.send(vec![1; 60_000]);
+    assert_eq!(client.recv().len(), 60_005);
 }

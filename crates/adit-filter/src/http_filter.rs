@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use adit_codec::{RecvStream, Responder, SendStream};
 use adit_http::{RequestHead, ResponseHead, StreamError};
+use http::uri::Authority;
 
 use crate::{BoxFuture, LocalReply, Route, StreamInfo, WorkerEnv};
 
@@ -105,6 +106,8 @@ pub struct HttpStream {
     pub random: u64,
     /// The client is internal (`internal_address_config`).
     pub internal: bool,
+    /// The authority as it came, where another one took its place for routing: the target of a CONNECT-UDP.
+    pub original_authority: Option<Box<Authority>>,
     responder: Option<Box<dyn Responder>>,
     hook: Box<dyn ResponseHook>,
 }
@@ -130,6 +133,7 @@ impl HttpStream {
             buffer_limit: 1 << 20,
             random: 0,
             internal: false,
+            original_authority: None,
             responder: Some(responder),
             hook,
         }

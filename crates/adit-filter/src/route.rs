@@ -4,6 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
+use adit_http::target::{ConnectTarget, TargetError};
 use adit_http::RequestHead;
 
 use crate::StreamInfo;
@@ -32,6 +33,13 @@ pub trait Route: Any + Send + Sync {
     /// What the route, its weighted cluster, its virtual host or the table say about an HTTP filter, the most specific
     /// first (`typed_per_filter_config`).
     fn filter_config(&self, filter_name: &str) -> Option<&PerFilterConfig>;
+
+    /// The target of a CONNECT-UDP by the route's own URI template (RFC 9298 section 2), from a path with its query; `None`
+    /// when it has none, or none that matches.
+    fn connect_udp_target(&self, path: &str) -> Option<Result<ConnectTarget, TargetError>> {
+        let _ = path;
+        None
+    }
 
     /// For the router, to see its own type again.
     fn as_any(&self) -> &(dyn Any + Send + Sync);

@@ -17,8 +17,10 @@ mod head;
 pub mod hop_by_hop;
 pub mod target;
 pub mod translate;
+mod udp_template;
 pub mod websocket;
 
 pub use error::{ErrorCode, StreamError};
 pub use head::{RequestHead, RequestKind, ResponseHead, Scheme, Token};
 pub use target::ConnectTarget;
+pub use udp_template::{TemplateError, UdpTemplate};

@@ -10,6 +10,7 @@ use adit_config::proto::envoy::config::route::v3 as pb;
 use adit_filter::PerFilterConfig;
 use adit_filter::upstream::Priority;
 use adit_io::Metadata;
+use adit_http::UdpTemplate;
 use adit_match::{ConfigError, Fraction};
 use bytes::Bytes;
 use http::{HeaderName, StatusCode};
@@ -22,7 +23,7 @@ use super::domains::Domains;
 use super::hash::HashPolicy;
 use super::matching::{RouteMatcher, take};
 use super::mutate::{Mutations, adder};
-use super::rewrite::{HostRewrite, PathRewrite, Redirect, literal};
+use super::rewrite::{HostRewrite, PathRewrite, Redirect, weighted};
 use super::route::{
     Action, ClusterName, ConnectConfig, DirectResponse, Forward, ForwardCommon, HostOptions, Mirror, RouteEntry,
     UpgradeEntry,
@@ -163,6 +164,7 @@ impl Builder<'_> {
             mutations: Mutations::default(),
             filters: Filters::new(),
             options: HostOptions::default(),
+            udp_template: None,
             body_limit: None,
         });
         VirtualHost { routes, tls, redirect }
@@ -202,6 +204,7 @@ impl Builder<'_> {
         };
         let filters = self.filters(&route.typed_per_filter_config, &format!("{at}.typed_per_filter_config"));
         let action = self.action(route, above, at);
+        let udp_template = self.udp_template(route, at);
         let (matcher, (action, weighted)) = (matcher?, action?);
         let entry = |action, weighted_mutations: Option<&Mutations>, weighted_filters: Option<&Filters>| {
             let mut levels: Vec<&Mutations> = weighted_mutations.into_iter().collect();
@@ -217,6 +220,7 @@ impl Builder<'_> {
                 mutations: Mutations::in_order(&levels, self.message.most_specific_header_mutations_wins),
                 filters: all,
                 options: above.options,
+                udp_template: udp_template.clone(),
                 body_limit: body_limit(route, above.host),
             })
         };
@@ -235,6 +239,22 @@ impl Builder<'_> {
             (_, action) => Targets::One(entry(action, None, None)),
         };
         Some(Rule { matcher, targets })
+    }
+
+    /// Metadata `adit.connect_udp: { uri_template: ... }` of a route.
+    fn udp_template(&mut self, route: &pb::Route, at: &str) -> Option<UdpTemplate> {
+        use prost_types::value::Kind;
+        let fields = route.metadata.as_ref()?.filter_metadata.get("adit.connect_udp")?;
+        let at = format!("{at}.metadata.filter_metadata[adit.connect_udp]");
+        for name in fields.fields.keys().filter(|name| *name != "uri_template") {
+            self.errors.push(ConfigError::unsupported(format!("{at}.{name}")));
+        }
+        let at = format!("{at}.uri_template");
+        let Some(Kind::StringValue(text)) = fields.fields.get("uri_template").and_then(|value| value.kind.as_ref()) else {
+            self.errors.push(ConfigError::new(at, "a text is required"));
+            return None;
+        };
+        UdpTemplate::parse(text).map_err(|error| self.errors.push(ConfigError::new(at, error.to_string()))).ok()
     }
 
     fn action(&mut self, route: &pb::Route, above: &Above<'_>, at: &str) -> Option<(Action, Option<WeightedParts>)> {
@@ -334,8 +354,10 @@ impl Builder<'_> {
             },
             path_rewrite: PathRewrite::from_proto(action, at, &mut self.errors),
             append_forwarded_host: action.append_x_forwarded_host,
+            // A route with a max_stream_duration has no other timeout, not even the one it sets (Envoy's usingNewTimeouts).
             timeout: Some(action.timeout.as_ref().map_or(DEFAULT_TIMEOUT, adit_config::duration))
-                .filter(|timeout| !timeout.is_zero()),
+                .filter(|timeout| !timeout.is_zero())
+                .filter(|_| action.max_stream_duration.as_ref().is_none_or(|max| max.max_stream_duration.is_none())),
             idle_timeout: action.idle_timeout.as_ref().map(adit_config::duration),
             max_stream_duration: max.and_then(|max| max.max_stream_duration.as_ref()).map(adit_config::duration),
             retry: self

@@ -8,7 +8,8 @@ use std::time::Duration;
 use adit_access_log::LineFormat;
 use adit_filter::upstream::Priority;
 use adit_filter::{PerFilterConfig, Route, RuntimeValues};
-use adit_http::{RequestHead, RequestKind};
+use adit_http::target::{ConnectTarget, TargetError};
+use adit_http::{RequestHead, RequestKind, UdpTemplate};
 use adit_io::Metadata;
 use adit_match::Fraction;
 use bytes::Bytes;
@@ -29,6 +30,8 @@ pub struct RouteEntry {
     pub(crate) mutations: Mutations,
     pub(crate) filters: BTreeMap<Box<str>, PerFilterConfig>,
     pub(crate) options: HostOptions,
+    /// How a CONNECT-UDP names its target beside Envoy's way.
+    pub(crate) udp_template: Option<UdpTemplate>,
     /// `request_body_buffer_limit` of the route or its virtual host: bytes kept for retries and mirrors.
     pub(crate) body_limit: Option<usize>,
 }
@@ -177,6 +180,10 @@ impl Route for RouteEntry {
 
     fn filter_config(&self, filter_name: &str) -> Option<&PerFilterConfig> {
         if self.filters.is_empty() { None } else { self.filters.get(filter_name) }
+    }
+
+    fn connect_udp_target(&self, path: &str) -> Option<Result<ConnectTarget, TargetError>> {
+        self.udp_template.as_ref()?.target(path)
     }
 
     fn as_any(&self) -> &(dyn Any + Send + Sync) {
