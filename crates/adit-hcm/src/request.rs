@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use adit_filter::{LocalReply, ResponseFlag};
-use adit_http::{RequestHead, RequestKind, Scheme};
+use adit_http::{ConnectTarget, RequestHead, RequestKind, Scheme};
 use adit_io::{Address, ConnInfo};
 use adit_match::CidrSet;
 use http::uri::{Authority, PathAndQuery};
@@ -97,6 +97,12 @@ pub(crate) struct Client {
 pub(crate) fn check(head: &mut RequestHead, conn: &ConnInfo, options: &RequestOptions) -> Result<(), LocalReply> {
     if head.authority.is_none() {
         return Err(refuse("missing_host_header", head));
+    }
+    if let RequestKind::Connect(target) = &head.kind
+        && ConnectTarget::parse_with_default(target.as_str(), Some(443)).is_err()
+    {
+        // Over HTTP/2 and HTTP/3 a target may come without a port; a port that is there is one (RFC 9110 section 9.3.6).
+        return Err(refuse("invalid_connect_target", head));
     }
     if options.underscores != Underscores::Allow {
         check_underscores(head, options.underscores)?;
