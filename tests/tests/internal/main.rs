@@ -3,6 +3,7 @@
 mod build;
 mod chains;
 mod config;
+mod examples;
 mod left_behind;
 mod passing;
 mod refusals;

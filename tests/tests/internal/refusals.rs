@@ -293,3 +293,28 @@ fn connect_timeout_is_for_the_hop_and_not_for_what_lies_behind() {
     far.send("late");
     client.expect("late");
 }
+
+/// A listener that was told to take nothing more, here by `/drain_listeners`, while the way to it is still open.
+#[test]
+fn a_listener_that_takes_nothing_more_is_a_clean_failure() {
+    let (raw, http) = (free_port(), free_port());
+    let gone = format!("{}    traffic_direction: INBOUND\n", inner("in", &tcp_proxy("c", "")));
+    let adit = adit(&whole(
+        &[
+            listener("raw", raw, &tcp_proxy("hop", &log(TCP_LINE))),
+            listener("http", http, &hcm("outer", &prefix("hop"), "")),
+            gone,
+        ],
+        &[hop("hop", "in", ""), cluster("c", origin::echo(), "")],
+    ));
+    let mut before = Peer::connect(raw);
+    before.send("a");
+    before.expect("a");
+    adit.admin_post("/drain_listeners?inboundonly");
+    assert!(Peer::connect(raw).rest().0.is_empty());
+    wait_log(&adit, "outer UF,URX internal listener in takes no connection now");
+    assert!(get(http).starts_with("HTTP/1.1 503 Service Unavailable\r\n"));
+    // What was accepted before lives on.
+    before.send("b");
+    before.expect("b");
+}
