@@ -6,11 +6,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use adit_config::proto::envoy::extensions::transport_sockets::tls::v3 as pb;
 use adit_config::{Diagnostic, Path};
-use adit_io::{Io, Stream};
+use adit_io::{ConnInfo, Io, Stream, TlsInfo};
 use adit_stats::{Counter, Scope};
 use rustls::ClientConfig;
 use rustls::client::{ResolvesClientCert, Resumption, UnbufferedClientConnection};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use crate::acceptor::{handshake, publish};
@@ -55,6 +55,8 @@ struct Current {
     /// With the certificate's names compared with the server name.
     by_name: Variant,
     has_alpn: bool,
+    /// TLS 1.3 is among the versions.
+    speaks_13: bool,
     local: Option<Vec<u8>>,
     shown: Shown,
     files: Vec<PathBuf>,
@@ -131,8 +133,7 @@ impl Connector {
     async fn shake(&self, mut io: Io, options: ConnectOptions<'_>) -> Result<Io, TlsError> {
         let current = self.current();
         let name = self.server_name(&options);
-        let by_name = options.auto_san || self.message.auto_sni_san_validation;
-        let variant = if by_name { &current.by_name } else { &current.plain };
+        let variant = current.variant(self.by_name(&options));
         // Without a name none is sent, which rustls knows as an address.
         let server = match name {
             Some(name) => ServerName::try_from(name.to_owned())
@@ -141,7 +142,7 @@ impl Connector {
                 io.info.remote.socket().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip()),
             ),
         };
-        let logged = variant.logged.as_ref().filter(|_| self.key_log.as_ref().is_some_and(|log| log.wants(&io.info)));
+        let logged = variant.logged.as_ref().filter(|_| self.wants_log(&io.info));
         let config = logged.unwrap_or(&variant.config).clone();
         let host = server.to_str().into_owned();
         let session = if current.has_alpn || options.alpn.is_empty() {
@@ -168,6 +169,54 @@ impl Connector {
         let mut io = Io::new(Stream::Other(Box::new(transport)), facts);
         (io.state, io.metadata) = (state, metadata);
         Ok(io)
+    }
+}
+
+impl Connector {
+    fn by_name(&self, options: &ConnectOptions<'_>) -> bool {
+        options.auto_san || self.message.auto_sni_san_validation
+    }
+
+    fn wants_log(&self, info: &ConnInfo) -> bool {
+        self.key_log.as_ref().is_some_and(|log| log.wants(info))
+    }
+
+    /// The configuration for a handshake that QUIC does itself, on a connection of which `info` is known; its ALPN is to be
+    /// replaced.
+    ///
+    /// # Errors
+    /// The versions configured leave out TLS 1.3, and QUIC has no other (RFC 9001 section 4.2).
+    pub fn quic_config(&self, options: &ConnectOptions<'_>, info: &ConnInfo) -> Result<Arc<ClientConfig>, TlsError> {
+        let current = self.current();
+        if !current.speaks_13 {
+            return Err(TlsError::connection("QUIC needs TLS 1.3"));
+        }
+        let variant = current.variant(self.by_name(options));
+        let logged = variant.logged.as_ref().filter(|_| self.wants_log(info));
+        Ok(logged.unwrap_or(&variant.config).clone())
+    }
+
+    /// Counts a handshake that QUIC did, and adds to `tls` what only the configuration knows.
+    pub fn quic_done(&self, options: &ConnectOptions<'_>, tls: &mut TlsInfo) {
+        self.stats.quic_done(tls);
+        let current = self.current();
+        let chain: Vec<_> = tls.peer_certificates.iter().map(|der| CertificateDer::from_slice(der)).collect();
+        tls.peer_validated =
+            current.variant(self.by_name(options)).verifier.validated(&chain, self.server_name(options));
+        tls.local_certificate.clone_from(&current.local);
+    }
+
+    /// Counts a handshake that failed with these words of QUIC, which keeps no more of the cause.
+    pub fn quic_failed(&self, reason: &str) -> TlsError {
+        let error = TlsError::from_words(reason);
+        self.stats.failed(&error);
+        error
+    }
+}
+
+impl Current {
+    fn variant(&self, by_name: bool) -> &Variant {
+        if by_name { &self.by_name } else { &self.plain }
     }
 }
 
@@ -253,6 +302,7 @@ fn make(
         plain: variant(false)?,
         by_name: variant(true)?,
         has_alpn: !common.alpn.is_empty(),
+        speaks_13: common.versions.iter().any(|version| version.version == rustls::ProtocolVersion::TLSv1_3),
         local: identity.map(|one| one.identity.leaf().to_vec()),
         shown: common.shown,
         files: common.files,

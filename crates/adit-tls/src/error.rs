@@ -39,6 +39,20 @@ impl TlsError {
         }
     }
 
+    /// From the words of a QUIC stack, through which no type of ours comes.
+    pub(crate) fn from_words(words: &str) -> Self {
+        let fault = if words.contains("verify SAN list") {
+            Fault::Name
+        } else if words.contains("cert hash and spki") {
+            Fault::Hash
+        } else if words.contains("verify cert failed") || words.contains("invalid peer certificate") {
+            Fault::Chain
+        } else {
+            Fault::Connection
+        };
+        Self { fault, reason: format!("TLS_error: {words}") }
+    }
+
     fn from_rustls(error: &rustls::Error) -> Self {
         use rustls::{CertificateError, Error};
         let (fault, reason) = match error {

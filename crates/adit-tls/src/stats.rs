@@ -1,5 +1,6 @@
 //! `ssl.*` of a listener or a cluster.
 
+use adit_io::TlsInfo;
 use adit_stats::{Counter, Scope, tag};
 use rustls::{CommonState, HandshakeKind, SignatureScheme};
 
@@ -57,6 +58,15 @@ impl TlsStats {
         if let Some(group) = session.negotiated_key_exchange_group() {
             self.named("curves", names::curve_name(group.name()), "envoy_ssl_curve");
         }
+    }
+
+    /// A handshake that QUIC did, which tells less of it: neither cipher nor curve, nor whether a session was resumed.
+    pub(crate) fn quic_done(&self, tls: &TlsInfo) {
+        self.handshake.inc();
+        if tls.peer_certificates.is_empty() {
+            self.no_certificate.inc();
+        }
+        self.named("versions", tls.version, "envoy_ssl_version");
     }
 
     /// The peer proved its certificate with this algorithm.
