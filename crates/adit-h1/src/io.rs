@@ -70,6 +70,14 @@ impl Reader {
         }
     }
 
+    /// Whether the end of the input may be a cut (see [`ByteSource::truncated`]).
+    pub(crate) fn truncated(&self) -> bool {
+        match &self.half {
+            ReadHalf::Tcp(_) => false,
+            ReadHalf::Other(source) => source.truncated(),
+        }
+    }
+
     /// Reads once, about `want` bytes, behind what the buffer holds. False is the end.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<Result<bool, StreamError>> {
         if self.eof {

@@ -55,6 +55,12 @@ impl Recv {
     fn poll_body(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>, StreamError>> {
         let max = max.max(1);
         let Some(reader) = &mut self.reader else { return Poll::Ready(Ok(None)) };
+        let raw = self.raw;
+        // A body that only the end of its connection delimits is whole only if that end was one (RFC 9112 section 9.8).
+        let end_of_input = |decoder: &mut Decoder, reader: &Reader| {
+            let cut = !raw && decoder.direct() == Some(u64::MAX) && reader.truncated();
+            if cut { Err(StreamError::Truncated) } else { decoder.end_of_input() }
+        };
         loop {
             match self.decoder.step(&mut reader.buf, max)? {
                 Step::End => return Poll::Ready(Ok(None)),
@@ -72,10 +78,10 @@ impl Recv {
                         self.decoder.passed(data.len());
                         return Poll::Ready(Ok(Some(data)));
                     }
-                    None => self.decoder.end_of_input()?,
+                    None => end_of_input(&mut self.decoder, reader)?,
                 }
             } else if !ready!(reader.poll_fill(cx, max.max(SCRATCH)))? {
-                self.decoder.end_of_input()?;
+                end_of_input(&mut self.decoder, reader)?;
             }
         }
     }

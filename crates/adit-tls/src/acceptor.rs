@@ -141,10 +141,12 @@ impl Acceptor {
 
 /// Shakes hands; a failure is told to the peer.
 pub(crate) async fn handshake(transport: &mut TlsTransport) -> Result<(), TlsError> {
-    poll_fn(|cx| transport.poll_handshake(cx).map_err(|error| {
-        transport.give_up(cx);
-        TlsError::from_io(&error)
-    }))
+    poll_fn(|cx| {
+        transport.poll_handshake(cx).map_err(|error| {
+            transport.give_up(cx);
+            TlsError::from_io(&error)
+        })
+    })
     .await
 }
 
@@ -231,7 +233,11 @@ fn load(
 }
 
 /// `session_ticket_keys`, if they are given.
-fn keys(message: &pb::DownstreamTlsContext, material: &mut Material<'_>, path: &Path) -> Option<Arc<dyn ProducesTickets>> {
+fn keys(
+    message: &pb::DownstreamTlsContext,
+    material: &mut Material<'_>,
+    path: &Path,
+) -> Option<Arc<dyn ProducesTickets>> {
     let (keys, at) = match message.session_ticket_keys_type.as_ref()? {
         SessionTicketKeysType::SessionTicketKeys(keys) => (keys, path.field("session_ticket_keys")),
         SessionTicketKeysType::SessionTicketKeysSdsSecretConfig(reference) => {
@@ -297,7 +303,8 @@ fn make(
         Some(SessionTicketKeysType::DisableStatelessSessionResumption(true))
     );
     if stateless {
-        config.ticketer = Arc::new(Tickets { keys: keys.unwrap_or_else(|| env.store.tickets()), binding: binding.clone() });
+        config.ticketer =
+            Arc::new(Tickets { keys: keys.unwrap_or_else(|| env.store.tickets()), binding: binding.clone() });
     } else {
         config.send_tls13_tickets = 1;
     }

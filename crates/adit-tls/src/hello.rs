@@ -54,10 +54,8 @@ pub fn inspect_client_hello(bytes: &[u8]) -> Inspect {
             }
         };
         // In the common case the first record is all of it, and nothing is copied.
-        if first {
-            if let Some(done) = hello(payload) {
-                return done;
-            }
+        if first && let Some(done) = hello(payload) {
+            return done;
         }
         first = false;
         message.extend_from_slice(payload);
@@ -77,9 +75,6 @@ fn record(bytes: &[u8]) -> Result<(&[u8], &[u8]), Inspect> {
     let Some((header, rest)) = bytes.split_at_checked(RECORD_HEADER) else { return Err(Inspect::NeedMore) };
     let length = header.get(3..).map_or(0, number);
     if length == 0 || length > RECORD_MOST {
-        return Err(Inspect::Malformed);
-    }
-    if rest.first().is_some_and(|kind| *kind != CLIENT_HELLO) && bytes.len() == RECORD_HEADER {
         return Err(Inspect::Malformed);
     }
     rest.split_at_checked(length).ok_or(Inspect::NeedMore)

@@ -68,13 +68,12 @@ impl Session {
                 Ok(Step::PeerClosed) => driven.peer_closed = true,
                 Ok(_) => return driven,
                 Err(error) => {
-                    // What is left to say is an alert; nothing more is read.
-                    for _ in 0..MAX_IDLE_STEPS {
+                    // What is left to say is an alert. Without one rustls would read on, and must not.
+                    while self.wants_write() {
                         let rest = incoming.get_mut(driven.used..).unwrap_or_default();
-                        let before = out.len();
                         let (discard, step) = self.step(rest, &mut |_| {}, out, &mut Action::None);
                         driven.used += discard;
-                        if step.is_err() || out.len() == before {
+                        if step.is_err() {
                             break;
                         }
                     }

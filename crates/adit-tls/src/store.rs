@@ -183,7 +183,9 @@ impl CertificateFacts {
     fn describe(&self, now: SystemTime) -> Value {
         let one = &self.certificate;
         let names = |kind: &str, list: &[String]| {
-            list.iter().map(|name| Value::Object([(kind.to_owned(), name.clone().into())].into_iter().collect())).collect()
+            list.iter()
+                .map(|name| Value::Object([(kind.to_owned(), name.clone().into())].into_iter().collect()))
+                .collect()
         };
         let all: Vec<Vec<Value>> =
             vec![names("dns", &one.dns_names), names("uri", &one.uri_names), names("ip_address", &one.ip_names)];

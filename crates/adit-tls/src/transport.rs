@@ -118,7 +118,12 @@ impl TlsTransport {
             into.put_slice(now);
             over.extend_from_slice(later);
         };
+        let queued = self.outgoing.len();
         let driven = self.session.drive(incoming, &mut plain, &mut self.outgoing, action);
+        if self.closing {
+            // Nothing follows a close_notify (RFC 8446 section 6.1), alerts and answers to key updates included.
+            self.outgoing.truncate(queued);
+        }
         if !over.is_empty() {
             self.plain = if self.plain.is_empty() { over.into() } else { [&self.plain[..], &over].concat().into() };
         }

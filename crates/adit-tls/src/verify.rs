@@ -97,7 +97,8 @@ impl Validation {
             }
         }
         if !self.hashes.is_empty() || !self.spki.is_empty() {
-            let refused = || Refusal { fault: Fault::Hash, reason: "verify cert failed: cert hash and spki".to_owned() };
+            let refused =
+                || Refusal { fault: Fault::Hash, reason: "verify cert failed: cert hash and spki".to_owned() };
             let hash = digest(&SHA256, chain.leaf);
             let matched = self.hashes.iter().any(|known| known == hash.as_ref()) || self.spki_matches(chain.leaf);
             if !matched {

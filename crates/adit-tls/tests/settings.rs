@@ -5,8 +5,8 @@ mod rig;
 
 use std::sync::Arc;
 
-use adit_config::proto::envoy::extensions::transport_sockets::tls::v3 as pb;
 use adit_config::proto::envoy::config::core::v3::CidrRange;
+use adit_config::proto::envoy::extensions::transport_sockets::tls::v3 as pb;
 use adit_io::TlsInfo;
 use adit_testkit::TempDir;
 use adit_tls::{Acceptor, ConnectOptions, Connector};
@@ -41,7 +41,8 @@ fn with_params(message: &mut pb::CommonTlsContext, least: TlsProtocol, most: Tls
 async fn the_name_chooses_the_certificate() {
     let ca = Ca::new("ca");
     let rsa = |names: &[&str]| {
-        let params = rcgen::CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+        let params =
+            rcgen::CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
         let cert = params.signed_by(&key, &ca.0).unwrap();
         Cert { der: cert.der().to_vec(), chain: cert.pem(), key: key.serialize_pem() }
@@ -54,7 +55,14 @@ async fn the_name_chooses_the_certificate() {
         let cert = params.signed_by(&key, &ca.0).unwrap();
         Cert { der: cert.der().to_vec(), chain: cert.pem(), key: key.serialize_pem() }
     };
-    let certs = [ca.issue(&["default.test"]), ca.issue(&["*.wild.test"]), ca.issue(&["a.wild.test"]), rsa(&["both.test"]), ca.issue(&["both.test"]), common_name];
+    let certs = [
+        ca.issue(&["default.test"]),
+        ca.issue(&["*.wild.test"]),
+        ca.issue(&["a.wild.test"]),
+        rsa(&["both.test"]),
+        ca.issue(&["both.test"]),
+        common_name,
+    ];
     let rig = Rig::default();
     let all: Vec<&Cert> = certs.iter().collect();
     let acceptor = rig.acceptor(&downstream(common(&all, None)));
@@ -106,12 +114,9 @@ async fn the_servers_order_of_protocols_counts_and_none_in_common_is_none() {
     message.common_tls_context.as_mut().unwrap().alpn_protocols = vec!["h2".into(), "http/1.1".into()];
     let acceptor = rig.acceptor(&message);
     let connector = plain(&rig);
-    for (offered, expected) in [
-        (&["http/1.1", "h2"][..], Some("h2")),
-        (&["http/1.1"], Some("http/1.1")),
-        (&["spdy/3"], None),
-        (&[], None),
-    ] {
+    for (offered, expected) in
+        [(&["http/1.1", "h2"][..], Some("h2")), (&["http/1.1"], Some("http/1.1")), (&["spdy/3"], None), (&[], None)]
+    {
         let options = ConnectOptions { alpn: offered, ..ConnectOptions::default() };
         let (client, server) = settled(&connector, &acceptor, options).await;
         assert_eq!((client.alpn.as_deref(), server.alpn.as_deref()), (expected, expected));
@@ -327,9 +332,7 @@ async fn certificates_follow_their_files() {
     let rig = Rig::default();
     let ca = Ca::new("ca");
     let (old, new, odd) = (ca.issue(&["old.test"]), ca.issue(&["new.test"]), ca.issue(&["odd.test"]));
-    let put = |cert: &Cert, key: &Cert| {
-        (dir.write("chain.pem", &cert.chain), dir.write("key.pem", &key.key))
-    };
+    let put = |cert: &Cert, key: &Cert| (dir.write("chain.pem", &cert.chain), dir.write("key.pem", &key.key));
     let (chain, key) = put(&old, &old);
     let certificate = pb::TlsCertificate {
         certificate_chain: rig::file(&chain),
@@ -379,9 +382,9 @@ async fn static_secrets_are_found_by_name() {
     let named = |name: &str| pb::SdsSecretConfig { name: name.into(), sds_config: None };
     let context = |cert: &str, ca: &str| pb::CommonTlsContext {
         tls_certificate_sds_secret_configs: vec![named(cert)],
-        validation_context_type: Some(
-            pb::common_tls_context::ValidationContextType::ValidationContextSdsSecretConfig(named(ca)),
-        ),
+        validation_context_type: Some(pb::common_tls_context::ValidationContextType::ValidationContextSdsSecretConfig(
+            named(ca),
+        )),
         ..pb::CommonTlsContext::default()
     };
     let acceptor = rig.acceptor(&downstream(context("cert", "ca")));

@@ -105,7 +105,8 @@ async fn every_byte_arrives_in_order() {
     let (client, server) = connected().await;
     let (mut source, _keep) = server.into_halves();
     let (_other, mut sink) = client.into_halves();
-    let pattern: Bytes = (0..1_000_003_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect::<Vec<_>>().into();
+    let pattern: Bytes =
+        (0..1_000_003_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect::<Vec<_>>().into();
     let expected = pattern.clone();
     let writer = async move {
         let mut sent = 0;

@@ -41,9 +41,9 @@ async fn judge_client(client: Option<&Cert>, validation: Option<Validation>, req
     let (_, accepted) = shake(&connector, &acceptor, ConnectOptions::default()).await;
     let fault = accepted.as_ref().err().map(|error| error.fault);
     assert_eq!(rig.refusals("d"), u64::from(fault.is_some()), "{accepted:?}", accepted = accepted.as_ref().err());
-    if accepted.is_ok() {
+    if let Ok(io) = accepted {
         assert_eq!(rig.count("d.ssl.handshake"), 1);
-        let without = accepted.unwrap().info.tls.as_ref().unwrap().peer_certificates.is_empty();
+        let without = io.info.tls.as_ref().unwrap().peer_certificates.is_empty();
         assert_eq!(rig.count("d.ssl.no_certificate"), u64::from(without));
     }
     fault
@@ -72,10 +72,8 @@ async fn chains_hold_or_not() {
     assert_eq!(judge(&leaf, trust(&ca.pem())).await, None);
     assert_eq!(judge(&leaf, trust(&other.pem())).await, Some(Fault::Chain));
     assert_eq!(judge(&leaf, trust(&format!("{}{}", other.pem(), ca.pem()))).await, None);
-    let untrusted = Validation {
-        trust_chain_verification: TrustChainVerification::AcceptUntrusted as i32,
-        ..trust(&other.pem())
-    };
+    let untrusted =
+        Validation { trust_chain_verification: TrustChainVerification::AcceptUntrusted as i32, ..trust(&other.pem()) };
     let rig = Rig::default();
     let acceptor = rig.acceptor(&downstream(common(&[&leaf], None)));
     let connector = rig.connector(&upstream(common(&[], Some(untrusted))));
@@ -147,7 +145,8 @@ async fn hashes_pin_a_certificate_or_a_key() {
     let ca = Ca::new("ca");
     let (leaf, other) = (ca.issue(&["a.test"]), ca.issue(&["a.test"]));
     let hash = |cert: &Cert| adit_match::certificate::hex(&sha256(&cert.der));
-    let colons = hash(&leaf).as_bytes().chunks(2).map(|pair| String::from_utf8_lossy(pair)).collect::<Vec<_>>().join(":");
+    let colons =
+        hash(&leaf).as_bytes().chunks(2).map(|pair| String::from_utf8_lossy(pair)).collect::<Vec<_>>().join(":");
     let spki = |cert: &Cert| {
         let (_, parsed) = x509_parser::parse_x509_certificate(&cert.der).unwrap();
         base64::engine::general_purpose::STANDARD.encode(sha256(parsed.public_key().raw))
@@ -165,7 +164,10 @@ async fn hashes_pin_a_certificate_or_a_key() {
         (pinned(vec![], vec![spki(&leaf)]), None),
         (pinned(vec![], vec![spki(&other)]), Some(Fault::Hash)),
         (pinned(vec![hash(&other)], vec![spki(&leaf)]), None),
-        (Validation { trusted_ca: trust(&ca.pem()).trusted_ca, ..pinned(vec![hash(&other)], vec![]) }, Some(Fault::Hash)),
+        (
+            Validation { trusted_ca: trust(&ca.pem()).trusted_ca, ..pinned(vec![hash(&other)], vec![]) },
+            Some(Fault::Hash),
+        ),
     ] {
         assert_eq!(judge(&leaf, validation.clone()).await, expected);
         assert_eq!(judge_client(Some(&leaf), Some(validation), true).await, expected);
@@ -203,11 +205,8 @@ async fn only_the_leafs_list_is_needed_where_asked() {
     assert_eq!(judge(&leaf, trust(&root.pem())).await, None);
     // An intermediate may be trusted itself.
     assert_eq!(judge(&leaf, trust(&middle.pem())).await, None);
-    let with = |only| Validation {
-        crl: rig::inline(&middle.crl(&[])),
-        only_verify_leaf_cert_crl: only,
-        ..trust(&root.pem())
-    };
+    let with =
+        |only| Validation { crl: rig::inline(&middle.crl(&[])), only_verify_leaf_cert_crl: only, ..trust(&root.pem()) };
     assert_eq!(judge(&leaf, with(true)).await, None);
     assert_eq!(judge(&leaf, with(false)).await, Some(Fault::Chain));
 }
@@ -284,7 +283,10 @@ async fn configurations_that_cannot_be_held_are_refused() {
         (bad(&|one| one.certificate_chain = rig::inline("x")), "there is no certificate in PEM"),
         (bad(&|one| one.password = rig::inline("x")), "tls_certificates[0].password"),
         (
-            bad(&|one| one.private_key = rig::inline("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAA==\n-----END ENCRYPTED PRIVATE KEY-----")),
+            bad(&|one| {
+                one.private_key =
+                    rig::inline("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAA==\n-----END ENCRYPTED PRIVATE KEY-----")
+            }),
             "need a password",
         ),
         (bad(&|one| one.certificate_chain = rig::file("/nonexistent".as_ref())), "/nonexistent"),

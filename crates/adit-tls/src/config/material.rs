@@ -179,7 +179,11 @@ impl Origin {
 }
 
 /// `session_ticket_keys`: their octets.
-pub(crate) fn ticket_keys(message: &pb::TlsSessionTicketKeys, material: &mut Material<'_>, path: &Path) -> Vec<Vec<u8>> {
+pub(crate) fn ticket_keys(
+    message: &pb::TlsSessionTicketKeys,
+    material: &mut Material<'_>,
+    path: &Path,
+) -> Vec<Vec<u8>> {
     let mut keys = Vec::new();
     for (index, source) in message.keys.iter().enumerate() {
         keys.extend(material.read(source, &path.item("keys", index)).map(|(key, _)| key));

@@ -108,10 +108,8 @@ fn provider(params: &pb::TlsParameters, path: &Path, problems: &mut Vec<Diagnost
         for (index, name) in params.ecdh_curves.iter().enumerate() {
             match names::curve(name) {
                 Some(group) => provider.kx_groups.push(group),
-                None => problems.push(Diagnostic::error(
-                    path.item("ecdh_curves", index),
-                    format!("curve {name} is not supported"),
-                )),
+                None => problems
+                    .push(Diagnostic::error(path.item("ecdh_curves", index), format!("curve {name} is not supported"))),
             }
         }
     }

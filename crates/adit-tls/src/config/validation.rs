@@ -97,7 +97,10 @@ impl Material<'_> {
             return match made {
                 Ok(trust) => Some(trust),
                 Err(error) => {
-                    self.problem(&at, format!("Failed to load trusted CA certificates from {}: {error}", origin.path()));
+                    self.problem(
+                        &at,
+                        format!("Failed to load trusted CA certificates from {}: {error}", origin.path()),
+                    );
                     None
                 }
             };
