@@ -73,17 +73,25 @@ impl HeaderAdder {
         }
     }
 
-    /// Changes a request's head.
+    /// Changes a request's head; what is removed is gone for the formats too.
     pub fn apply_request(&self, head: &mut RequestHead, info: &StreamInfo) {
         if !self.is_empty() {
+            self.remove_from(&mut head.headers);
             let changes = self.evaluate(&LogContext { request: Some(head), ..LogContext::new(info) });
             changes.apply(&mut head.headers);
         }
     }
 
-    /// Changes a response's head.
+    fn remove_from(&self, headers: &mut HeaderMap) {
+        for name in &self.remove {
+            headers.remove(name);
+        }
+    }
+
+    /// Changes a response's head; what is removed is gone for the formats too.
     pub fn apply_response(&self, head: &mut ResponseHead, request: Option<&RequestHead>, info: &StreamInfo) {
         if !self.is_empty() {
+            self.remove_from(&mut head.headers);
             let changes = self.evaluate(&LogContext { request, response: Some(head), ..LogContext::new(info) });
             changes.apply(&mut head.headers);
         }

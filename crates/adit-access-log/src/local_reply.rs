@@ -52,26 +52,26 @@ impl LocalReplyMapper {
     }
 
     /// Changes an answer as the first mapper whose filter matches says, formats its body, sets `response_code`, and gives
-    /// the body's content type.
-    pub fn map(&self, reply: &mut LocalReply, request: &RequestHead, info: &mut StreamInfo) -> &str {
+    /// the body's content type. `request` is `None` where there was none that could be read.
+    pub fn map(&self, reply: &mut LocalReply, request: Option<&RequestHead>, info: &mut StreamInfo) -> &str {
         info.response_code = reply.status.as_u16();
-        let context = LogContext { request: Some(request), ..LogContext::new(info) };
+        let context = LogContext { request, ..LogContext::new(info) };
         let mapper = self.mappers.iter().find(|mapper| mapper.filter.matches(&context));
-        if let Some(mapper) = mapper {
-            reply.status = mapper.status.unwrap_or(reply.status);
-            info.response_code = reply.status.as_u16();
-            if let Some(body) = &mapper.body {
-                reply.body = Cow::Owned(body.clone());
-            }
-        }
         let mut head = ResponseHead::new(reply.status);
         head.headers = std::mem::take(&mut reply.headers);
         if let Some(mapper) = mapper {
-            mapper.headers.apply_response(&mut head, Some(request), info);
+            if let Some(body) = &mapper.body {
+                reply.body = Cow::Owned(body.clone());
+            }
+            // The fields still see the status that was.
+            mapper.headers.apply_response(&mut head, request, info);
+            reply.status = mapper.status.unwrap_or(reply.status);
+            head.status = reply.status;
+            info.response_code = reply.status.as_u16();
         }
         let format = mapper.and_then(|mapper| mapper.body_format.as_ref()).or(self.body_format.as_ref());
         if let Some(format) = format {
-            let context = LogContext { request: Some(request), response: Some(&head), ..LogContext::new(info) };
+            let context = LogContext { request, response: Some(&head), ..LogContext::new(info) };
             let mut body = String::new();
             format.render_reply(&context, &reply.body, &mut body);
             reply.body = Cow::Owned(body);

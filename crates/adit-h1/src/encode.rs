@@ -126,13 +126,17 @@ pub(crate) fn response(
     let keep = to.keep && !tunnel && !to.upgrade && !to.connect && !told_to_close && body != Out::UntilClose;
 
     out.reserve(room_for(&head.headers));
-    status_line(out, status);
+    status_line(out, status, to.old);
     let no_length = tunnel || status == StatusCode::NO_CONTENT;
     fields_of(out, case, &head.headers, |name| is_ours(name) || (*name == header::CONTENT_LENGTH && no_length));
     if switched {
         switch_fields(out, case, &head.headers);
     } else if !tunnel {
-        if !keep {
+        if to.upgrade && head.headers.contains_key(header::UPGRADE) {
+            // What the origin would switch to instead, a 426 above all (RFC 9110 section 15.5.22).
+            upgrade_fields(out, case, &head.headers);
+            field(out, case, "connection", b"upgrade, close");
+        } else if !keep {
             field(out, case, "connection", b"close");
         } else if to.old {
             field(out, case, "connection", b"keep-alive");
@@ -142,6 +146,10 @@ pub(crate) fn response(
     match body {
         Out::Nothing if !has_length && may_have_body(status) && !to.head => field(out, case, "content-length", b"0"),
         Out::Chunked => field(out, case, "transfer-encoding", b"chunked"),
+        // As a GET would be answered (RFC 9112 section 6.1).
+        Out::Nothing | Out::Discard if to.head && !to.old && !has_length && may_have_body(status) => {
+            field(out, case, "transfer-encoding", b"chunked");
+        }
         _ => {}
     }
     out.extend_from_slice(b"\r\n");
@@ -168,9 +176,7 @@ fn response_body(head: &ResponseHead, end: bool, to: Answering) -> Option<Out> {
 
 /// The fields of a 101: what the answer says of the switch, and `connection: upgrade` in any case.
 fn switch_fields(out: &mut BytesMut, case: HeaderCase, map: &HeaderMap) {
-    for value in map.get_all(header::UPGRADE) {
-        field(out, case, "upgrade", value.as_bytes());
-    }
+    upgrade_fields(out, case, map);
     if adit_http::hop_by_hop::has_token(map, &header::CONNECTION, "upgrade") {
         for value in map.get_all(header::CONNECTION) {
             field(out, case, "connection", value.as_bytes());
@@ -180,11 +186,18 @@ fn switch_fields(out: &mut BytesMut, case: HeaderCase, map: &HeaderMap) {
     }
 }
 
-fn status_line(out: &mut BytesMut, status: StatusCode) {
-    out.extend_from_slice(b"HTTP/1.1 ");
+fn upgrade_fields(out: &mut BytesMut, case: HeaderCase, map: &HeaderMap) {
+    for value in map.get_all(header::UPGRADE) {
+        field(out, case, "upgrade", value.as_bytes());
+    }
+}
+
+/// `old` for a client of HTTP/1.0.
+fn status_line(out: &mut BytesMut, status: StatusCode, old: bool) {
+    out.extend_from_slice(if old { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
     out.extend_from_slice(status.as_str().as_bytes());
     out.extend_from_slice(b" ");
-    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(status.canonical_reason().unwrap_or("Unknown").as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 
@@ -193,7 +206,7 @@ pub(crate) fn interim(out: &mut BytesMut, head: &ResponseHead, case: HeaderCase)
     if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(StreamError::Local(ErrorCode::Internal));
     }
-    status_line(out, head.status);
+    status_line(out, head.status, false);
     fields_of(out, case, &head.headers, |name| is_ours(name) || name == header::CONTENT_LENGTH);
     out.extend_from_slice(b"\r\n");
     Ok(())
@@ -201,10 +214,23 @@ pub(crate) fn interim(out: &mut BytesMut, head: &ResponseHead, case: HeaderCase)
 
 /// Writes the codec's own answer to a head that it did not take.
 pub(crate) fn refusal(out: &mut BytesMut, status: StatusCode, case: HeaderCase) {
-    status_line(out, status);
+    status_line(out, status, false);
     field(out, case, "content-length", b"0");
     field(out, case, "connection", b"close");
     out.extend_from_slice(b"\r\n");
+}
+
+/// Writes an answer to a head that was not taken, as somebody else words it.
+pub(crate) fn worded(out: &mut BytesMut, head: &ResponseHead, body: &[u8], case: HeaderCase) {
+    let to = Answering { upgrade: false, connect: false, head: false, old: false, keep: false };
+    let before = out.len();
+    match response(out, head, body.is_empty(), to, case) {
+        Ok(_) => out.extend_from_slice(body),
+        Err(_) => {
+            out.truncate(before);
+            refusal(out, head.status, case);
+        }
+    }
 }
 
 /// Writes a request head; decides what delimits its body. The target of a CONNECT is also its `host` (RFC 9112 section
@@ -251,7 +277,8 @@ pub(crate) fn request(
         }
         switch_fields(out, case, &head.headers);
     }
-    let must_say = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
+    // As Envoy: with every method but those that have no body as a rule.
+    let must_say = !matches!(head.method, Method::GET | Method::HEAD | Method::DELETE | Method::TRACE | Method::CONNECT);
     match body {
         Out::Nothing if must_say && !head.headers.contains_key(header::CONTENT_LENGTH) => {
             field(out, case, "content-length", b"0");

@@ -30,10 +30,10 @@ fn answers() {
     for (status, fields, end, to, text, body) in [
         (200, &[][..], true, PLAIN, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Out::Nothing),
         (200, &[("content-length", "0")], true, PLAIN, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Out::Nothing),
-        (299, &[("content-length", "7")], false, PLAIN, "HTTP/1.1 299 \r\ncontent-length: 7\r\n\r\n", Out::Length(7)),
+        (299, &[("content-length", "7")], false, PLAIN, "HTTP/1.1 299 Unknown\r\ncontent-length: 7\r\n\r\n", Out::Length(7)),
         (200, &[], false, PLAIN, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", Out::Chunked),
-        (200, &[], false, old, "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n", Out::UntilClose),
-        (200, &[], true, old, "HTTP/1.1 200 OK\r\nconnection: keep-alive\r\ncontent-length: 0\r\n\r\n", Out::Nothing),
+        (200, &[], false, old, "HTTP/1.0 200 OK\r\nconnection: close\r\n\r\n", Out::UntilClose),
+        (200, &[], true, old, "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 0\r\n\r\n", Out::Nothing),
         (204, &[("content-length", "0")], true, PLAIN, "HTTP/1.1 204 No Content\r\n\r\n", Out::Nothing),
         (204, &[], false, PLAIN, "HTTP/1.1 204 No Content\r\n\r\n", Out::Discard),
         (
@@ -46,7 +46,7 @@ fn answers() {
         ),
         (200, &[("content-length", "5")], true, head, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", Out::Nothing),
         (200, &[("content-length", "5")], false, head, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", Out::Discard),
-        (200, &[], true, head, "HTTP/1.1 200 OK\r\n\r\n", Out::Nothing),
+        (200, &[], true, head, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", Out::Nothing),
         (200, &[], true, last, "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n", Out::Nothing),
         (
             200,

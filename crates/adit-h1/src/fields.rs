@@ -28,10 +28,10 @@ pub(crate) enum Framing {
     Chunked,
 }
 
-/// Reads the framing fields strictly. Equal Content-Lengths collapse into one; with `allow_chunked_length`
-/// Transfer-Encoding beats Content-Length, which is removed.
+/// Reads the framing fields strictly: more than one Content-Length is refused, equal ones too; with
+/// `allow_chunked_length` Transfer-Encoding beats Content-Length, which is removed.
 pub(crate) fn framing(map: &mut HeaderMap, allow_chunked_length: bool) -> Result<Framing, Refusal> {
-    let length = content_length(map)?;
+    let length = length_of(map)?;
     if !map.contains_key(header::TRANSFER_ENCODING) {
         return Ok(length.map_or(Framing::Unsaid, Framing::Length));
     }
@@ -49,23 +49,12 @@ pub(crate) fn framing(map: &mut HeaderMap, allow_chunked_length: bool) -> Result
     Ok(Framing::Chunked)
 }
 
-/// The one Content-Length: digits only, duplicates only where they are equal.
+/// The one Content-Length: digits only.
 pub(crate) fn length_of(map: &HeaderMap) -> Result<Option<u64>, Refusal> {
     let mut values = map.get_all(header::CONTENT_LENGTH).iter();
     let Some(first) = values.next() else { return Ok(None) };
     let length = parse_length(first.as_bytes()).ok_or(Refusal::CODEC)?;
-    if values.any(|value| value != first) { Err(Refusal::CODEC) } else { Ok(Some(length)) }
-}
-
-fn content_length(map: &mut HeaderMap) -> Result<Option<u64>, Refusal> {
-    let length = length_of(map)?;
-    if length.is_some()
-        && map.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some()
-        && let Some(first) = map.get(header::CONTENT_LENGTH).cloned()
-    {
-        map.insert(header::CONTENT_LENGTH, first);
-    }
-    Ok(length)
+    if values.next().is_some() { Err(Refusal::CODEC) } else { Ok(Some(length)) }
 }
 
 fn parse_length(text: &[u8]) -> Option<u64> {

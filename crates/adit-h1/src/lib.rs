@@ -38,13 +38,18 @@ use adit_io::Io;
 
 pub use client::Client;
 pub use config::{ClientConfig, HeaderCase, ServerConfig, TokenMatcher};
-pub use server::Server;
+pub use server::{Refusals, Server};
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Serves HTTP/1.1 on a connection.
 pub fn server(io: Io, cfg: Arc<ServerConfig>) -> Server {
-    Server::new(io, cfg)
+    Server::new(io, cfg, None)
+}
+
+/// As [`server`]; what it refuses by itself is answered as `refusals` says.
+pub fn server_with(io: Io, cfg: Arc<ServerConfig>, refusals: Arc<dyn Refusals>) -> Server {
+    Server::new(io, cfg, Some(refusals))
 }
 
 /// Sends HTTP/1.1 requests on a connection, one at a time.

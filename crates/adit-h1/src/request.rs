@@ -88,7 +88,9 @@ fn parse_with<'h>(
     table: &mut [MaybeUninit<httparse::Header<'h>>],
 ) -> Result<Request, Refusal> {
     let mut parsed = httparse::Request::new(&mut []);
-    let status = httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut parsed, head, table)?;
+    let status = httparse::ParserConfig::default()
+        .parse_request_with_uninit_headers(&mut parsed, head, table)
+        .map_err(|error| if error == httparse::Error::Version { wrong_version(head) } else { error.into() })?;
     if status != httparse::Status::Complete(head.len()) {
         return Err(Refusal::CODEC);
     }
@@ -107,6 +109,16 @@ fn parse_with<'h>(
         return Err(Refusal::LOW_VERSION);
     }
     assemble(line, fields::to_map(head, parsed.headers)?, cfg, scheme)
+}
+
+/// A version that we do not speak, or a request line that has none.
+fn wrong_version(head: &[u8]) -> Refusal {
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let mut parts = line.split(|byte| *byte == b' ').skip(2);
+    match (parts.next(), parts.next()) {
+        (Some(version), None) if version.starts_with(b"HTTP/") => Refusal::LOW_VERSION,
+        _ => Refusal::CODEC,
+    }
 }
 
 /// The request line.

@@ -197,9 +197,7 @@ fn u27_heads_that_peers_read_differently() {
         b"GET / HTTP/1.1\r\nhost: h\r\nx\r\n\r\n",
         b"GET / HTTP/1.1\r\nhost: h\r\n: x\r\n\r\n",
         b"GET / HTTP/1.1\r\nhost: h\r\nx y: x\r\n\r\n",
-        b"GET / HTTP/1.2\r\nhost: h\r\n\r\n",
-        b"GET / HTTP/2.0\r\nhost: h\r\n\r\n",
-        b"PRI * HTTP/2.0\r\n\r\n",
+        b"GET /\xc3\xa9 HTTP/1.1\r\nhost: h\r\n\r\n",
         b"GET /\r\nhost: h\r\n\r\n",
         b"GET  / HTTP/1.1\r\nhost: h\r\n\r\n",
         b"GET /a b HTTP/1.1\r\nhost: h\r\n\r\n",
@@ -214,6 +212,13 @@ fn u27_heads_that_peers_read_differently() {
     ] {
         let refusal = take(text).unwrap_err();
         assert_eq!(refusal.status, StatusCode::BAD_REQUEST, "{:?}", String::from_utf8_lossy(text));
+    }
+    for text in [
+        &b"GET / HTTP/1.2\r\nhost: h\r\n\r\n"[..],
+        b"GET / HTTP/2.0\r\nhost: h\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\n",
+    ] {
+        assert_eq!(take(text).unwrap_err(), Refusal::LOW_VERSION, "{:?}", String::from_utf8_lossy(text));
     }
 }
 

@@ -73,7 +73,8 @@ fn assemble(
     let switched = status == StatusCode::SWITCHING_PROTOCOLS;
     let interim = status.is_informational() && !switched;
     let body = if switched {
-        if old || !is_wanted_switch(&map, asked) {
+        let framing = fields::framing(&mut map, true)?;
+        if old || !is_wanted_switch(&map, asked) || !matches!(framing, Framing::Unsaid | Framing::Length(0)) {
             return Err(Refusal::CODEC);
         }
         unframe(&mut map);
@@ -102,7 +103,13 @@ fn assemble(
         }
     };
     alive &= !matches!(body, Body::Raw | Body::UntilClose);
+    let offers = matches!(asked.kind, RequestKind::Upgrade(_)) && !switched && !interim;
+    let upgrade = if offers { map.get(header::UPGRADE).cloned() } else { None };
     hop_by_hop::strip(&mut map, switched);
+    if let Some(upgrade) = upgrade {
+        // The client that asked to switch may want to know (RFC 9110 section 15.5.22).
+        map.insert(header::UPGRADE, upgrade);
+    }
     Ok(Response { head: ResponseHead { status, headers: map, version }, body, interim, keep_alive: alive })
 }
 

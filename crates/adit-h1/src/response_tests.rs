@@ -29,7 +29,7 @@ fn what_delimits_a_body() {
     for (text, body, kept) in [
         ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", Body::Length(5), true),
         ("HTTP/1.1 200\r\ncontent-length: 0\r\n\r\n", Body::Empty, true),
-        ("HTTP/1.1 200 \r\ncontent-length: 3\r\ncontent-length: 3\r\n\r\n", Body::Length(3), true),
+        ("HTTP/1.1 200 \r\ncontent-length: 3\r\n\r\n", Body::Length(3), true),
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", Body::Chunked, true),
         ("HTTP/1.1 200 OK\r\n\r\n", Body::UntilClose, false),
         ("HTTP/1.1 204 No\r\ncontent-length: 5\r\n\r\n", Body::Empty, true),
@@ -70,10 +70,21 @@ fn u6_u7_u8_u10_a_switch_must_have_been_asked_for() {
         assert_eq!(take(&upgrade("foo"), &switch(bad)).unwrap_err(), Refusal::CODEC, "{bad}");
     }
     assert_eq!(take(&upgrade("foo"), &good.replace("1.1", "1.0")).unwrap_err(), Refusal::CODEC);
-    let framed = switch("upgrade: foo\r\nconnection: upgrade\r\ncontent-length: x\r\ntransfer-encoding: gzip\r\n");
-    let response = take(&upgrade("foo"), &framed).unwrap();
-    assert_eq!(response.body, Body::Raw);
-    assert_eq!(response.head.headers.len(), 2);
+    for bad in ["content-length: x", "content-length: 5", "transfer-encoding: gzip", "transfer-encoding: chunked"] {
+        let framed = switch(&format!("upgrade: foo\r\nconnection: upgrade\r\n{bad}\r\n"));
+        assert!(take(&upgrade("foo"), &framed).is_err(), "{bad}");
+    }
+    let response = take(&upgrade("foo"), &switch("upgrade: foo\r\nconnection: upgrade\r\ncontent-length: 0\r\n")).unwrap();
+    assert_eq!((response.body, response.head.headers.len()), (Body::Raw, 2));
+}
+
+#[test]
+fn a_refused_upgrade_says_what_else_could_be_switched_to() {
+    let text = "HTTP/1.1 426 X\r\nupgrade: bar\r\nconnection: upgrade\r\ncontent-length: 0\r\n\r\n";
+    let response = take(&upgrade("foo"), text).unwrap();
+    assert_eq!(response.head.headers.get("upgrade").unwrap(), "bar");
+    assert!(!response.head.headers.contains_key("connection"));
+    assert!(!take(&plain(), text).unwrap().head.headers.contains_key("upgrade"));
 }
 
 #[test]

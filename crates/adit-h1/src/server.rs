@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use adit_codec::{ConnError, IncomingStream, RecvStream, ServerConn};
-use adit_http::{ErrorCode, Scheme, StreamError};
+use adit_http::{ErrorCode, ResponseHead, Scheme, StreamError};
 use adit_io::Io;
 use bytes::{Buf, BytesMut};
 use tokio::time::Sleep;
@@ -68,10 +68,18 @@ pub struct Server {
     /// Sees a reset where it cannot be read, because input is waiting in front of it.
     watch: Option<Watch>,
     verdict: Option<Box<ConnError>>,
+    refusals: Option<Arc<dyn Refusals>>,
+}
+
+/// Words the answers to heads that the codec does not take.
+pub trait Refusals: Send + Sync {
+    /// The answer to one such head: its own head, `content-length` included, and its body. Asked once, when it is sent.
+    /// `details` is Envoy's response-code detail.
+    fn answer(&self, status: http::StatusCode, details: &'static str) -> (ResponseHead, bytes::Bytes);
 }
 
 impl Server {
-    pub(crate) fn new(io: Io, cfg: Arc<ServerConfig>) -> Self {
+    pub(crate) fn new(io: Io, cfg: Arc<ServerConfig>, refusals: Option<Arc<dyn Refusals>>) -> Self {
         let scheme = if io.info.tls.is_some() { Scheme::Https } else { Scheme::Http };
         let (reader, writer) = io::split(io);
         let handle = Some(writer.handle());
@@ -89,6 +97,7 @@ impl Server {
             timer: None,
             watch: None,
             verdict: None,
+            refusals,
         }
     }
 
@@ -143,8 +152,12 @@ impl Server {
 
     /// Answers a head that is not taken; nothing behind it is looked at.
     fn refuse(&mut self, refusal: Refusal) -> Poll<Option<IncomingStream>> {
+        let answer = self.refusals.as_ref().map(|refusals| refusals.answer(refusal.status, refusal.details));
         if let Some(writer) = &mut self.slot.lock().writer {
-            encode::refusal(&mut writer.out, refusal.status, self.cfg.header_case);
+            match answer {
+                Some((head, body)) => encode::worded(&mut writer.out, &head, &body, self.cfg.header_case),
+                None => encode::refusal(&mut writer.out, refusal.status, self.cfg.header_case),
+            }
         }
         self.timer = None;
         self.verdict = Some(Box::new(ConnError {

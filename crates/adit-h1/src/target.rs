@@ -36,6 +36,9 @@ pub(crate) fn parse(
     if target.contains(&b'#') {
         return Err(Refusal::FRAGMENT);
     }
+    if !target.is_ascii() {
+        return Err(Refusal::URL);
+    }
     match target.first() {
         Some(b'/') => {
             let path = PathAndQuery::from_maybe_shared(target.clone()).map_err(|_| Refusal::URL)?;

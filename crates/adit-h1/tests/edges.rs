@@ -145,13 +145,13 @@ async fn http_1_0_where_it_is_accepted() {
     // An interim answer means nothing to it.
     stream.responder.inform(response(103, &[])).unwrap();
     stream.responder.respond(response(200, &[]), true).unwrap();
-    expect(&mut peer, "HTTP/1.1 200 OK\r\nconnection: keep-alive\r\ncontent-length: 0\r\n\r\n").await;
+    expect(&mut peer, "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 0\r\n\r\n").await;
     let stream = accept(&mut conn).await.unwrap().unwrap();
     let mut sink = stream.responder.respond(response(200, &[]), false).unwrap();
     send(&mut sink, b"until ", false).await.unwrap();
     send(&mut sink, b"close", true).await.unwrap();
     let conn = drive(conn);
-    assert_eq!(rest(&mut peer).await.unwrap(), "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nuntil close");
+    assert_eq!(rest(&mut peer).await.unwrap(), "HTTP/1.0 200 OK\r\nconnection: close\r\n\r\nuntil close");
     drop(peer);
     assert_eq!(soon(conn).await.unwrap(), None);
 }

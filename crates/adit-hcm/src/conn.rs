@@ -50,25 +50,33 @@ impl ConnShared {
     }
 }
 
-/// Serves a connection of bytes to its end.
-pub(crate) async fn serve(hcm: Arc<Hcm>, connection: Connection) -> StreamInfo {
+/// Serves a connection of bytes to its end. The future lives as long as the connection: what only a phase needs is in a box
+/// that goes with the phase.
+pub(crate) fn serve(hcm: Arc<Hcm>, connection: Connection) -> BoxFuture<'static, StreamInfo> {
     let template = connection.stream_info();
-    let mut info = template.clone();
     let Connection { io, listener, worker, guards, .. } = connection;
     let started = Instant::now();
     let shared = Arc::new(ConnShared::new(&hcm, worker, io.info.clone(), listener.buffer_limit, template));
-    let (version, codec) = match hcm.open_codec(io, &shared).await {
-        Ok(opened) => opened,
-        Err(error) => {
-            hcm.stats.http.downstream_cx_total.inc();
-            hcm.stats.http.downstream_cx_destroy.inc();
-            info.termination_details = Some(error.into());
-            return info;
-        }
+    let opening = {
+        let (hcm, shared) = (hcm.clone(), shared.clone());
+        Box::pin(async move { hcm.open_codec(io, &shared).await })
     };
-    serve_codec(&shared, codec, version, started).await;
-    drop(guards);
-    info
+    Box::pin(async move {
+        match opening.await {
+            Ok((version, codec)) => {
+                serve_codec(&shared, codec, version, started).await;
+                drop(guards);
+                shared.template.clone()
+            }
+            Err(error) => {
+                hcm.stats.http.downstream_cx_total.inc();
+                hcm.stats.http.downstream_cx_destroy.inc();
+                let mut info = shared.template.clone();
+                info.termination_details = Some(error.into());
+                info
+            }
+        }
+    })
 }
 
 /// Serves a connection that is one of streams from the start (QUIC) to its end.
@@ -111,7 +119,7 @@ async fn run(shared: &Arc<ConnShared>, mut codec: Box<dyn ServerConn>, version: 
         let event = if busy {
             wait_busy(shared, &mut codec, &mut current).await
         } else {
-            wait_idle(shared, &mut codec, started).await
+            Box::pin(wait_idle(shared, &mut codec, started)).await
         };
         match event {
             Event::Request(Ok(incoming)) => {
@@ -139,19 +147,19 @@ async fn run(shared: &Arc<ConnShared>, mut codec: Box<dyn ServerConn>, version: 
             Event::StreamDone => {}
             Event::Idle => {
                 hcm.stats.http.downstream_cx_idle_timeout.inc();
-                close_idle(&mut codec).await;
+                Box::pin(close_idle(&mut codec)).await;
                 return CxEnd::Local;
             }
             Event::MaxDuration => {
                 hcm.stats.http.downstream_cx_max_duration_reached.inc();
-                close_idle(&mut codec).await;
+                Box::pin(close_idle(&mut codec)).await;
                 return CxEnd::Local;
             }
             Event::Closing => {
                 if busy {
                     finish(shared, current).await;
                 }
-                close_idle(&mut codec).await;
+                Box::pin(close_idle(&mut codec)).await;
                 return CxEnd::Local;
             }
         }

@@ -106,6 +106,6 @@ impl Hcm {
 
 impl NetworkTerminal for Hcm {
     fn serve(self: Arc<Self>, connection: Connection) -> BoxFuture<'static, StreamInfo> {
-        Box::pin(conn::serve(self, connection))
+        conn::serve(self, connection)
     }
 }

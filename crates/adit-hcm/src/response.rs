@@ -8,7 +8,7 @@ use std::time::Duration;
 use adit_filter::{AccessLogType, HttpFilter, LocalReply, ResponseHook, StreamInfo};
 use adit_http::{RequestHead, RequestKind, ResponseHead};
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use tokio::time::{Instant, Sleep};
 
 use crate::Hcm;
@@ -143,6 +143,15 @@ impl ResponseHook for ResponsePath {
         }
     }
 
+    fn trim(&mut self, request: &mut RequestHead, response: Option<&mut ResponseHead>) {
+        let logs = &self.hcm.config.access_logs;
+        request.headers = kept(&request.headers, logs.iter().flat_map(|log| log.request_fields()));
+        detach(request);
+        if let Some(response) = response {
+            response.headers = kept(&response.headers, logs.iter().flat_map(|log| log.response_fields()));
+        }
+    }
+
     fn poll_tick(&mut self, cx: &mut Context<'_>, request: &RequestHead, info: &mut StreamInfo) {
         let Some(interval) = self.hcm.config.log_interval else { return };
         let sleep = self.periodic.get_or_insert_with(|| Box::pin(tokio::time::sleep(interval)));
@@ -150,5 +159,42 @@ impl ResponseHook for ResponsePath {
             self.hcm.log(info, Some(request), None, AccessLogType::DownstreamPeriodic);
             sleep.as_mut().reset(Instant::now() + interval.max(Duration::from_millis(1)));
         }
+    }
+}
+
+/// These fields of a map, in a map no larger than they need. Without any it owns no memory.
+fn kept<'a>(headers: &HeaderMap, names: impl Iterator<Item = &'a HeaderName>) -> HeaderMap {
+    let mut small = HeaderMap::new();
+    for name in names {
+        if small.contains_key(name) {
+            continue;
+        }
+        for value in headers.get_all(name) {
+            // A clone would keep the head's buffer.
+            if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+                small.append(name.clone(), value);
+            }
+        }
+    }
+    small
+}
+
+/// Copies what is left of a head out of the buffer that it was read into, which may be large.
+fn detach(request: &mut RequestHead) {
+    if let Some(path) = &mut request.path
+        && let Ok(copy) = path.as_str().parse()
+    {
+        *path = copy;
+    }
+    if let Some(authority) = &mut request.authority
+        && let Ok(copy) = authority.as_str().parse()
+    {
+        *authority = copy;
+    }
+    if let RequestKind::Connect(target) = &mut request.kind
+        && let Some(authority) = &request.authority
+    {
+        *target = if *target == *authority { Some(authority.clone()) } else { target.as_str().parse().ok() }
+            .unwrap_or_else(|| target.clone());
     }
 }

@@ -1,13 +1,15 @@
 //! One request on its way through the connection manager: checks, route, upgrade decision, filters, the terminal filter,
 //! and its account afterwards.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use adit_codec::{IncomingStream, RecvStream};
-use adit_filter::{AccessLogType, FilterChain, HttpStream, LocalReply, ResponseFlag, Route, RouteTable as _, Verdict};
+use adit_filter::{AccessLogType, BoxFuture, FilterChain, HttpStream, LocalReply, ResponseFlag, Route, RouteTable as _, Verdict};
 use adit_http::{ErrorCode, RequestKind, StreamError, target};
 use adit_io::ByteSource;
 use bytes::{Bytes, BytesMut};
@@ -22,32 +24,28 @@ use crate::upgrade;
 /// How long a live tunnel may take to end in order once the process closes.
 const CLOSING_GRACE: Duration = Duration::from_secs(1);
 
-/// Serves one request to its end. Every path answers or resets.
-pub(crate) async fn serve(shared: Arc<ConnShared>, incoming: IncomingStream) {
+/// Serves one request to its end. Every path answers or resets. The future lives as long as a tunnel does: what only a phase
+/// needs is in a box that goes with the phase.
+pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream) -> impl Future<Output = ()> + Send {
     let account = Account::open(&shared, incoming.head.version);
     let mut stream = new_stream(&shared, incoming);
-    let hcm = shared.hcm.clone();
-    if hcm.config.log_on_new_request {
-        hcm.log(&stream.info, Some(&stream.request), None, AccessLogType::DownstreamStart);
-    }
-    let mut upgrade = None;
-    let chain = match admit(&shared, &mut stream) {
-        Ok(chain) => {
-            if stream.request.kind.is_tunnel() {
-                upgrade = Some(UpgradeAccount::open(&hcm.stats.http));
+    async move {
+        let hcm = &shared.hcm;
+        if hcm.config.log_on_new_request {
+            hcm.log(&stream.info, Some(&stream.request), None, AccessLogType::DownstreamStart);
+        }
+        match admit(&shared, &mut stream) {
+            Ok(chain) => {
+                let _upgrade = stream.request.kind.is_tunnel().then(|| UpgradeAccount::open(&hcm.stats.http));
+                drive(&shared, &mut stream, &chain).await;
             }
-            Some(chain)
+            Err(reply) => {
+                // A client that left has nothing to be told.
+                let _ = Box::pin(stream.reply(*reply)).await;
+            }
         }
-        Err(reply) => {
-            let _ = stream.reply(*reply).await;
-            None
-        }
-    };
-    if let Some(chain) = chain {
-        drive(&shared, &mut stream, &chain).await;
+        account.close(&shared, &mut stream);
     }
-    drop(upgrade);
-    account.close(&shared, &mut stream);
 }
 
 fn new_stream(shared: &Arc<ConnShared>, incoming: IncomingStream) -> HttpStream {
@@ -140,60 +138,85 @@ fn connect_udp_authority(stream: &mut HttpStream, own: Option<&dyn Route>) -> Re
 
 /// Runs the chain under the timers that end a stream whatever it is doing.
 async fn drive(shared: &Arc<ConnShared>, stream: &mut HttpStream, chain: &FilterChain) {
-    let config = &shared.hcm.config;
-    let limit = stream.route.as_ref().and_then(|route| route.max_stream_duration()).or(config.max_stream_duration);
-    let max_duration = limit.filter(|limit| !limit.is_zero());
-    let received = config.request_timeout.map(|_| watch_request(stream));
-    let tunnel = stream.request.kind.is_tunnel();
+    let mut ends = Ends::new(shared, stream);
     let end = {
-        let work = run_chain(shared, stream, chain);
-        tokio::pin!(work);
-        let closing = async {
-            shared.worker.lifecycle.closing().await;
-            if tunnel {
-                tokio::time::sleep(CLOSING_GRACE).await;
-            }
-        };
-        let request_timeout = async {
-            match (config.request_timeout, &received) {
-                (Some(timeout), Some(received)) => {
-                    tokio::time::sleep(timeout).await;
-                    if received.load(Ordering::Relaxed) {
-                        std::future::pending::<()>().await;
-                    }
-                }
-                _ => std::future::pending().await,
-            }
-        };
-        let max_duration = async {
-            match max_duration {
-                Some(limit) => tokio::time::sleep(limit).await,
-                None => std::future::pending().await,
-            }
-        };
-        if needs_timers(config.request_timeout, limit) {
-            tokio::select! {
-                biased;
-                () = &mut work => None,
-                () = closing => Some(StreamEnd::Closing),
-                () = request_timeout => Some(StreamEnd::RequestTimeout),
-                () = max_duration => Some(StreamEnd::MaxDuration),
-            }
-        } else {
-            tokio::select! {
-                biased;
-                () = &mut work => None,
-                () = closing => Some(StreamEnd::Closing),
-            }
-        }
+        let mut work = std::pin::pin!(run_chain(stream, chain));
+        std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => ends.poll(cx).map(Some),
+        })
+        .await
     };
+    drop(ends);
     if let Some(end) = end {
-        cut(&shared.hcm.stats.http, stream, end).await;
+        Box::pin(cut(&shared.hcm.stats.http, stream, end)).await;
     }
 }
 
-fn needs_timers(request_timeout: Option<Duration>, max_duration: Option<Duration>) -> bool {
-    request_timeout.is_some() || max_duration.is_some_and(|limit| !limit.is_zero())
+/// What may end a stream from above: the process, and timers. Without timers it is small, for tunnels that only wait.
+struct Ends {
+    closing: BoxFuture<'static, ()>,
+    /// Closing leaves a tunnel some time to end in order.
+    tunnel: bool,
+    grace: Option<Timer>,
+    timers: Option<Box<Timers>>,
+}
+
+type Timer = Pin<Box<tokio::time::Sleep>>;
+
+/// `request_timeout`, until the request was received whole, and `max_stream_duration`.
+struct Timers {
+    request: Option<(Timer, Arc<AtomicBool>)>,
+    max_duration: Option<Timer>,
+}
+
+impl Ends {
+    fn new(shared: &ConnShared, stream: &mut HttpStream) -> Self {
+        let config = &shared.hcm.config;
+        let timer = |limit| Box::pin(tokio::time::sleep(limit));
+        let limit = stream.route.as_ref().and_then(|route| route.max_stream_duration()).or(config.max_stream_duration);
+        let max_duration = limit.filter(|limit| !limit.is_zero()).map(timer);
+        let request = config.request_timeout.map(|timeout| (timer(timeout), watch_request(stream)));
+        let timed = request.is_some() || max_duration.is_some();
+        Self {
+            closing: shared.worker.lifecycle.closing(),
+            tunnel: stream.request.kind.is_tunnel(),
+            grace: None,
+            timers: timed.then(|| Box::new(Timers { request, max_duration })),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<StreamEnd> {
+        if let Some(grace) = &mut self.grace {
+            if grace.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(StreamEnd::Closing);
+            }
+        } else if self.closing.as_mut().poll(cx).is_ready() {
+            if !self.tunnel {
+                return Poll::Ready(StreamEnd::Closing);
+            }
+            let mut grace = Box::pin(tokio::time::sleep(CLOSING_GRACE));
+            // Its first poll arms it.
+            let over = grace.as_mut().poll(cx);
+            self.grace = Some(grace);
+            if over.is_ready() {
+                return Poll::Ready(StreamEnd::Closing);
+            }
+        }
+        let Some(timers) = &mut self.timers else { return Poll::Pending };
+        if let Some((timer, received)) = &mut timers.request
+            && timer.as_mut().poll(cx).is_ready()
+        {
+            if !received.load(Ordering::Relaxed) {
+                return Poll::Ready(StreamEnd::RequestTimeout);
+            }
+            timers.request = None;
+        }
+        match &mut timers.max_duration {
+            Some(timer) => timer.as_mut().poll(cx).map(|()| StreamEnd::MaxDuration),
+            None => Poll::Pending,
+        }
+    }
 }
 
 /// Why a stream is ended from above its terminal filter.
@@ -231,25 +254,27 @@ async fn cut(stats: &HttpStats, stream: &mut HttpStream, end: StreamEnd) {
 }
 
 /// Filters in order, then the terminal filter.
-async fn run_chain(shared: &Arc<ConnShared>, stream: &mut HttpStream, chain: &FilterChain) {
+async fn run_chain(stream: &mut HttpStream, chain: &FilterChain) {
     if !chain.entries.is_empty() {
         let filters = chain.instantiate(stream.route.as_deref());
-        if !filters.is_empty() {
-            match run_filters(stream, filters).await {
-                Ok(()) => {}
-                Err(FilterEnd::Reply(reply)) => {
-                    let _ = stream.reply(*reply).await;
-                    return;
-                }
-                Err(FilterEnd::Client(error)) => {
-                    client_gone(stream, error);
-                    return;
-                }
-            }
+        if !filters.is_empty() && !Box::pin(enter(stream, filters)).await {
+            return;
         }
     }
-    let _ = shared;
     chain.terminal.serve(stream).await;
+}
+
+/// Whether the request got past the filters; if not, it was answered, or its client is gone.
+async fn enter(stream: &mut HttpStream, filters: Vec<Box<dyn adit_filter::HttpFilter>>) -> bool {
+    match run_filters(stream, filters).await {
+        Ok(()) => return true,
+        Err(FilterEnd::Reply(reply)) => {
+            // A client that left has nothing to be told.
+            let _ = stream.reply(*reply).await;
+        }
+        Err(FilterEnd::Client(error)) => client_gone(stream, error),
+    }
+    false
 }
 
 enum FilterEnd {

@@ -215,7 +215,9 @@ impl Exchange<'_> {
     /// Passes an answer on: head, body, trailers; and what is left of the request meanwhile.
     pub(crate) async fn respond(&mut self, stream: &mut HttpStream, mut body: RequestBody, answered: Answered) {
         let Answered { mut head, response, mut upload, host, version, guard } = answered;
-        self.finish_head(stream, &mut head, &*host, body.is_complete());
+        // The refusal of a tunnel answers a request that has no end.
+        let complete = body.is_complete() && !stream.request.kind.is_tunnel();
+        self.finish_head(stream, &mut head, &*host, complete);
         let bodiless = stream.request.method == Method::HEAD
             || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let mut recv = ResponseBody(response.into_recv());
@@ -321,7 +323,8 @@ pub(crate) async fn reject(stream: &mut HttpStream, interrupt: Interrupt) {
         }
     };
     let details = stream.info.details.clone().unwrap_or_default();
-    let reply = adit_filter::LocalReply::new(status, details).flag(ResponseFlag::DownstreamProtocolError);
+    let text = status.canonical_reason().unwrap_or_default();
+    let reply = adit_filter::LocalReply::new(status, details).body(text).flag(ResponseFlag::DownstreamProtocolError);
     let _ = stream.reply(reply).await;
 }
 

@@ -163,6 +163,8 @@ const RETRY_GRPC_ON: HeaderName = HeaderName::from_static("x-envoy-retry-grpc-on
 const MAX_RETRIES: HeaderName = HeaderName::from_static("x-envoy-max-retries");
 const STATUS_CODES: HeaderName = HeaderName::from_static("x-envoy-retriable-status-codes");
 const HEADER_NAMES: HeaderName = HeaderName::from_static("x-envoy-retriable-header-names");
+const HEDGE: HeaderName = HeaderName::from_static("x-envoy-hedge-on-per-try-timeout");
+const ALT_STAT_NAME: HeaderName = HeaderName::from_static("x-envoy-upstream-alt-stat-name");
 const RQ_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-timeout-ms");
 pub(crate) const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 const PER_TRY_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms");
@@ -205,7 +207,7 @@ impl RetryState {
             return Self { policy: None, used: 0 };
         }
         let own = own_policy(policy.map(|policy| &**policy), &head.headers).map(Arc::new);
-        if own.is_some() {
+        if own.is_some() || head.headers.contains_key(&HEDGE) || head.headers.contains_key(&ALT_STAT_NAME) {
             remove_overrides(&mut head.headers);
         }
         let policy = own.or_else(|| policy.cloned()).filter(|policy| policy.on != RetryOn::default());
@@ -327,7 +329,7 @@ fn own_policy(policy: Option<&RetryPolicy>, headers: &HeaderMap) -> Option<Retry
 }
 
 fn remove_overrides(headers: &mut HeaderMap) {
-    for name in [&RETRY_ON, &RETRY_GRPC_ON, &MAX_RETRIES, &STATUS_CODES, &HEADER_NAMES] {
+    for name in [&RETRY_ON, &RETRY_GRPC_ON, &MAX_RETRIES, &STATUS_CODES, &HEADER_NAMES, &HEDGE, &ALT_STAT_NAME] {
         headers.remove(name);
     }
 }

@@ -93,9 +93,14 @@ impl Router {
 
     /// Serves a request to its end. What leads to a tunnel is freed once that stands, so that a tunnel stays small.
     async fn run(&self, stream: &mut HttpStream) {
+        if stream.recv.as_ref().is_some_and(|recv| recv.is_end()) {
+            let elapsed = stream.info.elapsed();
+            stream.info.timing.request_received.get_or_insert(elapsed);
+        }
         match Box::pin(self.route(stream)).await {
             Some(Standing::Stream(tunnel)) => tunnel.run(stream).await,
-            Some(Standing::Udp(tunnel)) => tunnel.run(stream).await,
+            // Larger than a stream: on its own, so that streams do not pay for it.
+            Some(Standing::Udp(tunnel)) => Box::pin(tunnel.run(stream)).await,
             None => {}
         }
     }

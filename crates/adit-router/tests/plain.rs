@@ -215,9 +215,9 @@ async fn a_response_that_takes_too_long_is_cut() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_request_is_answered_408_and_an_idle_response_is_reset() {
+async fn an_idle_request_is_answered_504_and_an_idle_response_is_reset() {
     for (attempt, status, cut) in
-        [(Attempt::HangConnect, 408, false), (Attempt::Http(Upstream::accepting(200, &[])), 200, true)]
+        [(Attempt::HangConnect, 504, false), (Attempt::Http(Upstream::accepting(200, &[])), 200, true)]
     {
         let routes = route_all(|action| action.timeout = Some(prost_types::Duration { seconds: 0, nanos: 0 }));
         let mut case = Case::new(&routes, FakeCluster::new("c", vec![attempt]), get("/"), Half::empty());

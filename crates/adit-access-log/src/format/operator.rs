@@ -95,7 +95,8 @@ impl Operator {
         match self {
             Self::Simple(read) => read(context),
             Self::Fixed(text) => Val::text(text.as_deref()),
-            Self::LocalReplyBody => Val::text(Some(look.body)),
+            // No body is an empty one, not a missing value.
+            Self::LocalReplyBody => Val::Str(look.body),
             Self::Request(fields) => fields.request(context.request),
             Self::RequestWithoutQuery(fields) => fields.without_query(context.request),
             Self::Response(fields) => fields.response(context.response),

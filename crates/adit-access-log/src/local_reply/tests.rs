@@ -31,7 +31,7 @@ fn map(message: &pb::LocalReplyConfig, status: u16) -> (LocalReply, String, u16)
     let mapper = LocalReplyMapper::from_proto(message, &RuntimeValues::default(), "m").unwrap_or_default();
     let mut reply = LocalReply::new(StatusCode::from_u16(status).unwrap(), "x").body("orig");
     let mut info = bare();
-    let content_type = mapper.map(&mut reply, &connect(), &mut info).to_owned();
+    let content_type = mapper.map(&mut reply, Some(&connect()), &mut info).to_owned();
     (reply, content_type, info.response_code)
 }
 
@@ -60,7 +60,7 @@ fn the_first_mapper_that_matches_changes_the_answer() {
     };
     let (reply, content_type, code) = map(&message, 503);
     assert_eq!((reply.status.as_u16(), &*reply.body, code), (429, "429:mapped -", 429));
-    assert_eq!(reply.headers["x-code"], "429");
+    assert_eq!(reply.headers["x-code"], "503");
     assert_eq!(content_type, "text/plain");
     let (reply, content_type, _) = map(&message, 404);
     assert_eq!((reply.status.as_u16(), &*reply.body, &*content_type), (404, "<orig>", "text/html"));

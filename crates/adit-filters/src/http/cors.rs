@@ -132,7 +132,9 @@ impl HttpFilter for Filter {
             };
         }
         if preflight {
-            return Verdict::Reply(self.preflight_answer(stream, &origin));
+            let answer = self.preflight_answer(stream, &origin);
+            self.origin = Some(origin);
+            return Verdict::Reply(answer);
         }
         self.origin = Some(origin);
         Verdict::Continue

@@ -84,7 +84,13 @@ impl Pending {
                 return Poll::Ready(Ok(response));
             }
             if !ready!(reader.poll_fill(cx, SCRATCH))? {
-                return Poll::Ready(Err(StreamError::Truncated));
+                // Half a head is no answer, as Envoy's parser has it.
+                let error = if reader.buf.is_empty() {
+                    StreamError::Truncated
+                } else {
+                    StreamError::Protocol("http1.codec_error")
+                };
+                return Poll::Ready(Err(error));
             }
         }
     }

@@ -1,0 +1,58 @@
+//! Heads that the HTTP/1 codec did not take: answered in the connection manager's words, counted and logged like requests.
+
+use adit_filter::{AccessLogType, LocalReply, ResponseFlag};
+use adit_http::ResponseHead;
+use bytes::Bytes;
+use http::{StatusCode, Version};
+
+use crate::conn::ConnShared;
+
+impl adit_h1::Refusals for ConnShared {
+    fn answer(&self, status: StatusCode, details: &'static str) -> (ResponseHead, Bytes) {
+        let hcm = &self.hcm;
+        let mut info = self.stream_info();
+        info.protocol = Some(Version::HTTP_11);
+        let timed_out = status == StatusCode::REQUEST_TIMEOUT;
+        if !timed_out {
+            info.flags.set(ResponseFlag::DownstreamProtocolError);
+        }
+        self.count_refusal(status);
+        let text = match details {
+            _ if timed_out => "request header timeout",
+            // These Envoy's connection manager refuses, not its codec.
+            "path_normalization_failed" | "absolute_path_rejected" => "",
+            _ => status.canonical_reason().unwrap_or_default(),
+        };
+        let reply = LocalReply::new(status, details).body(text);
+        info.details = Some(details.into());
+        let (mut head, body) = hcm.word(reply, None, &mut info);
+        hcm.finish(&mut head, None);
+        info.response_code = head.status.as_u16();
+        info.bytes_sent = body.len() as u64;
+        let elapsed = info.elapsed();
+        info.timing.downstream_first_sent = Some(elapsed);
+        info.timing.downstream_last_sent = Some(elapsed);
+        info.timing.end = Some(elapsed);
+        hcm.stats.completed(info.response_code);
+        hcm.log(&info, None, Some(&head), AccessLogType::DownstreamEnd);
+        (head, body)
+    }
+}
+
+impl ConnShared {
+    fn count_refusal(&self, status: StatusCode) {
+        let stats = &self.hcm.stats.http;
+        stats.downstream_rq_total.inc();
+        stats.downstream_rq_http1_total.inc();
+        stats.downstream_rq_response_before_rq_complete.inc();
+        stats.downstream_rq_rx_reset.inc();
+        match status {
+            StatusCode::REQUEST_TIMEOUT => stats.downstream_rq_header_timeout.inc(),
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                stats.downstream_cx_protocol_error.inc();
+                stats.downstream_rq_too_large.inc();
+            }
+            _ => stats.downstream_cx_protocol_error.inc(),
+        }
+    }
+}
