@@ -105,9 +105,9 @@ fn authority(ctx: &TransportContext) -> String {
     if name.is_empty() {
         return address;
     }
-    let has_port = name.rsplit_once(':').is_some_and(|(host, port)| {
-        port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']'))
-    });
+    let has_port = name
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']')));
     match info.address.socket() {
         Some(socket) if !has_port => format!("{name}:{}", socket.port()),
         _ => name.to_owned(),
@@ -147,7 +147,10 @@ async fn answer(io: &mut Io) -> Result<(), TransportError> {
 }
 
 fn refused(reason: &str, status: Option<StatusCode>) -> TransportError {
-    TransportError { refusal: status, ..TransportError::remote(format_args!("the HTTP proxy opened no tunnel: {reason}")) }
+    TransportError {
+        refusal: status,
+        ..TransportError::remote(format_args!("the HTTP proxy opened no tunnel: {reason}"))
+    }
 }
 
 /// Whether a whole head opens the tunnel.

@@ -117,9 +117,8 @@ async fn only_a_200_without_body_opens_the_way() {
 
 #[test]
 fn the_proxy_is_chosen_by_state_then_metadata_then_default() {
-    let address = |ctx: &TransportContext, default| {
-        socket_with(default).dial_address(ctx).map(|address| address.to_string())
-    };
+    let address =
+        |ctx: &TransportContext, default| socket_with(default).dial_address(ctx).map(|address| address.to_string());
     let mut ctx = context("", Metadata::default());
     assert_eq!(address(&ctx, None), None);
     assert_eq!(address(&ctx, Some("1.1.1.1:1")).as_deref(), Some("1.1.1.1:1"));
