@@ -5,6 +5,7 @@
 
 pub mod certs;
 pub mod config;
+pub mod frames;
 pub mod origin;
 pub mod peer;
 pub mod process;

@@ -146,10 +146,11 @@ async fn answer(io: &mut Io) -> Result<(), TransportError> {
     judge(&io.take_ahead(length))
 }
 
+/// The status is in the reason only: what a proxy thinks of us is no answer to our client.
 fn refused(reason: &str, status: Option<StatusCode>) -> TransportError {
-    TransportError {
-        refusal: status,
-        ..TransportError::remote(format_args!("the HTTP proxy opened no tunnel: {reason}"))
+    match status {
+        Some(status) => TransportError::remote(format_args!("the HTTP proxy opened no tunnel ({}): {reason}", status.as_u16())),
+        None => TransportError::remote(format_args!("the HTTP proxy opened no tunnel: {reason}")),
     }
 }
 
