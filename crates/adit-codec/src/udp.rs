@@ -1,5 +1,6 @@
 //! UDP over a stream (RFC 9298): payloads in DATAGRAM capsules, or in datagrams beside the stream where there are any.
 
+mod bridge;
 mod relay;
 
 use std::task::{Context, Poll, ready};
@@ -9,6 +10,7 @@ use adit_http::{ErrorCode, StreamError};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
+pub use bridge::bridge;
 pub use relay::{DatagramPort, UdpCause, UdpRelayOptions, relay_udp};
 
 use crate::{Datagrams, RecvStream, SendStream};

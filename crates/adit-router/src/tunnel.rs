@@ -13,7 +13,7 @@ use adit_filter::upstream::{Host, HttpUpstream, Report, TcpUpstream};
 use adit_filter::{HttpStream, LocalReply, ResponseFlag};
 use adit_http::{ErrorCode, RequestHead, RequestKind, ResponseHead};
 use adit_io::{
-    ByteSource, Cause as RelayCause, Direction, Peer, RelayObserver, RelayOptions, Side, TimeoutAction, relay,
+    ByteSink, ByteSource, Cause as RelayCause, Direction, Peer, RelayObserver, RelayOptions, Side, TimeoutAction, relay,
 };
 use adit_upgrade::{
     Action, Actions, Ask, Cause, Exchange as Machine, Input, Permit, Plan, State, Verdict, Withheld, judge,
@@ -380,8 +380,7 @@ impl Driver<'_> {
                 (head, side, upstream.host, upstream.guard, None)
             }
             (_, Some(pending), Some(head)) => {
-                let source: Box<dyn ByteSource> = pending.response.into_recv();
-                let side = Side::new(source, pending.send.release(permit));
+                let side = halves(stream, pending.response.into_recv(), pending.send.release(permit));
                 (head, side, pending.host, pending.guard, Some(pending.version))
             }
             _ => return None,
@@ -394,7 +393,7 @@ impl Driver<'_> {
             Ok(sink) => {
                 stream.tunnel_established();
                 let max = self.exchange.waits.max;
-                Some(Box::new(Tunnel { down: Side::new(recv, sink), up, host, guard, version, max }))
+                Some(Box::new(Tunnel { down: halves(stream, recv, sink), up, host, guard, version, max }))
             }
             Err(error) => {
                 host.report(Report::SentReset);
@@ -429,6 +428,14 @@ impl Driver<'_> {
         }
         Some(Side::new(source, sink))
     }
+}
+
+/// The halves of a stream as a relay takes them. The datagrams of a CONNECT-UDP travel as capsules between two connections
+/// (RFC 9297 section 3.5).
+fn halves(stream: &HttpStream, recv: Box<dyn RecvStream>, send: Box<dyn SendStream>) -> Side {
+    let udp = matches!(&stream.request.kind, RequestKind::Upgrade(token) if token.is_connect_udp());
+    let (recv, send) = if udp { adit_codec::udp::bridge(recv, send) } else { (recv, send) };
+    Side::new(recv as Box<dyn ByteSource>, send as Box<dyn ByteSink>)
 }
 
 fn now() -> std::time::Instant {
