@@ -32,7 +32,8 @@ impl CodecFactory for Codecs {
         Box::pin(async move {
             match version {
                 Version::HTTP_2 => Ok(adit_h2::client(io, options.h2.clone())),
-                Version::HTTP_3 => Err(StreamError::Protocol("no HTTP/3 codec")),
+                // It is not over a stream: the pool makes it of a QUIC connection.
+                Version::HTTP_3 => Err(StreamError::Protocol("HTTP/3 over a byte stream")),
                 _ => Ok(adit_h1::client_parts(io, options.h1.clone())),
             }
         })
@@ -40,9 +41,11 @@ impl CodecFactory for Codecs {
 }
 
 /// What to offer in ALPN.
-pub(crate) fn alpn(options: &HttpOptions, downstream: Option<Version>) -> &'static [&'static str] {
-    match wanted(options, downstream) {
+pub(crate) fn alpn(wanted: Option<Version>) -> &'static [&'static str] {
+    match wanted {
         Some(Version::HTTP_2) => &["h2"],
+        // QUIC puts its own in.
+        Some(Version::HTTP_3) => &[],
         Some(_) => &["http/1.1"],
         None => &["h2", "http/1.1"],
     }
@@ -53,6 +56,7 @@ pub(crate) fn wanted(options: &HttpOptions, downstream: Option<Version>) -> Opti
     match options.protocol {
         HttpProtocol::Explicit(version) => Some(version),
         HttpProtocol::Downstream => Some(match downstream {
+            Some(Version::HTTP_3) if options.h3.is_some() => Version::HTTP_3,
             Some(Version::HTTP_2 | Version::HTTP_3) => Version::HTTP_2,
             _ => Version::HTTP_11,
         }),
@@ -66,41 +70,58 @@ pub(crate) fn settled(wanted: Option<Version>, io: &Io) -> Version {
     wanted.unwrap_or_else(|| if chosen() == Some("h2") { Version::HTTP_2 } else { Version::HTTP_11 })
 }
 
-/// `http2.` of a cluster, made when the first codec counts something.
-pub(crate) struct Http2Stats {
-    scope: adit_stats::Scope,
-    made: std::sync::OnceLock<Http2Metrics>,
+macro_rules! codec_stats {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal, $codec:ident) => {
+        $(#[$doc])*
+        pub(crate) struct $name {
+            scope: adit_stats::Scope,
+            made: std::sync::OnceLock<Metrics>,
+        }
+
+        impl $name {
+            pub fn new(cluster: &adit_stats::Scope) -> Self {
+                Self { scope: cluster.scope($prefix), made: std::sync::OnceLock::new() }
+            }
+
+            fn made(&self) -> &Metrics {
+                self.made.get_or_init(|| Metrics {
+                    counters: $codec::Counter::ALL.iter().map(|counter| self.scope.counter(counter.name())).collect(),
+                    gauges: $codec::Gauge::ALL.iter().map(|gauge| self.scope.gauge(gauge.name())).collect(),
+                })
+            }
+        }
+
+        impl $codec::CodecStats for $name {
+            fn count(&self, counter: $codec::Counter) {
+                if let Some(counter) = self.made().counters.get(counter as usize) {
+                    counter.inc();
+                }
+            }
+
+            fn gauge(&self, gauge: $codec::Gauge, delta: i64) {
+                if let Some(gauge) = self.made().gauges.get(gauge as usize) {
+                    let size = delta.unsigned_abs();
+                    if delta < 0 { gauge.sub(size) } else { gauge.add(size) }
+                }
+            }
+        }
+    };
 }
 
-struct Http2Metrics {
+struct Metrics {
     counters: Vec<adit_stats::Counter>,
     gauges: Vec<adit_stats::Gauge>,
 }
 
-impl Http2Stats {
-    pub fn new(cluster: &adit_stats::Scope) -> Self {
-        Self { scope: cluster.scope("http2"), made: std::sync::OnceLock::new() }
-    }
-
-    fn made(&self) -> &Http2Metrics {
-        self.made.get_or_init(|| Http2Metrics {
-            counters: adit_h2::Counter::ALL.iter().map(|counter| self.scope.counter(counter.name())).collect(),
-            gauges: adit_h2::Gauge::ALL.iter().map(|gauge| self.scope.gauge(gauge.name())).collect(),
-        })
-    }
-}
-
-impl adit_h2::CodecStats for Http2Stats {
-    fn count(&self, counter: adit_h2::Counter) {
-        if let Some(counter) = self.made().counters.get(counter as usize) {
-            counter.inc();
-        }
-    }
-
-    fn gauge(&self, gauge: adit_h2::Gauge, delta: i64) {
-        if let Some(gauge) = self.made().gauges.get(gauge as usize) {
-            let size = delta.unsigned_abs();
-            if delta < 0 { gauge.sub(size) } else { gauge.add(size) }
-        }
-    }
-}
+codec_stats!(
+    /// `http2.` of a cluster, made when the first codec counts something.
+    Http2Stats,
+    "http2",
+    adit_h2
+);
+codec_stats!(
+    /// `http3.` of a cluster, likewise.
+    Http3Stats,
+    "http3",
+    adit_h3
+);

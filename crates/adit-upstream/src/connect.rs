@@ -110,14 +110,23 @@ pub(crate) async fn establish(
     ctx: Option<&TransportContext>,
     hops: Hops<'_>,
 ) -> Result<Io, Failed> {
+    counted(core, host, connect(core, host, internal, ctx, hops)).await
+}
+
+/// Bounds a connect by `connect_timeout`, and counts how it went.
+pub(crate) async fn counted<T>(
+    core: &Core,
+    host: &HostState,
+    connect: impl Future<Output = Result<T, TransportError>>,
+) -> Result<T, Failed> {
     let start = tokio::time::Instant::now();
-    let result = tokio::time::timeout(core.plan.connect_timeout, connect(core, host, internal, ctx, hops)).await;
+    let result = tokio::time::timeout(core.plan.connect_timeout, connect).await;
     let stats = &core.stats.traffic;
     let failed = match result {
-        Ok(Ok(io)) => {
+        Ok(Ok(connected)) => {
             stats.upstream_cx_connect_ms.record(crate::stats::millis(start.elapsed()));
             core.outlier_local(host, LocalOrigin::Connected);
-            return Ok(io);
+            return Ok(connected);
         }
         Ok(Err(error)) => Failed::from(error),
         Err(_) => {
@@ -288,7 +297,7 @@ async fn pipe(path: &Arc<str>) -> Result<Io, TransportError> {
 }
 
 /// The system's words without Rust's error number, as Envoy has them.
-fn text(error: &io::Error) -> String {
+pub(crate) fn text(error: &io::Error) -> String {
     let text = error.to_string();
     text.split_once(" (os error").map_or(text.clone(), |(words, _)| words.to_owned())
 }

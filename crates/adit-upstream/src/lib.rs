@@ -11,6 +11,7 @@
 //!
 //! Floor F3.
 
+mod alternate;
 pub mod breaker;
 pub mod cluster;
 pub mod codec;
@@ -25,6 +26,7 @@ mod outlier;
 pub mod plan;
 mod pool;
 pub mod proxy_protocol;
+mod quic;
 pub mod stats;
 #[cfg(test)]
 mod testing;
@@ -40,6 +42,9 @@ pub use host::{HealthFlag, HostState};
 pub use lb::HostSet;
 pub use manager::{ClusterManager, ClusterSet};
 pub use plan::{ClusterPlan, PlanEnv};
-pub use transport::{NoTransports, TransportBuilder, TransportContext, TransportError, TransportSocketFactory};
+pub use quic::QuicEndpoints;
+pub use transport::{
+    NoTransports, QuicTransport, TransportBuilder, TransportContext, TransportError, TransportSocketFactory,
+};
 pub use view::{ClusterView, HostView};
 pub use worker::{WorkerCluster, WorkerDeps};

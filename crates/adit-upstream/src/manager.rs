@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::cluster::SharedCluster;
 use crate::plan::{ClusterPlan, Discovery};
+use crate::quic::QuicEndpoints;
 use crate::worker::{WorkerCluster, WorkerDeps};
 use crate::{dns, health, outlier, view};
 
@@ -40,8 +41,9 @@ impl ClusterManager {
 
     /// The clusters as one worker uses them.
     pub fn worker(&self, deps: Arc<WorkerDeps>) -> Arc<ClusterSet> {
-        let clusters =
-            self.clusters.iter().map(|(name, shared)| (name.clone(), WorkerCluster::new(shared.clone(), deps.clone())));
+        let quic = Arc::<QuicEndpoints>::default();
+        let cluster = |shared: &Arc<SharedCluster>| WorkerCluster::new(shared.clone(), deps.clone(), quic.clone());
+        let clusters = self.clusters.iter().map(|(name, shared)| (name.clone(), cluster(shared)));
         Arc::new(ClusterSet(clusters.collect()))
     }
 

@@ -9,7 +9,8 @@ use adit_config::proto::envoy::extensions::transport_sockets as pb;
 use adit_config::{Diagnostic, Path, unpack};
 use adit_filter::BoxFuture;
 use adit_filter::upstream::{FailureKind, Host};
-use adit_io::{Address, ConnInfo, FilterState, FilterValue, Io, Metadata};
+use adit_h3::endpoint::{ClientSetup, QuicOptions};
+use adit_io::{Address, ConnInfo, FilterState, FilterValue, Io, Metadata, TlsInfo};
 use adit_stats::Scope;
 use http::StatusCode;
 
@@ -27,6 +28,12 @@ pub trait TransportSocketFactory: Send + Sync {
     /// Whether a connected stream is used as it is: [`TransportSocketFactory::connect`] is never called.
     fn is_raw(&self) -> bool {
         false
+    }
+
+    /// QUIC's side of it (`QuicUpstreamTransport`), by which HTTP/3 is dialled. [`TransportSocketFactory::connect`] serves
+    /// what is not HTTP/3.
+    fn quic(&self) -> Option<&dyn QuicTransport> {
+        None
     }
 
     /// Where to dial instead of the host: a proxy in between (`http_11_proxy`).
@@ -47,6 +54,26 @@ pub trait TransportSocketFactory: Send + Sync {
         let _ = ctx;
         None
     }
+}
+
+/// What QUIC, which does its own handshake, needs of a transport socket.
+pub trait QuicTransport: Send + Sync {
+    /// The server name that is asked for; `None` asks for none.
+    fn server_name<'a>(&'a self, ctx: &'a TransportContext) -> Option<&'a str>;
+
+    /// How to shake hands on a connection of which `info` is known.
+    fn setup(
+        &self,
+        ctx: &TransportContext,
+        info: &ConnInfo,
+        options: &QuicOptions,
+    ) -> Result<ClientSetup, TransportError>;
+
+    /// A handshake is done: counts it, and adds to `tls` what only the configuration knows.
+    fn done(&self, ctx: &TransportContext, tls: &mut TlsInfo);
+
+    /// A handshake failed with these words: counts it; `%UPSTREAM_TRANSPORT_FAILURE_REASON%`.
+    fn failed(&self, reason: &str) -> String;
 }
 
 /// What a transport socket may use of the host and of whoever asked for the connection. Cheap to clone.

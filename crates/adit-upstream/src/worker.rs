@@ -20,6 +20,7 @@ use crate::lb::{HostSet, LbState};
 use crate::original_dst;
 use crate::plan::Discovery;
 use crate::pool::{HostPools, Kicks, PoolSet};
+use crate::quic::QuicEndpoints;
 use crate::transport::TransportContext;
 
 /// What a worker lends to its clusters.
@@ -37,6 +38,7 @@ pub struct WorkerCluster {
     pub(crate) shared: Arc<SharedCluster>,
     pub(crate) core: Arc<Core>,
     pub(crate) deps: Arc<WorkerDeps>,
+    pub(crate) quic: Arc<QuicEndpoints>,
     pub(crate) state: Mutex<State>,
     pub(crate) kicks: Arc<Kicks>,
     pub(crate) this: Weak<WorkerCluster>,
@@ -52,7 +54,7 @@ pub(crate) struct State {
 
 impl WorkerCluster {
     /// A cluster with empty pools.
-    pub fn new(shared: Arc<SharedCluster>, deps: Arc<WorkerDeps>) -> Arc<Self> {
+    pub fn new(shared: Arc<SharedCluster>, deps: Arc<WorkerDeps>, quic: Arc<QuicEndpoints>) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             core: shared.core().clone(),
             state: Mutex::new(State {
@@ -63,6 +65,7 @@ impl WorkerCluster {
             }),
             shared,
             deps,
+            quic,
             kicks: Arc::default(),
             this: this.clone(),
         })

@@ -1,21 +1,20 @@
 //! Transport sockets, from their messages.
 
+mod http2_tunnel;
 mod http_11_proxy;
 mod internal_upstream;
+mod quic_upstream;
 mod tls;
 
 use std::sync::Arc;
 
 use adit_config::proto::envoy::config::core::v3::TransportSocket;
 use adit_config::proto::envoy::config::core::v3::transport_socket::ConfigType;
-use adit_config::proto::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector as TlsInspectorMessage;
 use adit_config::proto::envoy::extensions::transport_sockets::http_11_proxy::v3::Http11ProxyUpstreamTransport;
 use adit_config::proto::envoy::extensions::transport_sockets::internal_upstream::v3::InternalUpstreamTransport;
 use adit_config::proto::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use adit_config::{Diagnostic, Path, is, type_name, unpack};
-use adit_filter::ListenerFilter;
 use adit_listener::TransportAcceptor;
-use adit_listener::filters::TlsInspector;
 use adit_stats::Scope;
 use adit_tls::TlsEnv;
 use adit_upstream::TransportBuilder;
@@ -43,18 +42,6 @@ pub(crate) fn downstream(
     tls::downstream(any, env, scope, &path).unwrap_or_else(|| Err(unknown(any, &path))).map(Some)
 }
 
-/// A listener filter that adit-listener leaves to others.
-pub(crate) fn listener_filter(
-    config: &Any,
-    scope: &Scope,
-    path: &Path,
-) -> Option<Result<Arc<dyn ListenerFilter>, Vec<Diagnostic>>> {
-    let message = unpack::<TlsInspectorMessage>(config).ok()?;
-    // `tls_inspector.` counts for the process, as in Envoy.
-    let filter = TlsInspector::from_proto(&message, &scope.store().root(), path);
-    Some(filter.map(|filter| Arc::new(filter) as Arc<dyn ListenerFilter>).map_err(|error| vec![error]))
-}
-
 /// The transport sockets of clusters.
 pub(crate) struct Upstream(pub(crate) TlsEnv);
 
@@ -72,6 +59,7 @@ impl TransportBuilder for Upstream {
         if let Ok(message) = unpack::<Http11ProxyUpstreamTransport>(any) {
             return Some(http_11_proxy::Http11Proxy::build(&message, path, inner));
         }
-        tls::upstream(any, &self.0, site.scope, path)
+        quic_upstream::upstream(any, &self.0, site.scope, path)
+            .or_else(|| tls::upstream(any, &self.0, site.scope, path))
     }
 }

@@ -53,9 +53,9 @@ impl TransportAcceptor for Downstream {
     }
 }
 
-struct Upstream(Arc<Connector>);
+pub(super) struct Upstream(pub(super) Arc<Connector>);
 
-fn options(ctx: &TransportContext) -> ConnectOptions<'_> {
+pub(super) fn options(ctx: &TransportContext) -> ConnectOptions<'_> {
     ConnectOptions {
         sni: ctx.auto_sni.as_deref(),
         host_name: &ctx.host.info().hostname,

@@ -9,9 +9,11 @@ use adit_config::proto::envoy::extensions::upstreams::http::v3::{
     HttpProtocolOptions, http_protocol_options as options,
 };
 use adit_config::{Path, duration, unpack};
+use adit_h3::endpoint::QuicOptions;
 use http::Version;
 
 use super::Problems;
+use crate::alternate::AlternateProtocols;
 
 const KEY: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const TCP_KEY: &str = "envoy.extensions.upstreams.tcp.v3.TcpProtocolOptions";
@@ -25,6 +27,10 @@ pub struct HttpOptions {
     pub h1: Arc<adit_h1::ClientConfig>,
     /// HTTP/2 codec.
     pub h2: Arc<adit_h2::ClientConfig>,
+    /// HTTP/3, where it is configured.
+    pub h3: Option<Arc<Http3>>,
+    /// `auto_config` with HTTP/3: which origins speak it.
+    pub(crate) alternate: Option<Arc<AlternateProtocols>>,
     /// `idle_timeout` of a pooled connection: 1 h by default, `None` when 0.
     pub idle_timeout: Option<Duration>,
     /// `max_connection_duration`: after it a connection takes no new stream.
@@ -37,6 +43,15 @@ pub struct HttpOptions {
     pub auto_sni: Option<Box<str>>,
     /// `auto_san_validation`.
     pub auto_san_validation: bool,
+}
+
+/// How a cluster speaks HTTP/3.
+#[derive(Clone)]
+pub struct Http3 {
+    /// The codec.
+    pub codec: Arc<adit_h3::ClientConfig>,
+    /// The connections below it.
+    pub quic: QuicOptions,
 }
 
 impl std::fmt::Debug for HttpOptions {
@@ -52,7 +67,7 @@ pub enum HttpProtocol {
     Explicit(Version),
     /// `use_downstream_protocol_config`: that of the request.
     Downstream,
-    /// `auto_config`: by ALPN; HTTP/1.1 when none was chosen.
+    /// `auto_config`: by ALPN, HTTP/1.1 when none was chosen; HTTP/3 where the origin is known to speak it.
     Auto,
 }
 
@@ -62,6 +77,8 @@ impl Default for HttpOptions {
             protocol: HttpProtocol::Explicit(Version::HTTP_11),
             h1: Arc::default(),
             h2: Arc::default(),
+            h3: None,
+            alternate: None,
             idle_timeout: Some(Duration::from_secs(3600)),
             max_connection_duration: None,
             max_requests: None,
@@ -73,9 +90,15 @@ impl Default for HttpOptions {
 }
 
 impl HttpOptions {
-    /// Streams at once on one HTTP/2 connection, as we limit them ourselves (`max_concurrent_streams`, 1024).
-    pub fn max_streams(&self) -> usize {
-        usize::try_from(self.h2.http2.max_concurrent_streams).unwrap_or(usize::MAX)
+    /// Streams at once on one connection of this version, as we limit them ourselves (`max_concurrent_streams`: 1024 for
+    /// HTTP/2, 100 for HTTP/3). A version that is not known yet may multiplex.
+    pub fn max_streams(&self, version: Option<Version>) -> usize {
+        let streams = match (version, &self.h3) {
+            (Some(Version::HTTP_3), Some(http3)) => http3.codec.max_concurrent_streams,
+            (Some(Version::HTTP_2) | None, _) => self.h2.http2.max_concurrent_streams,
+            _ => 1,
+        };
+        usize::try_from(streams).unwrap_or(usize::MAX).max(1)
     }
 }
 
@@ -143,10 +166,13 @@ fn lower(message: &HttpProtocolOptions, path: &Path, site: &Site<'_>, plan: &mut
             match &explicit.protocol_config {
                 Some(Config::Http2ProtocolOptions(h2)) => {
                     plan.protocol = HttpProtocol::Explicit(Version::HTTP_2);
-                    (None, Some(h2.clone()), false)
+                    (None, Some(h2.clone()), None)
                 }
-                Some(Config::HttpProtocolOptions(h1)) => (Some(h1.clone()), None, false),
-                Some(Config::Http3ProtocolOptions(_)) => (None, None, true),
+                Some(Config::HttpProtocolOptions(h1)) => (Some(h1.clone()), None, None),
+                Some(Config::Http3ProtocolOptions(h3)) => {
+                    plan.protocol = HttpProtocol::Explicit(Version::HTTP_3);
+                    (None, None, Some(h3.clone()))
+                }
                 None => {
                     problems.error(&path.field("explicit_http_config"), "value is required");
                     return;
@@ -156,17 +182,16 @@ fn lower(message: &HttpProtocolOptions, path: &Path, site: &Site<'_>, plan: &mut
         Some(Choice::UseDownstreamProtocolConfig(config)) => {
             plan.protocol = HttpProtocol::Downstream;
             let h2 = config.http2_protocol_options.clone().unwrap_or_default();
-            (config.http_protocol_options.clone(), Some(h2), config.http3_protocol_options.is_some())
+            (config.http_protocol_options.clone(), Some(h2), config.http3_protocol_options.clone())
         }
         Some(Choice::AutoConfig(config)) => {
             plan.protocol = HttpProtocol::Auto;
+            plan.alternate = alternate(config, &path.field("auto_config"), problems);
             let h2 = config.http2_protocol_options.clone().unwrap_or_default();
-            (config.http_protocol_options.clone(), Some(h2), config.http3_protocol_options.is_some())
+            (config.http_protocol_options.clone(), Some(h2), config.http3_protocol_options.clone())
         }
     };
-    if h3 {
-        problems.unsupported(&path.field("http3_protocol_options"));
-    }
+    plan.h3 = h3.map(|h3| Arc::new(h3_options(&h3, &common, site)));
     let h1 = h1.unwrap_or_default();
     use core::http1_protocol_options::header_key_format::HeaderFormat;
     if let Some(HeaderFormat::StatefulFormatter(_)) =
@@ -186,6 +211,59 @@ fn common_options(common: &core::HttpProtocolOptions, plan: &mut HttpOptions) {
     plan.max_connection_duration = common.max_connection_duration.as_ref().and_then(positive);
     plan.max_stream_duration = common.max_stream_duration.as_ref().and_then(positive);
     plan.max_requests = common.max_requests_per_connection.filter(|max| *max != 0).map(u64::from);
+}
+
+/// `alternate_protocols_cache_options`, which HTTP/3 needs.
+fn alternate(
+    config: &options::AutoHttpConfig,
+    path: &Path,
+    problems: &mut Problems,
+) -> Option<Arc<AlternateProtocols>> {
+    let path_of_cache = path.field("alternate_protocols_cache_options");
+    let Some(cache) = &config.alternate_protocols_cache_options else {
+        if config.http3_protocol_options.is_some() {
+            let text = "alternate protocols cache must be configured when HTTP/3 is enabled with auto_config";
+            problems.error(path, text);
+        }
+        return None;
+    };
+    if cache.key_value_store_config.is_some() {
+        problems.unsupported(&path_of_cache.field("key_value_store_config"));
+    }
+    if !cache.canonical_suffixes.is_empty() {
+        problems.unsupported(&path_of_cache.field("canonical_suffixes"));
+    }
+    config.http3_protocol_options.as_ref()?;
+    let max = cache.max_entries.map_or(1024, |max| usize::try_from(max).unwrap_or(usize::MAX));
+    let entries = cache.prepopulated_entries.iter();
+    let entries = entries.filter_map(|entry| Some((entry.hostname.clone(), u16::try_from(entry.port).ok()?)));
+    Some(Arc::new(AlternateProtocols::new(max, entries)))
+}
+
+/// Envoy's clients probe a silent connection after so long where the configuration names no interval.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+fn h3_options(h3: &core::Http3ProtocolOptions, common: &core::HttpProtocolOptions, site: &Site<'_>) -> Http3 {
+    let mut http3 = adit_h3::Http3Options::from(h3);
+    if let Some(kilobytes) = common.max_response_headers_kb {
+        http3.max_header_list_size = kilobytes.saturating_mul(1024);
+    }
+    if let Some(count) = common.max_headers_count {
+        http3.max_headers_count = usize::try_from(count).unwrap_or(usize::MAX);
+    }
+    let message = h3.quic_protocol_options.clone().unwrap_or_default();
+    let mut quic = QuicOptions::from(&message);
+    if message.connection_keepalive.is_none() {
+        quic.keepalive = Some(KEEPALIVE);
+    }
+    quic.datagrams = http3.datagrams;
+    let codec = adit_h3::ClientConfig {
+        http3,
+        max_concurrent_streams: quic.max_concurrent_streams,
+        settings_timeout: site.connect_timeout,
+        stats: Some(Arc::new(crate::codec::Http3Stats::new(site.scope))),
+    };
+    Http3 { codec: Arc::new(codec), quic }
 }
 
 fn h2_config(

@@ -45,6 +45,11 @@ pub(super) fn cluster(message: &pb::Cluster, path: &Path, env: &PlanEnv<'_>) -> 
     let terminates_connect = upstream_config(message, path, &mut problems);
     let preconnect_ratio = preconnect(message, path, &mut problems);
     let Some(transports) = transports else { return Err(problems.fail()) };
+    if http.h3.is_some() && transports.iter().any(|choice| choice.factory.quic().is_none()) {
+        let name = message.transport_socket.as_ref().map_or("", |socket| &socket.name);
+        let text = format!("HTTP3 requires a QuicUpstreamTransport transport socket: {name}");
+        problems.error(&path.field("transport_socket"), text);
+    }
     let secure = transports.last().is_some_and(|choice| choice.factory.secure());
     problems.finish(ClusterPlan {
         settings: ClusterSettings {

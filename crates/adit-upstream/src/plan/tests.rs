@@ -68,7 +68,7 @@ fn old_and_new_options_mean_the_same() {
     .unwrap();
     for plan in [old, new] {
         assert_eq!(plan.settings.version, Some(::http::Version::HTTP_2));
-        assert_eq!((plan.http.max_streams(), plan.http.max_requests), (7, Some(3)));
+        assert_eq!((plan.http.max_streams(plan.settings.version), plan.http.max_requests), (7, Some(3)));
     }
 }
 

@@ -2,20 +2,25 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use adit_filter::upstream::{ConnectFailure, FailureKind, HttpUpstream, Need, Priority};
 use adit_io::{Address, ConnInfo, Io};
 use http::Version;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::conn::{Conn, ConnLife, Ready};
 use super::stream::{Reservation, StreamGuard};
 use super::tcp::Pending;
 use super::{ConnId, PoolSet};
-use crate::cluster::lock;
+use crate::alternate::AlternateProtocols;
+use crate::cluster::{Core, lock};
 use crate::codec;
-use crate::connect::{Failed, Hops, establish, refused};
+use crate::connect::{Failed, Hops, counted, establish, refused};
 use crate::host::HostState;
+use crate::plan::HttpOptions;
+use crate::quic;
 use crate::transport::TransportContext;
 use crate::worker::{State, WorkerCluster, failure};
 
@@ -30,7 +35,15 @@ pub(crate) struct Key {
     auto_sni: Option<Box<str>>,
     /// What the transport socket puts into the connection.
     transport: Option<Box<[u8]>>,
+    /// The name under which the origin is known to speak HTTP/3.
+    alternative: Option<Box<str>>,
 }
+
+/// How long a client waits for HTTP/3 alone, where TCP would do as well (Envoy's head start).
+const HEAD_START: Duration = Duration::from_millis(300);
+
+/// A new connection, its facts and the version it speaks.
+type Made = (adit_codec::ClientParts, Arc<ConnInfo>, Version);
 
 /// One pool.
 pub(crate) struct HttpPool {
@@ -82,11 +95,8 @@ impl HttpPool {
     }
 
     /// Streams that one connection in the making will carry, as far as is known.
-    fn width(&self, max_streams: usize) -> usize {
-        match self.key.version.or(self.learned) {
-            Some(Version::HTTP_2 | Version::HTTP_3) | None => max_streams.max(1),
-            Some(_) => 1,
-        }
+    fn width(&self, options: &HttpOptions) -> usize {
+        options.max_streams(self.key.version.or(self.learned))
     }
 }
 
@@ -125,11 +135,62 @@ impl WorkerCluster {
     /// A stream on a pooled connection, waiting for one if none is free.
     pub(crate) async fn acquire(&self, need: &Need<'_>) -> Result<HttpUpstream, ConnectFailure> {
         let host = self.pick(need)?;
+        let options = &self.core.plan.http;
+        if options.alternate.is_some()
+            && let Some(settled) = Box::pin(self.acquire_http3(&host, need)).await
+        {
+            return settled;
+        }
+        let version = codec::wanted(options, need.request.map(|request| request.version));
+        self.acquire_from(host, need, version, None).await
+    }
+
+    /// HTTP/3 where the origin is known to speak it; `None` when it is not, or when it did not within its head start: TCP
+    /// is to be used.
+    async fn acquire_http3(
+        &self,
+        host: &Arc<HostState>,
+        need: &Need<'_>,
+    ) -> Option<Result<HttpUpstream, ConnectFailure>> {
+        let alternate = self.core.plan.http.alternate.as_ref()?;
+        let port = host.address().socket()?.port();
+        let name: Box<str> = {
+            let quic = self.core.plan.transport(host.facts.transport)?.quic()?;
+            let ctx = self.context(host, need, &[])?;
+            quic.server_name(&ctx)?.into()
+        };
+        if !alternate.usable(&name, port, Instant::now()) {
+            return None;
+        }
+        let trying = self.acquire_from(host.clone(), need, Some(Version::HTTP_3), Some(name.clone()));
+        match tokio::time::timeout(HEAD_START, trying).await {
+            Ok(Err(failure))
+                if matches!(failure.kind, FailureKind::Remote | FailureKind::Timeout | FailureKind::Local) =>
+            {
+                None
+            }
+            Ok(settled) => Some(settled),
+            Err(_) => {
+                // It may still come to stand, which clears this.
+                alternate.slow(&name, port, Instant::now() + self.core.plan.connect_timeout);
+                None
+            }
+        }
+    }
+
+    /// A stream on a connection of this version to this host.
+    async fn acquire_from(
+        &self,
+        host: Arc<HostState>,
+        need: &Need<'_>,
+        version: Option<Version>,
+        alternative: Option<Box<str>>,
+    ) -> Result<HttpUpstream, ConnectFailure> {
         let fail = |failed: Failed| failure(&failed, Some(&host));
         let Some(this) = self.this.upgrade() else {
             return Err(fail(Failed::new(FailureKind::Local, "")));
         };
-        let (ctx, key) = self.key(&host, need);
+        let (ctx, key) = self.key(&host, need, version, alternative);
         let (pool, granted) = {
             let mut state = lock(&self.state);
             self.ensure_driver(&mut state);
@@ -170,11 +231,14 @@ impl WorkerCluster {
         })
     }
 
-    fn key(&self, host: &Arc<HostState>, need: &Need<'_>) -> (Option<TransportContext>, Key) {
-        let options = &self.core.plan.http;
-        let downstream = need.request.map(|request| request.version);
-        let version = codec::wanted(options, downstream);
-        let ctx = self.context(host, need, codec::alpn(options, downstream));
+    fn key(
+        &self,
+        host: &Arc<HostState>,
+        need: &Need<'_>,
+        version: Option<Version>,
+        alternative: Option<Box<str>>,
+    ) -> (Option<TransportContext>, Key) {
+        let ctx = self.context(host, need, codec::alpn(version));
         let factory = self.core.plan.transport(host.facts.transport);
         let transport = ctx.as_ref().zip(factory).and_then(|(ctx, factory)| factory.pool_key(ctx));
         let hops = match host.address() {
@@ -182,7 +246,7 @@ impl WorkerCluster {
             _ => 0,
         };
         let auto_sni = ctx.as_ref().and_then(|ctx| ctx.auto_sni.clone());
-        (ctx, Key { priority: need.priority, version, hops, auto_sni, transport })
+        (ctx, Key { priority: need.priority, version, hops, auto_sni, transport, alternative })
     }
 
     /// A stream on a connection that is ready now. Connections found closed are forgotten on the way.
@@ -254,7 +318,7 @@ impl WorkerCluster {
             let Some(queue) = state.pools.pool(host, pool) else { return };
             let Some(waiter) = queue.waiters.front() else { return };
             let ask = waiter.ask.clone();
-            let width = queue.width(plan.http.max_streams());
+            let width = queue.width(&plan.http);
             let streams = queue.waiters.len() + queue.connected.saturating_sub(queue.ready.len());
             let room =
                 (queue.connecting + queue.ready.len()) * width + queue.connected.saturating_sub(queue.ready.len());
@@ -294,12 +358,16 @@ impl WorkerCluster {
     }
 
     async fn connect_one(self: Arc<Self>, ask: Arc<Ask>, pool: u64, wanted: Option<Version>, life: Arc<ConnLife>) {
-        let hops = Hops { downstream: ask.downstream.as_ref() };
         let host = &ask.host;
-        let result = establish(&self.core, host, &*self.deps.internal, ask.ctx.as_ref(), hops).await;
-        let result = match result {
-            Ok(io) => self.with_codec(io, wanted).await,
-            Err(failed) => Err(failed),
+        let result = match wanted {
+            Some(Version::HTTP_3) => self.connect_http3(&ask).await,
+            _ => {
+                let hops = Hops { downstream: ask.downstream.as_ref() };
+                match establish(&self.core, host, &*self.deps.internal, ask.ctx.as_ref(), hops).await {
+                    Ok(io) => self.with_codec(io, wanted).await,
+                    Err(failed) => Err(failed),
+                }
+            }
         };
         let mut state = lock(&self.state);
         match result {
@@ -325,11 +393,16 @@ impl WorkerCluster {
         }
     }
 
-    async fn with_codec(
-        &self,
-        io: Io,
-        wanted: Option<Version>,
-    ) -> Result<(adit_codec::ClientParts, Arc<ConnInfo>, Version), Failed> {
+    async fn connect_http3(&self, ask: &Ask) -> Result<Made, Failed> {
+        let (Some(ctx), Some(http3)) = (&ask.ctx, &self.core.plan.http.h3) else {
+            return Err(Failed::new(FailureKind::Local, "HTTP/3 is not configured"));
+        };
+        let dialling = quic::connect(&self.core, &ask.host, &self.quic, ctx);
+        let (connection, info) = counted(&self.core, &ask.host, dialling).await?;
+        Ok((adit_h3::client(connection, http3.codec.clone()), info, Version::HTTP_3))
+    }
+
+    async fn with_codec(&self, io: Io, wanted: Option<Version>) -> Result<Made, Failed> {
         let version = codec::settled(wanted, &io);
         let info = io.info.clone();
         let limit = self.core.plan.connect_timeout;
@@ -362,7 +435,7 @@ impl WorkerCluster {
         let Some(queue) = state.pools.pool(host.id, pool) else { return };
         queue.learned = Some(version);
         let http = &self.core.plan.http;
-        let width = if version == Version::HTTP_2 { http.max_streams() } else { 1 };
+        let width = http.max_streams(Some(version));
         let entry = state.pools.conns.vacant_entry();
         let id = ConnId { index: entry.key(), serial };
         let limits = (width, http.max_requests);
@@ -375,6 +448,9 @@ impl WorkerCluster {
     /// A connect failed: who waits is told the same, as the host must be in trouble.
     fn failed(&self, state: &mut State, host: &HostState, pool: u64, failed: &Failed) {
         let Some(queue) = state.pools.pool(host.id, pool) else { return };
+        if let Some((alternate, name, port)) = alternative(&self.core, host, &queue.key) {
+            alternate.failed(name, port, Instant::now());
+        }
         for waiter in std::mem::take(&mut queue.waiters) {
             self.core.stats.traffic.upstream_rq_pending_failure_eject.inc();
             // A waiter that is gone needs no answer.
@@ -420,6 +496,9 @@ impl WorkerCluster {
                     if fresh {
                         queue.connecting = queue.connecting.saturating_sub(1);
                         queue.connected += 1;
+                        if let Some((alternate, name, port)) = alternative(&self.core, &host, &queue.key) {
+                            alternate.works(name, port);
+                        }
                     }
                     if !listed {
                         queue.ready.push(id);
@@ -516,6 +595,12 @@ impl WorkerCluster {
             }
         }
     }
+}
+
+/// The cache that a pool of HTTP/3 reports to, and the origin.
+fn alternative<'a>(core: &'a Core, host: &HostState, key: &'a Key) -> Option<(&'a AlternateProtocols, &'a str, u16)> {
+    let name = key.alternative.as_deref()?;
+    Some((core.plan.http.alternate.as_deref()?, name, host.address().socket()?.port()))
 }
 
 /// A place in the queue, left when dropped.

@@ -9,7 +9,8 @@ use adit_http::{ErrorCode, RequestHead, StreamError};
 use http::Version;
 
 use super::ConnId;
-use super::conn::{ConnLife, Ready};
+use super::conn::{Conn, ConnLife, Ready};
+use crate::alternate::Learning;
 use crate::cluster::{Core, lock};
 use crate::host::HostState;
 use crate::worker::WorkerCluster;
@@ -48,9 +49,22 @@ impl Opener for Reservation {
         if opened.is_ok() {
             conn.life.stream();
         }
+        let origin = self.cluster.core.plan.http.alternate.as_ref().and_then(|_| origin(conn));
         self.cluster.after_open(&mut state, self.id);
-        opened
+        match origin {
+            None => opened,
+            Some((host, port)) => opened.map(|OutgoingStream { send, response }| {
+                let plan = self.cluster.core.plan.clone();
+                OutgoingStream { send, response: Box::new(Learning { inner: response, plan, host, port }) }
+            }),
+        }
     }
+}
+
+/// Whose `alt-svc` is believed: that of a connection by TLS which asked for a name.
+fn origin(conn: &Conn) -> Option<(Box<str>, u16)> {
+    conn.info.tls.as_ref()?;
+    Some((conn.info.server_name.clone()?, conn.life.host.address().socket()?.port()))
 }
 
 /// Held while a stream lives.

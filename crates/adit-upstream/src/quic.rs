@@ -1,0 +1,145 @@
+//! Dialling by QUIC, for HTTP/3.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+
+use adit_filter::upstream::FailureKind;
+use adit_h3::QuicConnection;
+use adit_h3::endpoint::{ClientEndpoint, ConnectFailure};
+use adit_io::{Address, ConnInfo};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use crate::cluster::{Core, lock};
+use crate::connect::{DialOptions, text};
+use crate::host::HostState;
+use crate::transport::{QuicTransport, TransportContext, TransportError};
+
+/// Bytes of a socket's buffers, as far as the system lets us: one socket carries all of a worker's connections.
+const SOCKET_BUFFER: usize = 2 << 20;
+
+/// One worker's sockets for QUIC: one for each address family, and for each source address that a cluster binds to. Made
+/// when they are first needed.
+#[derive(Default)]
+pub struct QuicEndpoints(Mutex<Vec<(Source, ClientEndpoint)>>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Source {
+    address: SocketAddr,
+    freebind: bool,
+}
+
+impl Source {
+    fn of(remote: SocketAddr, options: &DialOptions) -> Self {
+        let any = if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        match options.source.filter(|source| source.is_ipv4() == remote.is_ipv4()) {
+            Some(address) => Self { address, freebind: options.freebind },
+            None => Self { address: SocketAddr::new(any, 0), freebind: false },
+        }
+    }
+
+    fn bind(self) -> io::Result<std::net::UdpSocket> {
+        let socket = Socket::new(Domain::for_address(self.address), Type::DGRAM, Some(Protocol::UDP))?;
+        if self.address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        if self.freebind {
+            let raw = SockRef::from(&socket);
+            if self.address.is_ipv4() { raw.set_freebind_v4(true)? } else { raw.set_freebind_v6(true)? }
+        }
+        if self.address.port() != 0 {
+            // Every worker has such a socket; what arrives at another's is lost to its connection, so no port is better.
+            socket.set_reuse_port(true)?;
+        }
+        // What the system allows is enough.
+        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+        let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+        socket.set_nonblocking(true)?;
+        socket.bind(&self.address.into())?;
+        Ok(socket.into())
+    }
+}
+
+impl QuicEndpoints {
+    fn get(&self, source: Source) -> io::Result<ClientEndpoint> {
+        let mut endpoints = lock(&self.0);
+        if let Some((_, endpoint)) = endpoints.iter().find(|(known, _)| *known == source) {
+            return Ok(endpoint.clone());
+        }
+        let endpoint = ClientEndpoint::bind(source.bind()?)?;
+        endpoints.push((source, endpoint.clone()));
+        Ok(endpoint)
+    }
+
+    /// An endpoint whose socket failed serves nobody any more.
+    fn forget(&self, source: Source) {
+        lock(&self.0).retain(|(known, _)| *known != source);
+    }
+}
+
+/// Connects to a host: to its address, then to its further ones. The caller bounds it.
+pub(crate) async fn connect(
+    core: &Core,
+    host: &HostState,
+    endpoints: &QuicEndpoints,
+    ctx: &TransportContext,
+) -> Result<(QuicConnection, Arc<ConnInfo>), TransportError> {
+    let Some(quic) = core.plan.transport(host.facts.transport).and_then(|factory| factory.quic()) else {
+        return Err(TransportError::local("the transport socket does not speak QUIC"));
+    };
+    let mut result = dial(core, host.address(), endpoints, quic, ctx).await;
+    for additional in &host.facts.additional {
+        if result.is_ok() {
+            break;
+        }
+        result = dial(core, additional, endpoints, quic, ctx).await;
+    }
+    result
+}
+
+async fn dial(
+    core: &Core,
+    address: &Address,
+    endpoints: &QuicEndpoints,
+    quic: &dyn QuicTransport,
+    ctx: &TransportContext,
+) -> Result<(QuicConnection, Arc<ConnInfo>), TransportError> {
+    let Some(remote) = address.socket() else {
+        return Err(TransportError::local(format_args!("{address} is not reached by UDP")));
+    };
+    let Some(http3) = &core.plan.http.h3 else {
+        return Err(TransportError::local("the cluster does not speak HTTP/3"));
+    };
+    let source = Source::of(remote, &core.plan.dial);
+    let bound = endpoints.get(source).and_then(|endpoint| Ok((endpoint.local_addr()?, endpoint)));
+    let (local, endpoint) = bound.map_err(|error| {
+        core.stats.traffic.bind_errors.inc();
+        TransportError::local(format_args!("immediate connect error: {}", text(&error)))
+    })?;
+    let mut info = ConnInfo::new(ConnInfo::next_id(), Address::Ip(local), Address::Ip(remote));
+    info.transport = "quic";
+    let setup = quic.setup(ctx, &info, &http3.quic)?;
+    let name = quic.server_name(ctx);
+    info.server_name = name.map(Box::from);
+    // An address is sent as no name at all (RFC 6066 section 3).
+    let asked = name.map_or_else(|| remote.ip().to_string(), str::to_owned);
+    let connecting = endpoint.connect(&setup, remote, &asked).map_err(|error| {
+        endpoints.forget(source);
+        TransportError::local(format_args!("immediate connect error: {error}"))
+    })?;
+    let connection = connecting.await.map_err(|error| TransportError {
+        kind: match error {
+            ConnectFailure::TimedOut => FailureKind::Timeout,
+            _ => FailureKind::Remote,
+        },
+        reason: quic.failed(&error.to_string()),
+        refusal: None,
+    })?;
+    if let Some(ip) = connection.local_ip() {
+        info.local = Address::Ip(SocketAddr::new(ip, local.port()));
+    }
+    let mut tls = connection.tls_info();
+    quic.done(ctx, &mut tls);
+    info.tls = Some(Arc::new(tls));
+    Ok((connection, Arc::new(info)))
+}
