@@ -62,3 +62,39 @@ fn a_refusal_of_the_proxy_is_a_503() {
     let head = client.head();
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
 }
+
+/// The hop to the proxy is HTTP/2: TLS with the origin inside a CONNECT stream, for TCP and HTTP.
+#[test]
+fn the_proxy_is_spoken_to_in_http2() {
+    let hello = origin::http(HELLO).0;
+    let (tcp, http, proxy) = (free_port(), free_port(), free_port());
+    let far = Proxy::adit(&file("connect_tls_terminated.yaml", &[(10001, proxy), (10080, hello)]));
+    let near = file("connect_tls_in_one_hop.yaml", &[(10000, tcp), (10002, http), (10001, proxy)]).replace(
+        "  - name: origin\n",
+        "  - name: origin\n    metadata: { filter_metadata: { adit.http_11_proxy: { protocol: h2 } } }\n",
+    );
+    let _near = Proxy::adit(&near);
+    assert_eq!(body(&curl(&[&format!("http://127.0.0.1:{tcp}/")])), "hello\n");
+    assert_eq!(body(&curl(&[&format!("http://127.0.0.1:{http}/")])), "hello\n");
+    assert_eq!(far.stat("http.connect.downstream_cx_http2_total"), 2);
+    // 4 MiB through TLS in HTTP/2, and a half-close.
+    let echo = origin::echo();
+    let (tcp, proxy) = (free_port(), free_port());
+    let _far = Proxy::adit(&file("connect_tls_terminated.yaml", &[(10001, proxy), (10080, echo)]));
+    let near = file("connect_tls_in_one_hop.yaml", &[(10000, tcp), (10002, free_port()), (10001, proxy)]).replace(
+        "  - name: origin\n",
+        "  - name: origin\n    metadata: { filter_metadata: { adit.http_11_proxy: { protocol: h2 } } }\n",
+    );
+    let _near = Proxy::adit(&near);
+    let mut client = Peer::connect(tcp);
+    let data: Vec<u8> = (0..4u32 << 20).map(|i| (i % 253) as u8).collect();
+    let mut writer = Peer::from(client.0.try_clone().unwrap());
+    let sent = data.clone();
+    let thread = std::thread::spawn(move || {
+        writer.send(&sent);
+        writer.fin();
+    });
+    let (got, end) = client.rest();
+    thread.join().unwrap();
+    assert!(got == data && end == adit_tests::peer::End::Fin, "{} bytes, {end:?}", got.len());
+}

@@ -68,7 +68,7 @@ async fn run(plans: Plans, options: Options, count: usize, log: LogControl) -> R
         ..WorkersOptions::default()
     })
     .context("worker threads")?;
-    let stats = Arc::new(ServerStats::new(&plans.store, count));
+    let stats = Arc::new(ServerStats::new(&plans.store, count, plans.certificates.clone()));
     let refresh = {
         let (stats, control) = (stats.clone(), control.clone());
         let on_admin = plans.bootstrap.stats_flush.is_some().then(|| plans.store.clone());

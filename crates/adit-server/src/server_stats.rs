@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use adit_admin::State;
 use adit_stats::{Gauge, Store};
+use adit_tls::CertificateStore;
 
 use crate::control::ServerControl;
 
@@ -20,10 +21,12 @@ pub(crate) struct ServerStats {
     total_connections: Gauge,
     listeners_active: Gauge,
     workers_started: Gauge,
+    days_until_first_cert_expiring: Gauge,
+    certificates: CertificateStore,
 }
 
 impl ServerStats {
-    pub(crate) fn new(store: &Store, workers: usize) -> Self {
+    pub(crate) fn new(store: &Store, workers: usize, certificates: CertificateStore) -> Self {
         let server = store.root().scope("server");
         server.gauge("concurrency").set(workers as u64);
         server.gauge("hot_restart_epoch").set(0);
@@ -43,6 +46,8 @@ impl ServerStats {
             total_connections: server.gauge("total_connections"),
             listeners_active: manager.gauge("total_listeners_active"),
             workers_started: manager.gauge("workers_started"),
+            days_until_first_cert_expiring: server.gauge("days_until_first_cert_expiring"),
+            certificates,
         }
     }
 
@@ -78,6 +83,9 @@ impl ServerStats {
         let listeners = control.listeners();
         self.total_connections.set(listeners.iter().map(|listener| listener.connections()).sum());
         self.listeners_active.set(listeners.iter().filter(|listener| !listener.is_stopped()).count() as u64);
+        // Without a certificate Envoy shows the largest number there is.
+        let days = self.certificates.days_until_first_expiring().unwrap_or(u64::from(u32::MAX));
+        self.days_until_first_cert_expiring.set(days);
         let accepting = matches!(state, State::Live | State::Draining);
         self.workers_started.set(u64::from(accepting));
     }

@@ -10,8 +10,10 @@
 //! endpoint's or else the cluster's metadata `adit.http_11_proxy` has a field `proxy_authorization`, that is sent as
 //! `Proxy-Authorization`; Envoy has nothing of the kind.
 //!
+//! With the field `protocol: h2` beside it the proxy is spoken to in HTTP/2 (prior knowledge), and any 2xx opens the tunnel.
+//!
 //! # What it may answer
-//! `200` without a body, in a head of at most 2000 octets, as in Envoy. What follows the head is the tunnel's.
+//! Over HTTP/1.1: `200` without a body, in a head of at most 2000 octets, as in Envoy. What follows the head is the tunnel's.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,10 +28,13 @@ use adit_upstream::{TransportContext, TransportError, TransportSocketFactory};
 use http::StatusCode;
 use tokio::io::AsyncWriteExt;
 
+use super::http2_tunnel;
+
 const STATE_KEY: &str = "envoy.network.transport_socket.http_11_proxy.address";
 const METADATA_KEY: &str = "envoy.http11_proxy_transport_socket.proxy_address";
 const OPTIONS_KEY: &str = "adit.http_11_proxy";
 const AUTHORIZATION: &str = "proxy_authorization";
+const PROTOCOL: &str = "protocol";
 /// The longest head of an answer that is read, in octets.
 const MAX_HEAD: usize = 2000;
 
@@ -93,8 +98,24 @@ fn text_of<'a>(fields: &'a Value, name: &str) -> Option<&'a str> {
 }
 
 fn authorization(ctx: &TransportContext) -> Option<&str> {
-    let host = ctx.host.info().metadata.get(OPTIONS_KEY).and_then(|fields| text_of(fields, AUTHORIZATION));
-    host.or_else(|| ctx.cluster_metadata.get(OPTIONS_KEY).and_then(|fields| text_of(fields, AUTHORIZATION)))
+    option(ctx, AUTHORIZATION)
+}
+
+/// A text of the endpoint's, or else of the cluster's, metadata `adit.http_11_proxy`.
+fn option<'a>(ctx: &'a TransportContext, name: &str) -> Option<&'a str> {
+    let host = ctx.host.info().metadata.get(OPTIONS_KEY).and_then(|fields| text_of(fields, name));
+    host.or_else(|| ctx.cluster_metadata.get(OPTIONS_KEY).and_then(|fields| text_of(fields, name)))
+}
+
+/// The same request over HTTP/2 (RFC 9113 section 8.5), on a connection that carries this tunnel only.
+async fn over_http2(io: Io, ctx: &TransportContext) -> Result<Io, TransportError> {
+    let unsendable = || TransportError::local("the host or the authorization cannot be sent to a proxy");
+    let authority = authority(ctx).parse().map_err(|_| unsendable())?;
+    let authorization = authorization(ctx).map(http::HeaderValue::from_str).transpose().map_err(|_| unsendable())?;
+    http2_tunnel::open(io, authority, authorization).await.map_err(|error| match error {
+        http2_tunnel::Refused::Status(status) => refused("it refused", Some(status)),
+        http2_tunnel::Refused::Failed(error) => TransportError::remote(error),
+    })
 }
 
 /// The authority of the host: its name with the port of its address, or its address.
@@ -185,7 +206,9 @@ fn judge(head: &[u8]) -> Result<(), TransportError> {
 impl TransportSocketFactory for Http11Proxy {
     fn connect<'a>(&'a self, mut io: Io, ctx: &'a TransportContext) -> BoxFuture<'a, Result<Io, TransportError>> {
         Box::pin(async move {
-            if self.proxy(ctx).is_some() {
+            if self.proxy(ctx).is_some() && option(ctx, PROTOCOL) == Some("h2") {
+                io = over_http2(io, ctx).await?;
+            } else if self.proxy(ctx).is_some() {
                 let request = request(&authority(ctx), authorization(ctx))?;
                 io.write_all(&request).await.map_err(TransportError::remote)?;
                 io.flush().await.map_err(TransportError::remote)?;
