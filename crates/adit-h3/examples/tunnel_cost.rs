@@ -53,7 +53,7 @@ fn server_endpoint(tls: &Tls) -> ServerEndpoint {
 }
 
 fn options() -> QuicOptions {
-    QuicOptions { max_concurrent_streams: 1000, ..QuicOptions::default() }
+    QuicOptions::default()
 }
 
 async fn connect(tls: &Tls, at: SocketAddr) -> ClientParts {
@@ -64,7 +64,7 @@ async fn connect(tls: &Tls, at: SocketAddr) -> ClientParts {
 
 async fn connect_from(endpoint: &ClientEndpoint, setup: &ClientSetup, at: SocketAddr) -> ClientParts {
     let conn = endpoint.connect(setup, at, "localhost").unwrap().await.unwrap();
-    let cfg = ClientConfig { max_concurrent_streams: 1000, ..ClientConfig::default() };
+    let cfg = ClientConfig::default();
     adit_h3::client(conn, Arc::new(cfg))
 }
 

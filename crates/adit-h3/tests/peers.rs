@@ -25,7 +25,8 @@ async fn the_h3_client_asks_us() {
     tokio::spawn(async move { poll_fn(|cx| driver.poll_close(cx)).await });
     for round in 0..3 {
         let body = vec![round; 300_000];
-        let request = Request::post("https://localhost/path?query").header("x-long", "a".repeat(3000)).body(()).unwrap();
+        let request =
+            Request::post("https://localhost/path?query").header("x-long", "a".repeat(3000)).body(()).unwrap();
         let mut stream = sender.send_request(request).await.unwrap();
         let sent = body.clone();
         let server = async {

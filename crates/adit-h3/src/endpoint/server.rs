@@ -48,7 +48,7 @@ pub struct ServerSetup {
 }
 
 impl ServerSetup {
-    /// For `workers` endpoints, at most 256. ALPN is `h3` and 0-RTT is off, whatever `tls` says.
+    /// For `workers` endpoints. ALPN is `h3` and 0-RTT is off, whatever `tls` says.
     pub fn new(
         tls: &rustls::ServerConfig,
         options: &QuicOptions,
