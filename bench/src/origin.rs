@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use base64::Engine as _;
 use bytes::Bytes;
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
@@ -97,13 +98,25 @@ async fn upgrade(mut stream: TcpStream, mode: Mode, shared: &Shared) -> Result<(
         anyhow::ensure!(read > 0 && head.len() < 16_384, "no head");
         head.extend_from_slice(block.get(..read).unwrap_or_default());
     }
-    stream
-        .write_all(
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-              Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
-        )
-        .await?;
+    let answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {}\r\n\r\n",
+        accept(&head)
+    );
+    stream.write_all(answer.as_bytes()).await?;
     tunnel(stream, mode, shared).await
+}
+
+/// RFC 6455 section 4.2.2: what proves that the key was read. Some proxies make the key and check this.
+fn accept(head: &[u8]) -> String {
+    let head = String::from_utf8_lossy(head);
+    let key = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("sec-websocket-key").then(|| value.trim().to_owned())
+    });
+    let text = key.unwrap_or_default() + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
+    base64::engine::general_purpose::STANDARD.encode(digest)
 }
 
 async fn tunnel(mut stream: TcpStream, mode: Mode, shared: &Shared) -> Result<()> {

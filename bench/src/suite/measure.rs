@@ -185,6 +185,7 @@ fn load(
         .arg(std::env::current_exe()?)
         .arg("load")
         .arg(serde_json::to_string(&spec)?)
+        .env_remove("RUST_BACKTRACE")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

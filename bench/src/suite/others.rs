@@ -68,7 +68,7 @@ pub fn nginx(scenario: &Scenario, hop: usize, ports: &Ports, folder: &Path) -> S
 /// nghttpx's configuration file.
 pub fn nghttpx(scenario: &Scenario, hop: usize, ports: &Ports) -> String {
     let (listen, upstream) = ends(scenario, hop, ports);
-    let proto = if versions(scenario, hop).1 { "h2" } else { "h1" };
+    let proto = if versions(scenario, hop).1 { "h2" } else { "http/1.1" };
     format!(
         "frontend=127.0.0.1,{listen};no-tls\nbackend=127.0.0.1,{upstream};;proto={proto}\nworkers=1\n\
          rlimit-nofile=18000\nbacklog=4096\naccesslog-file=/dev/null\nerrorlog-file=/dev/stderr\nlog-level=ERROR\n\
