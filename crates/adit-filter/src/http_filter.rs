@@ -77,6 +77,11 @@ pub trait ResponseHook: Send {
     /// The tunnel stands: both sides have accepted (`flush_log_on_tunnel_successfully_established`).
     fn on_tunnel(&mut self, request: &RequestHead, info: &mut StreamInfo);
 
+    /// The tunnel stands, for hours perhaps: drops from the heads what no log reads.
+    fn trim(&mut self, request: &mut RequestHead, response: Option<&mut ResponseHead>) {
+        let _ = (request, response);
+    }
+
     /// Polled by the terminal filter whenever it is, once the answer left: writes periodic log lines
     /// (`access_log_flush_interval`).
     fn poll_tick(&mut self, cx: &mut std::task::Context<'_>, request: &RequestHead, info: &mut StreamInfo) {
@@ -213,9 +218,10 @@ impl HttpStream {
         self.hook.poll_tick(cx, &self.request, &mut self.info);
     }
 
-    /// Tells the connection manager that the tunnel stands.
+    /// Tells the connection manager that the tunnel stands. Of both heads only what logs read is kept.
     pub fn tunnel_established(&mut self) {
         self.hook.on_tunnel(&self.request, &mut self.info);
+        self.hook.trim(&mut self.request, self.response.as_mut());
     }
 }
 
