@@ -1,7 +1,7 @@
 //! Dialling by QUIC, for HTTP/3.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use adit_filter::upstream::FailureKind;
@@ -116,6 +116,7 @@ async fn dial(
         core.stats.traffic.bind_errors.inc();
         TransportError::local(format_args!("immediate connect error: {}", text(&error)))
     })?;
+    let local = SocketAddr::new(local_ip(local.ip(), remote), local.port());
     let mut info = ConnInfo::new(ConnInfo::next_id(), Address::Ip(local), Address::Ip(remote));
     info.transport = "quic";
     let setup = quic.setup(ctx, &info, &http3.quic)?;
@@ -135,11 +136,18 @@ async fn dial(
         reason: quic.failed(&error.to_string()),
         refusal: None,
     })?;
-    if let Some(ip) = connection.local_ip() {
-        info.local = Address::Ip(SocketAddr::new(ip, local.port()));
-    }
     let mut tls = connection.tls_info();
     quic.done(ctx, &mut tls);
     info.tls = Some(Arc::new(tls));
     Ok((connection, Arc::new(info)))
+}
+
+/// Our address on the way to `remote`. A socket for all remotes is bound to none, so the system is asked; nothing is sent.
+fn local_ip(bound: IpAddr, remote: SocketAddr) -> IpAddr {
+    if !bound.is_unspecified() {
+        return bound;
+    }
+    let probe = std::net::UdpSocket::bind(SocketAddr::new(bound, 0));
+    let found = probe.and_then(|probe| probe.connect(remote).and_then(|()| probe.local_addr()));
+    found.map_or(bound, |address| address.ip())
 }

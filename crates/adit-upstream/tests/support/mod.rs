@@ -1,6 +1,8 @@
 //! Clusters from YAML, on one worker.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+pub mod http3;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,7 +15,8 @@ use adit_http::{RequestHead, RequestKind, ResponseHead};
 use adit_io::{FilterState, Metadata};
 use adit_stats::Store;
 use adit_upstream::{
-    ClusterManager, ClusterPlan, ClusterSet, Codecs, NoInternalListeners, NoTransports, PlanEnv, WorkerDeps,
+    ClusterManager, ClusterPlan, ClusterSet, Codecs, NoInternalListeners, NoTransports, PlanEnv, TransportBuilder,
+    WorkerDeps,
 };
 use http::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -35,11 +38,19 @@ pub struct World {
 
 /// Lowers the clusters of a YAML list.
 pub fn plans(yaml: &str, store: &Store) -> Result<Vec<Arc<ClusterPlan>>, String> {
+    plans_with(yaml, store, &NoTransports)
+}
+
+pub fn plans_with(
+    yaml: &str,
+    store: &Store,
+    transports: &dyn TransportBuilder,
+) -> Result<Vec<Arc<ClusterPlan>>, String> {
     let indented: String = yaml.lines().map(|line| format!("  {line}\n")).collect();
     let text = format!("static_resources:\n  clusters:\n{indented}");
     let loaded = load(&[Source::new("test.yaml", &text)], &LoadOptions::default()).map_err(|e| e.to_string())?;
     let resources = loaded.bootstrap.static_resources.unwrap();
-    let env = PlanEnv { scope: &store.root(), transports: &NoTransports, bind: None };
+    let env = PlanEnv { scope: &store.root(), transports, bind: None };
     let path = Path::from("static_resources");
     let mut plans = Vec::new();
     for (index, cluster) in resources.clusters.iter().enumerate() {
@@ -50,8 +61,12 @@ pub fn plans(yaml: &str, store: &Store) -> Result<Vec<Arc<ClusterPlan>>, String>
 }
 
 pub fn world(yaml: &str) -> World {
+    world_with(yaml, &NoTransports)
+}
+
+pub fn world_with(yaml: &str, transports: &dyn TransportBuilder) -> World {
     let store = Store::new(1);
-    let manager = ClusterManager::new(plans(yaml, &store).unwrap());
+    let manager = ClusterManager::new(plans_with(yaml, &store, transports).unwrap());
     let deps =
         WorkerDeps { spawn: Arc::new(TokioSpawn), internal: Arc::new(NoInternalListeners), codecs: Arc::new(Codecs) };
     let set = manager.worker(Arc::new(deps));
@@ -147,13 +162,19 @@ pub async fn exchange(upstream: HttpUpstream, path: &str) -> (ResponseHead, Vec<
     std::future::poll_fn(|cx| send.poll_flush(cx)).await.unwrap();
     let head = std::future::poll_fn(|cx| response.poll_head(cx)).await.unwrap();
     let mut recv = response.into_recv();
+    let body = read(&mut *recv).await;
+    drop((send, recv));
+    drop(guard);
+    (head, body)
+}
+
+/// All bytes up to a clean end.
+pub async fn read(recv: &mut dyn adit_codec::RecvStream) -> Vec<u8> {
     let mut body = Vec::new();
     while let Some(chunk) = std::future::poll_fn(|cx| recv.poll_chunk(cx, 65536)).await {
         body.extend_from_slice(&chunk.unwrap());
     }
-    drop((send, recv));
-    drop(guard);
-    (head, body)
+    body
 }
 
 /// An HTTP/1.1 origin that answers each request with its connection's number, keeping connections open.
@@ -170,7 +191,10 @@ impl Drop for Origin {
 }
 
 pub async fn origin(answer: impl Fn(usize) -> String + Clone + Send + 'static) -> Origin {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    origin_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), answer)
+}
+
+pub fn origin_on(listener: TcpListener, answer: impl Fn(usize) -> String + Clone + Send + 'static) -> Origin {
     let port = listener.local_addr().unwrap().port();
     let accepted = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let count = accepted.clone();
