@@ -46,6 +46,18 @@ impl FrameHead {
         self.len <= padding
     }
 
+    /// Whether a frame of fixed size has it; if not, that is an error of the connection (RFC 9113 sections 6.4 to 6.9).
+    pub(crate) fn has_valid_size(self) -> bool {
+        match self.kind {
+            SETTINGS if self.is_ack() => self.len == 0,
+            SETTINGS => self.len.is_multiple_of(6),
+            PING => self.len == 8,
+            RST_STREAM | WINDOW_UPDATE => self.len == 4,
+            GOAWAY => self.len >= 8,
+            _ => true,
+        }
+    }
+
     /// The code of an RST_STREAM.
     pub(crate) fn error_code(self) -> u32 {
         u32::from_be_bytes(self.peek)

@@ -103,6 +103,15 @@ impl AsyncRead for Watched {
             tally.received(head);
         });
         me.shared.note_read(n, frames);
+        if me.shared.condemned() == Some(Reason::FRAME_SIZE_ERROR) {
+            // The h2 crate, shown the frame, would call it a PROTOCOL_ERROR.
+            buf.set_filled(before);
+            if !me.tally.is_server {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "frame size")));
+            }
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -187,6 +196,9 @@ impl Tally {
             if head.kind != frames::SETTINGS || head.is_ack() {
                 self.shared.condemn(Reason::PROTOCOL_ERROR);
             }
+        }
+        if !head.has_valid_size() {
+            self.shared.condemn(Reason::FRAME_SIZE_ERROR);
         }
         match head.kind {
             frames::DATA | frames::CONTINUATION => self.check_empty(head),
