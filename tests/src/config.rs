@@ -128,8 +128,8 @@ pub fn quic_listener(name: &str, port: u16, hcm: &str, tls_context: &str) -> Str
     let filter = hcm.replacen("          stat_prefix:", "          codec_type: HTTP3\n          stat_prefix:", 1);
     format!(
         "  - name: {name}\n    address: {{ socket_address: {{ protocol: UDP, address: 127.0.0.1, port_value: {port} }} }}\n    \
-         udp_listener_config: {{ quic_options: {{}} }}\n    filter_chains:\n    - filters:\n{filter}      \
-         transport_socket:\n        name: quic\n        typed_config:\n          \
+         udp_listener_config: {{ quic_options: {{}}, downstream_socket_config: {{ prefer_gro: true }} }}\n    filter_chains:\n    - filters:\n{filter}      \
+         transport_socket:\n        name: envoy.transport_sockets.quic\n        typed_config:\n          \
          \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.quic.v3.QuicDownstreamTransport\n          \
          downstream_tls_context: {{ {tls_context} }}\n"
     )

@@ -115,3 +115,111 @@ asyncio.run(main())
     assert_eq!(adit.stat("http.h.downstream_cx_http3_total"), 1);
     assert_eq!(adit.stat("http.h.downstream_rq_http3_total"), 5);
 }
+
+/// Fields that make a cluster speak HTTP/3, trusting the CA.
+fn http3_cluster(certs: &Certs) -> String {
+    format!(
+        "typed_extension_protocol_options:\n  envoy.extensions.upstreams.http.v3.HttpProtocolOptions:\n    \
+         \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\n    \
+         explicit_http_config: {{ http3_protocol_options: {{ allow_extended_connect: true }} }}\n\
+         transport_socket:\n  name: envoy.transport_sockets.quic\n  typed_config:\n    \
+         \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.quic.v3.QuicUpstreamTransport\n    \
+         upstream_tls_context: {{ sni: localhost, common_tls_context: {{ validation_context: {{ trusted_ca: {{ filename: {} }} }} }} }}\n",
+        certs.path("ca.pem")
+    )
+}
+
+fn start(who: &str, yaml: &str) -> Proxy {
+    if who == "adit" { Proxy::adit(yaml) } else { Proxy::envoy(yaml) }
+}
+
+const CASTS: [(&str, &str); 3] = [("adit", "adit"), ("adit", "envoy"), ("envoy", "adit")];
+
+/// TCP in CONNECT over HTTP/3, and a WebSocket over an HTTP/3 hop, beside Envoy in each role.
+#[test]
+fn two_hops_over_http3() {
+    use adit_tests::config::{listener, tcp_proxy};
+    use adit_tests::peer::{End, Peer};
+    let certs = Certs::new();
+    for (near, far) in CASTS {
+        let (echo, websocket) = (origin::echo(), origin::http(SWITCH).0);
+        let (tcp, http, middle) = (free_port(), free_port(), free_port());
+        let routes = format!("{}{}", terminate("tcp"), prefix("websocket"));
+        let more = format!("{}http3_protocol_options: {{ allow_extended_connect: true }}\n", upgrades(&["websocket"]));
+        let far_yaml = resources(
+            &[quic_listener("far", middle, &hcm("far", &routes, &more), &certs.server_context("h3"))],
+            &[cluster("tcp", echo, ""), cluster("websocket", websocket, "")],
+        );
+        let hop = http3_cluster(&certs);
+        let near_yaml = resources(
+            &[
+                listener("tcp", tcp, &tcp_proxy("hop", "tunneling_config: { hostname: 'host.com:443' }")),
+                listener("http", http, &hcm("near", &prefix("hop"), &upgrades(&["websocket"]))),
+            ],
+            &[cluster("hop", middle, &hop)],
+        );
+        let _far = start(far, &far_yaml);
+        let _near = start(near, &near_yaml);
+        let mut client = Peer::connect(tcp);
+        let data = vec![5u8; 1 << 20];
+        let mut writer = Peer::from(client.0.try_clone().unwrap());
+        let sent = data.clone();
+        let thread = std::thread::spawn(move || writer.send(&sent));
+        assert!(client.read(data.len()) == data, "{near} -> {far}");
+        thread.join().unwrap();
+        let mut browser = Peer::connect(http);
+        browser.send(
+            "GET /chat HTTP/1.1\r\nhost: localhost\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        );
+        let head = browser.head();
+        assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{near} -> {far}: {head}");
+        browser.send("over three versions");
+        browser.expect("over three versions");
+        if (near, far) == ("adit", "adit") {
+            client.send("last words");
+            client.fin();
+            assert_eq!(client.rest(), (b"last words".to_vec(), End::Fin));
+        }
+    }
+}
+
+/// Resets cross an HTTP/3 hop in both directions.
+#[test]
+fn resets_cross_http3() {
+    use adit_tests::config::{listener, tcp_proxy};
+    use adit_tests::peer::{End, Peer};
+    let certs = Certs::new();
+    let (upstream, at) = origin::listen();
+    let (tcp, middle) = (free_port(), free_port());
+    let far = resources(
+        &[quic_listener("far", middle, &hcm("far", &terminate("tcp"), ""), &certs.server_context("h3"))],
+        &[cluster("tcp", at, "")],
+    );
+    let near = resources(
+        &[listener("tcp", tcp, &tcp_proxy("hop", "tunneling_config: { hostname: 'host.com:443' }"))],
+        &[cluster("hop", middle, &http3_cluster(&certs))],
+    );
+    let _far = Proxy::adit(&far);
+    let _near = Proxy::adit(&near);
+    let open = || {
+        let mut client = Peer::connect(tcp);
+        let mut server = Peer::accept(&upstream);
+        client.send("x");
+        server.expect("x");
+        (client, server)
+    };
+    let (client, mut server) = open();
+    client.rst();
+    assert_eq!(server.rest(), (vec![], End::Reset));
+    let (mut client, server) = open();
+    server.rst();
+    assert_eq!(client.rest(), (vec![], End::Reset));
+    let (mut client, mut server) = open();
+    server.send("bye");
+    server.fin();
+    assert_eq!(client.rest(), (b"bye".to_vec(), End::Fin));
+    client.send("still heard");
+    client.fin();
+    assert_eq!(server.rest(), (b"still heard".to_vec(), End::Fin));
+}

@@ -66,7 +66,16 @@ impl QuicListener {
         if hcm.http3().is_none() {
             return refuse(&at.field("filters"), "Non-HTTP/3 codec configured on QUIC listener.");
         }
-        let options = message.udp_listener_config.as_ref().and_then(|config| config.quic_options.clone()).unwrap_or_default();
+        let udp = message.udp_listener_config.clone().unwrap_or_default();
+        let socket = udp.downstream_socket_config.unwrap_or_default();
+        let socket_at = path.field("udp_listener_config").field("downstream_socket_config");
+        if socket.max_rx_datagram_size.is_some() {
+            return refuse(&socket_at.field("max_rx_datagram_size"), "not implemented by adit for QUIC listeners");
+        }
+        if socket.prefer_gro == Some(false) {
+            return refuse(&socket_at.field("prefer_gro"), "a QUIC listener receives coalesced datagrams wherever the system can");
+        }
+        let options = udp.quic_options.unwrap_or_default();
         let (options, admission) = quic_options(&options, &path.field("udp_listener_config").field("quic_options"))?;
         Ok(Arc::new(Self {
             chain_name: (!chain.name.is_empty()).then(|| chain.name.as_str().into()),
