@@ -1,0 +1,162 @@
+//! The examples over HTTP/3, run as they stand: TCP, WebSocket and UDP tunnels, beside Envoy in each role.
+
+use std::net::UdpSocket;
+use std::path::Path;
+
+use adit_tests::peer::{End, Peer};
+use adit_tests::{PATIENCE, Proxy, free_port, origin};
+
+/// A file of `configs/` with other ports and absolute names of certificates, without its `admin`.
+fn file(name: &str, ports: &[(u16, u16)]) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs").canonicalize().unwrap();
+    let text = std::fs::read_to_string(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let mut text = text[text.find("static_resources:").unwrap()..].to_owned();
+    for (from, to) in ports {
+        text = text.replace(&format!("port_value: {from} "), &format!("port_value: {to} "));
+    }
+    text.replace("certs/", &format!("{}/certs/", folder.display()))
+}
+
+fn start(who: &str, yaml: &str) -> Proxy {
+    if who == "adit" { Proxy::adit(yaml) } else { Proxy::envoy(yaml) }
+}
+
+/// Who plays which part.
+const CASTS: &[(&str, &str)] = if cfg!(feature = "e2e") {
+    &[("adit", "adit"), ("adit", "envoy"), ("envoy", "adit")]
+} else {
+    &[("adit", "adit")]
+};
+
+/// Answers every datagram with itself. Gives the port.
+fn udp_echo() -> u16 {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 65_536];
+        while let Ok((size, peer)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(&buffer[..size], peer);
+        }
+    });
+    port
+}
+
+fn udp_client(port: u16) -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(("127.0.0.1", port)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+#[track_caller]
+fn echoes(client: &UdpSocket, datagram: &[u8], who: &str) {
+    client.send(datagram).unwrap();
+    let mut buffer = [0; 65_536];
+    let size = client.recv(&mut buffer).unwrap_or_else(|error| panic!("{who}: {} bytes: {error}", datagram.len()));
+    assert!(&buffer[..size] == datagram, "{who}: {size} bytes came for {}", datagram.len());
+}
+
+#[test]
+fn tcp_in_connect_over_http3() {
+    for &(near, far) in CASTS {
+        let (a, b) = (free_port(), free_port());
+        let far_proxy = start(far, &file("terminate_http3_connect.yaml", &[(10001, b), (10002, origin::echo())]));
+        let near_proxy = start(near, &file("encapsulate_in_http3_connect.yaml", &[(10000, a), (10001, b)]));
+        let mut client = Peer::connect(a);
+        let data: Vec<u8> = (0..4u32 << 20).map(|i| (i % 251) as u8).collect();
+        let mut writer = Peer::from(client.0.try_clone().unwrap());
+        let sent = data.clone();
+        let thread = std::thread::spawn(move || writer.send(&sent));
+        assert!(client.read(data.len()) == data, "{near} -> {far}: 4 MiB came back changed");
+        thread.join().unwrap();
+        // A second one shares the connection.
+        let mut second = Peer::connect(a);
+        second.send("second");
+        second.expect("second");
+        assert_eq!(near_proxy.stat("cluster.cluster_0.upstream_cx_http3_total"), 1, "{near} -> {far}");
+        assert_eq!(far_proxy.stat("http.ingress_http.downstream_cx_http3_total"), 1, "{near} -> {far}");
+        if (near, far) == ("adit", "adit") {
+            client.send("last");
+            client.fin();
+            assert_eq!(client.rest(), (b"last".to_vec(), End::Fin));
+        }
+    }
+}
+
+const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+                      sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+#[test]
+fn websocket_over_http3() {
+    for &(near, far) in CASTS {
+        let (a, b) = (free_port(), free_port());
+        let (origin, heads) = origin::http(SWITCH);
+        let _far = start(far, &file("terminate_http3_websocket.yaml", &[(10001, b), (10002, origin)]));
+        let near_proxy = start(near, &file("encapsulate_websocket_in_http3.yaml", &[(10000, a), (10001, b)]));
+        let mut browser = Peer::connect(a);
+        browser.send(
+            "GET /chat HTTP/1.1\r\nhost: localhost\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        );
+        let head = browser.head();
+        assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{near} -> {far}: {head}");
+        browser.send("over three versions");
+        browser.expect("over three versions");
+        assert_eq!(near_proxy.stat("cluster.service.upstream_cx_http3_total"), 1);
+        assert!(heads.lock().unwrap()[0].starts_with("GET /chat HTTP/1.1\r\n"));
+    }
+}
+
+/// From a datagram on the near side to the origin's and back: one tunnel, many datagrams, up to what a QUIC packet
+/// carries.
+#[test]
+fn udp_in_connect_udp_over_http3() {
+    for &(near, far) in CASTS {
+        let who = format!("{near} -> {far}");
+        let (a, b) = (free_port(), free_port());
+        let far_proxy = start(far, &file("terminate_http3_connect_udp.yaml", &[(10001, b), (10002, udp_echo())]));
+        let near_proxy = start(near, &file("raw_udp_tunneling_http3.yaml", &[(10000, a), (10001, b)]));
+        let (client, second) = (udp_client(a), udp_client(a));
+        for number in 0..500 {
+            echoes(&client, format!("datagram {number}").as_bytes(), &who);
+        }
+        for size in [0, 1, 63, 64, 1000, 1100] {
+            echoes(&second, &vec![7; size], &who);
+        }
+        assert_eq!(near_proxy.stat("udp.foo.downstream_sess_active"), 2, "{who}");
+        assert_eq!(near_proxy.stat("cluster.cluster_0.udp.sess_tunnel_success"), 2, "{who}");
+        assert_eq!(near_proxy.stat("cluster.cluster_0.upstream_cx_http3_total"), 1, "{who}");
+        assert_eq!(far_proxy.stat("http.ingress_http.downstream_cx_http3_total"), 1, "{who}");
+        if far == "adit" {
+            far_proxy.wait_stat("cluster.service.udp.sess_tx_datagrams", 506);
+            far_proxy.wait_stat("cluster.service.udp.sess_rx_datagrams", 506);
+        }
+        if near == "adit" {
+            near_proxy.wait_stat("cluster.cluster_0.udp.sess_rx_datagrams", 506);
+        }
+    }
+}
+
+/// A proxy in between passes CONNECT-UDP on, to HTTP/3 and to HTTP/2.
+#[test]
+fn connect_udp_over_http3_is_passed_on() {
+    for (forward, terminate) in [
+        ("proxy_connect_udp_http3.yaml", "terminate_http3_connect_udp.yaml"),
+        ("proxy_connect_udp_http3_to_http2.yaml", "terminate_connect_udp_http2.yaml"),
+    ] {
+        let (a, b, c) = (free_port(), free_port(), free_port());
+        let far = Proxy::adit(&file(terminate, &[(10001, c), (10002, udp_echo())]));
+        let middle = Proxy::adit(&file(forward, &[(10003, b), (10001, c)]));
+        let near = Proxy::adit(&file("raw_udp_tunneling_http3.yaml", &[(10000, a), (10001, b)]));
+        let client = udp_client(a);
+        for number in 0..500 {
+            echoes(&client, format!("datagram {number}").as_bytes(), forward);
+        }
+        for size in [0, 1, 63, 64, 1000, 1100] {
+            echoes(&client, &vec![7; size], forward);
+        }
+        far.wait_stat("cluster.service.udp.sess_tx_datagrams", 506);
+        assert_eq!(middle.stat("http.ingress_http.downstream_cx_upgrades_active"), 1);
+        assert_eq!(near.stat("udp.foo.downstream_sess_active"), 1);
+    }
+}
