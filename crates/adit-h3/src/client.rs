@@ -89,7 +89,7 @@ impl Drive {
         if let Err(fatal) = read.and_then(|()| self.control.poll(cx, &self.shared)) {
             self.shared.fail(fatal);
         }
-        self.shared.push_departures(cx);
+        self.shared.push_blocked(cx);
         if let Poll::Ready(accepted) = self.accept.as_mut().poll(cx) {
             if let Err(cause) = accepted {
                 return Poll::Ready(self.ended(&cause));
@@ -127,7 +127,7 @@ impl Drive {
     /// Ready when nothing keeps the connection any more.
     fn poll_closing(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let unwanted = self.link.closing.load(Relaxed) || self.shared.goaway().is_some();
-        if !unwanted || self.shared.live() > 0 {
+        if !unwanted || self.shared.live() > 0 || self.shared.is_pushing() {
             return Poll::Pending;
         }
         let leaving = self.leaving.get_or_insert_with(|| departures(&self.shared));

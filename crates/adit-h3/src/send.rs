@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use quinn::{StoppedError, VarInt, WriteError};
 
-use crate::shared::{Shared, StreamGuard};
+use crate::shared::{Departure, Shared, StreamGuard, Stuck};
 use crate::{Counter, error, frame, head};
 
 /// Heads that wait for flow control, in bytes: beyond it a responder may not inform any more.
@@ -22,8 +22,10 @@ type Stopped = Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>>
 
 /// The DATA of one stream, then its end or trailers.
 pub(crate) struct H3Send {
-    /// `None` once it left with the connection.
+    /// `None` while it is stuck.
     stream: Option<quinn::SendStream>,
+    /// The stream while the connection's owner pushes its head.
+    stuck: Option<Arc<Stuck>>,
     guard: Arc<StreamGuard>,
     /// Bytes that go before any other: heads, the header of a DATA frame.
     ahead: Bytes,
@@ -50,6 +52,7 @@ impl H3Send {
     pub(crate) fn new(stream: quinn::SendStream, guard: Arc<StreamGuard>, abandon: ErrorCode) -> Self {
         Self {
             stream: Some(stream),
+            stuck: None,
             guard,
             ahead: Bytes::new(),
             frame_left: 0,
@@ -63,6 +66,7 @@ impl H3Send {
     /// Queues a head, and with `end` ends the direction behind it.
     pub(crate) fn send_head(&mut self, head: Bytes, end: bool) -> Result<(), StreamError> {
         self.check_open()?;
+        self.take_back();
         if self.ahead.len() + head.len() > MAX_HEADS {
             return Err(StreamError::TooLarge("http3.too_many_heads"));
         }
@@ -72,7 +76,39 @@ impl H3Send {
         }
         match self.poll_ahead(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => result,
-            Poll::Pending => Ok(()),
+            Poll::Pending => {
+                self.stick();
+                Ok(())
+            }
+        }
+    }
+
+    /// Lets the connection's owner send what stands ahead: nobody may ask for this stream until that was answered.
+    fn stick(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            let departure =
+                Departure { stream, rest: std::mem::take(&mut self.ahead), end: self.state == State::Ending };
+            let stuck = Stuck::new(departure);
+            self.guard.shared.stick(stuck.clone());
+            self.stuck = Some(stuck);
+        }
+    }
+
+    /// Ready when the stream is this half's again.
+    fn poll_unstuck(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if let Some(stuck) = &self.stuck {
+            let departure = ready!(stuck.poll_take(cx));
+            self.stuck = None;
+            self.stream = departure.map(|departure| departure.stream);
+        }
+        Poll::Ready(())
+    }
+
+    /// Takes the stream from the connection's owner as it is.
+    fn take_back(&mut self) {
+        if let Some(departure) = self.stuck.take().and_then(|stuck| stuck.take()) {
+            self.ahead = departure.rest;
+            self.stream = Some(departure.stream);
         }
     }
 
@@ -177,6 +213,7 @@ impl H3Send {
     }
 
     pub(crate) fn reset_with(&mut self, code: VarInt) {
+        self.take_back();
         if let Some(stream) = &mut self.stream
             && stream.reset(code).is_ok()
         {
@@ -194,6 +231,7 @@ impl ByteSink for H3Send {
             });
         }
         self.check_open()?;
+        ready!(self.poll_unstuck(cx));
         ready!(self.poll_data(cx, data))?;
         if end {
             if self.frame_left > 0 {
@@ -213,6 +251,7 @@ impl ByteSink for H3Send {
         if let State::Failed(error) = self.state {
             return Poll::Ready(Err(error));
         }
+        ready!(self.poll_unstuck(cx));
         self.poll_ahead(cx)
     }
 
@@ -221,6 +260,7 @@ impl ByteSink for H3Send {
         if let State::Failed(error) = self.state {
             return Poll::Ready(error);
         }
+        ready!(self.poll_unstuck(cx));
         let Some(stream) = &self.stream else { return Poll::Pending };
         let stopped = self.stopped.get_or_insert_with(|| Box::pin(stream.stopped()));
         let result = ready!(stopped.as_mut().poll(cx));
@@ -245,26 +285,33 @@ impl ByteSink for H3Send {
 impl SendStream for H3Send {
     fn poll_send_trailers(&mut self, cx: &mut Context<'_>, trailers: &HeaderMap) -> Poll<Result<(), StreamError>> {
         self.check_open()?;
+        ready!(self.poll_unstuck(cx));
         ready!(self.poll_ahead(cx))?;
         if !trailers.is_empty() {
             self.ahead = head::trailers_block(trailers, self.guard.shared.peer().max_field_section_size)?;
         }
         self.state = State::Ending;
-        // What flow control keeps back leaves with a flush, or with the connection.
         match self.poll_ahead(cx) {
             Poll::Ready(result) => Poll::Ready(result),
-            Poll::Pending => Poll::Ready(Ok(())),
+            Poll::Pending => {
+                self.stick();
+                Poll::Ready(Ok(()))
+            }
         }
     }
 }
 
 impl Drop for H3Send {
     fn drop(&mut self) {
+        self.take_back();
         let Some(mut stream) = self.stream.take() else { return };
         self.stopped = None;
         match self.state {
             State::Failed(_) => {}
-            State::Ended | State::Ending => self.guard.shared.depart(stream, std::mem::take(&mut self.ahead)),
+            State::Ended | State::Ending => {
+                let rest = std::mem::take(&mut self.ahead);
+                self.guard.shared.depart(Departure { stream, rest, end: true });
+            }
             // The client of a refused tunnel lets go of its direction: an end says nothing that is not so, since a
             // CONNECT has no body (RFC 9110 section 9.3.6).
             State::Open if self.guard.is_refused() && !self.begun => drop(stream),

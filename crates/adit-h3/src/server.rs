@@ -97,7 +97,7 @@ impl Server {
         if let Err(fatal) = result.and_then(|()| self.control.poll(cx, &self.shared)) {
             self.shared.fail(fatal);
         }
-        self.shared.push_departures(cx);
+        self.shared.push_blocked(cx);
     }
 
     /// Takes every stream that the client opened; `Err` when the connection ended.
@@ -250,7 +250,9 @@ impl Server {
                     self.drain = Drain::Last(self.next_id);
                     self.poll_connection(cx);
                 }
-                Drain::Last(_) if self.shared.live() > 0 || !self.heads.is_empty() => return Poll::Pending,
+                Drain::Last(_) if self.shared.live() > 0 || self.shared.is_pushing() || !self.heads.is_empty() => {
+                    return Poll::Pending;
+                }
                 Drain::Last(_) => self.drain = Drain::Leaving(departures(&self.shared)),
                 Drain::Leaving(streams) => {
                     streams.retain_mut(|stream| stream.as_mut().poll(cx).is_pending());

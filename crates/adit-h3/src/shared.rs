@@ -45,8 +45,10 @@ pub(crate) struct Shared {
     /// Whoever waits to open a stream.
     ready: Mutex<Option<Waker>>,
     leaving: Mutex<Leaving>,
-    /// Some of what is leaving has bytes that the owner must push.
-    pub(crate) push: AtomicBool,
+    /// Heads that flow control keeps back while nobody asks for their streams.
+    stuck: Mutex<Vec<Arc<Stuck>>>,
+    /// Something stuck or leaving has bytes that the owner must push.
+    push: AtomicBool,
 }
 
 /// Directions that ended and were let go before the peer had all of them.
@@ -57,10 +59,57 @@ struct Leaving {
     sweep_at: usize,
 }
 
-struct Departure {
-    stream: quinn::SendStream,
+pub(crate) struct Departure {
+    pub(crate) stream: quinn::SendStream,
     /// What flow control kept back.
-    rest: Bytes,
+    pub(crate) rest: Bytes,
+    /// The stream ends behind it.
+    pub(crate) end: bool,
+}
+
+/// A sending stream that the connection's owner pushes: a head leaves although its stream is not polled.
+pub(crate) struct Stuck(Mutex<StuckState>);
+
+struct StuckState {
+    /// Taken back by its half.
+    departure: Option<Departure>,
+    waker: Option<Waker>,
+}
+
+impl Stuck {
+    pub(crate) fn new(departure: Departure) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(StuckState { departure: Some(departure), waker: None })))
+    }
+
+    /// The stream, once what stood ahead has left.
+    pub(crate) fn poll_take(&self, cx: &Context<'_>) -> Poll<Option<Departure>> {
+        let mut state = lock(&self.0);
+        if state.departure.as_ref().is_some_and(|departure| !departure.rest.is_empty()) {
+            state.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(state.departure.take())
+    }
+
+    /// The stream as it is.
+    pub(crate) fn take(&self) -> Option<Departure> {
+        lock(&self.0).departure.take()
+    }
+
+    /// Whether there is still something to push.
+    fn poll_push(&self, cx: &mut Context<'_>) -> bool {
+        let mut state = lock(&self.0);
+        let Some(departure) = &mut state.departure else { return false };
+        if departure.poll_rest(cx).is_pending() {
+            return true;
+        }
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        false
+    }
 }
 
 /// Departures are looked through no sooner than at this number.
@@ -79,6 +128,7 @@ impl Shared {
             owner: Mutex::default(),
             ready: Mutex::default(),
             leaving: Mutex::default(),
+            stuck: Mutex::default(),
             push: AtomicBool::new(false),
         };
         shared.count(Counter::QuicVersionRfcV1);
@@ -161,10 +211,10 @@ impl Shared {
     }
 
     /// Keeps an ended direction until its peer has all of it: the connection is not closed before.
-    pub(crate) fn depart(&self, stream: quinn::SendStream, rest: Bytes) {
-        let blocked = !rest.is_empty();
+    pub(crate) fn depart(&self, departure: Departure) {
+        let blocked = !departure.rest.is_empty();
         let mut leaving = lock(&self.leaving);
-        leaving.streams.push(Departure { stream, rest });
+        leaving.streams.push(departure);
         if leaving.streams.len() >= leaving.sweep_at.max(SWEEP) {
             leaving.streams.retain_mut(|departure| !departure.is_done());
             leaving.sweep_at = leaving.streams.len() * 2;
@@ -176,19 +226,34 @@ impl Shared {
         }
     }
 
+    /// The owner is to push this.
+    pub(crate) fn stick(&self, stuck: Arc<Stuck>) {
+        lock(&self.stuck).push(stuck);
+        self.push.store(true, Relaxed);
+        self.wake_owner();
+    }
+
     /// Sends what flow control kept back.
-    pub(crate) fn push_departures(&self, cx: &mut Context<'_>) {
+    pub(crate) fn push_blocked(&self, cx: &mut Context<'_>) {
         if !self.push.load(Relaxed) {
             return;
         }
-        let mut blocked = false;
+        let mut stuck = lock(&self.stuck);
+        stuck.retain(|stuck| stuck.poll_push(cx));
+        let mut blocked = !stuck.is_empty();
+        drop(stuck);
         for departure in &mut lock(&self.leaving).streams {
             blocked |= departure.poll_rest(cx).is_pending();
         }
         self.push.store(blocked, Relaxed);
     }
 
-    /// Ready when the peer has all of every ended direction; takes them over.
+    /// Whether the owner still has something to push.
+    pub(crate) fn is_pushing(&self) -> bool {
+        self.push.load(Relaxed)
+    }
+
+    /// Every direction that ended and of which the peer may not have everything.
     pub(crate) fn take_departures(&self) -> Vec<quinn::SendStream> {
         let mut leaving = lock(&self.leaving);
         std::mem::take(&mut leaving.streams).into_iter().map(|departure| departure.stream).collect()
@@ -202,13 +267,14 @@ impl Departure {
             let polled = pin!(self.stream.write_chunks(&mut bufs)).poll(cx);
             match polled {
                 Poll::Ready(Ok(_)) => [self.rest] = bufs,
+                // Whoever polls the stream next is told why.
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
                 Poll::Pending => {
                     [self.rest] = bufs;
                     return Poll::Pending;
                 }
             }
-            if self.rest.is_empty() {
+            if self.rest.is_empty() && self.end {
                 let _ = self.stream.finish();
             }
         }

@@ -38,6 +38,10 @@ pub async fn serve(mut conn: adit_h3::Server, streams: mpsc::Sender<IncomingStre
 
 impl RawClient {
     pub async fn new(cfg: ServerConfig) -> Self {
+        Self::with(cfg, quinn::TransportConfig::default()).await
+    }
+
+    pub async fn with(cfg: ServerConfig, transport: quinn::TransportConfig) -> Self {
         let options = QuicOptions::default();
         let setup = ServerSetup::new(&server_tls(), &options, Admission::default(), 1).unwrap();
         let mut server = ServerEndpoint::bind(socket(), &setup, 0).unwrap();
@@ -50,7 +54,8 @@ impl RawClient {
         });
         let mut tls = client_tls();
         tls.alpn_protocols = vec![b"h3".to_vec()];
-        let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+        let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+        config.transport_config(Arc::new(transport));
         let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
         let conn = endpoint.connect_with(config, at, "localhost").unwrap().await.unwrap();
         Self { conn, requests, served, endpoint, keep: Vec::new() }
@@ -110,9 +115,14 @@ pub struct RawServer {
 
 impl RawServer {
     pub async fn new() -> Self {
+        Self::with(quinn::TransportConfig::default()).await
+    }
+
+    pub async fn with(transport: quinn::TransportConfig) -> Self {
         let mut tls = server_tls();
         tls.alpn_protocols = vec![b"h3".to_vec()];
-        let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
+        let mut config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
+        config.transport_config(Arc::new(transport));
         let endpoint = quinn::Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap();
         let client = ClientEndpoint::bind(socket()).unwrap();
         let setup = ClientSetup::new(&client_tls(), &QuicOptions::default()).unwrap();
