@@ -256,7 +256,11 @@ impl H2 {
     pub fn expect(&mut self, kind: u8, stream: u32) -> Frame {
         loop {
             match self.next() {
-                Some(frame) if frame.kind == kind && frame.stream == stream && !(kind == SETTINGS && frame.flags & ACK != 0) => {
+                Some(frame)
+                    if frame.kind == kind
+                        && frame.stream == stream
+                        && !(kind == SETTINGS && frame.flags & ACK != 0) =>
+                {
                     return frame;
                 }
                 Some(frame) if frame.kind == GOAWAY && kind != GOAWAY => panic!("GOAWAY {}", frame.code()),
@@ -272,7 +276,9 @@ impl H2 {
         loop {
             match self.next() {
                 None => return Outcome::Closed,
-                Some(frame) if frame.kind == RST_STREAM && frame.stream == stream => return Outcome::Reset(frame.code()),
+                Some(frame) if frame.kind == RST_STREAM && frame.stream == stream => {
+                    return Outcome::Reset(frame.code());
+                }
                 Some(frame) if frame.kind == HEADERS && frame.stream == stream => match frame.status() {
                     Some(status) if status < 200 => {}
                     Some(status) => return Outcome::Status(status),

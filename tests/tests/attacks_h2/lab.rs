@@ -78,7 +78,9 @@ impl Lab {
 
     #[track_caller]
     pub fn nothing_left(&self) {
-        for gauge in ["http.h.downstream_cx_active", "http.h.downstream_rq_active", "http.h.downstream_cx_upgrades_active"] {
+        for gauge in
+            ["http.h.downstream_cx_active", "http.h.downstream_rq_active", "http.h.downstream_cx_upgrades_active"]
+        {
             self.adit.wait_stat(gauge, 0);
         }
         for cluster in ["ok", "echo", "source", "source_http", "silent"] {
@@ -105,7 +107,8 @@ pub struct Neighbour {
 
 impl Neighbour {
     pub fn start(port: u16) -> Self {
-        let (stop, worst, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (stop, worst, rounds) =
+            (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let (stopped, slowest, count) = (stop.clone(), worst.clone(), rounds.clone());
         let mut tunnel = Peer::connect(port);
         tunnel.send("CONNECT h:1 HTTP/1.1\r\n\r\n");

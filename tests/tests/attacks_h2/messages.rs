@@ -112,7 +112,11 @@ fn h2_downgrade_bodies_that_lie_about_their_length() {
     let lab = Lab::new();
     for (length, body) in [("5", "hello world"), ("5", "hell"), ("0", "x"), ("5", "")] {
         let mut client = lab.client();
-        let fields = [&[(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/silent")][..], &[("content-length", length)]].concat();
+        let fields = [
+            &[(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/silent")][..],
+            &[("content-length", length)],
+        ]
+        .concat();
         client.send(headers(1, &fields, false));
         client.send(data(1, body.as_bytes(), true));
         let outcome = client.outcome(1);
@@ -136,7 +140,10 @@ fn h2_downgrade_trailers() {
         client.send(data(1, b"body", false));
         client.send(&trailers);
         let outcome = client.outcome(1);
-        assert!(matches!(outcome, Outcome::Reset(1) | Outcome::GoAway(1) | Outcome::Status(400)), "{trailers:?}: {outcome:?}");
+        assert!(
+            matches!(outcome, Outcome::Reset(1) | Outcome::GoAway(1) | Outcome::Status(400)),
+            "{trailers:?}: {outcome:?}"
+        );
     }
     // Behind END_STREAM nothing may follow (RFC 9113 section 5.1).
     for late in [data(1, b"late", true), headers(1, &[("x", "1")], true)] {
@@ -172,7 +179,12 @@ fn a_bad_stream_beside_a_tunnel() {
     client.send(headers(1, CONNECT, false));
     assert_eq!(client.outcome(1), Outcome::Status(200));
     let mut stream = 3;
-    for fields in [with(&[("te", "gzip")]), with(&[("connection", "close")]), with(&[("content-length", "5")]), extended(&[(":protocol", "nope")])] {
+    for fields in [
+        with(&[("te", "gzip")]),
+        with(&[("connection", "close")]),
+        with(&[("content-length", "5")]),
+        extended(&[(":protocol", "nope")]),
+    ] {
         client.send(headers(stream, &fields, true));
         let outcome = client.outcome(stream);
         assert!(matches!(outcome, Outcome::Reset(1) | Outcome::Status(400 | 403)), "{fields:?}: {outcome:?}");

@@ -50,7 +50,9 @@ fn get_silent() -> Vec<(&'static str, &'static str)> {
 #[test]
 fn rapid_reset() {
     let lab = Lab::new();
-    costs_the_connection(flood(&lab, b"", 50_000, |n| [headers(n * 2 + 1, &get_silent(), true), reset(n * 2 + 1, 8)].concat()));
+    costs_the_connection(flood(&lab, b"", 50_000, |n| {
+        [headers(n * 2 + 1, &get_silent(), true), reset(n * 2 + 1, 8)].concat()
+    }));
 }
 
 #[test]
@@ -145,10 +147,9 @@ fn tiny_data() {
 /// Twenty responses, and twenty tunnels, whose reader has stopped: less than 64 MiB together.
 #[test]
 fn stalled_streams_cost_a_bounded_amount() {
-    for (name, fields) in [
-        ("responses", get("/big")),
-        ("tunnels", vec![(":method", "CONNECT"), (":authority", "source:1")]),
-    ] {
+    for (name, fields) in
+        [("responses", get("/big")), ("tunnels", vec![(":method", "CONNECT"), (":authority", "source:1")])]
+    {
         // Windows that never open, closed windows opened a byte at a time, and a huge window that nobody reads from.
         for window in [0, 65_535, 0x7fff_ffff] {
             let lab = Lab::new();
@@ -231,7 +232,10 @@ fn hpack_bombs() {
             }
         }
         let outcome = client.outcome(1);
-        assert!(matches!(outcome, Outcome::Status(431) | Outcome::Reset(_) | Outcome::GoAway(_) | Outcome::Closed), "{outcome:?}");
+        assert!(
+            matches!(outcome, Outcome::Status(431) | Outcome::Reset(_) | Outcome::GoAway(_) | Outcome::Closed),
+            "{outcome:?}"
+        );
     });
     let grown = lab.adit.rss_kib().saturating_sub(before);
     assert!(grown < 32 << 10, "{grown} KiB");
@@ -248,7 +252,10 @@ fn cookie_crumbs_and_hosts_are_counted() {
         client.send(frame(HEADERS, END_STREAM, 1, &block(&fields)[..16_000]));
         client.send(frame(CONTINUATION, END_HEADERS, 1, &block(&fields)[16_000..]));
         let outcome = client.outcome(1);
-        assert!(matches!(outcome, Outcome::Status(431 | 400) | Outcome::Reset(_) | Outcome::GoAway(_)), "{name}: {outcome:?}");
+        assert!(
+            matches!(outcome, Outcome::Status(431 | 400) | Outcome::Reset(_) | Outcome::GoAway(_)),
+            "{name}: {outcome:?}"
+        );
     }
     assert!(!lab.heads.lock().unwrap().iter().any(|head| head.contains("crumbs")));
     lab.nothing_left();
@@ -275,7 +282,11 @@ fn every_stream_and_then_nothing() {
 fn connection_errors_are_those_of_rfc_9113() {
     let mut wrong = Vec::new();
     for (name, bytes, codes) in [
-        ("HEADERS on a lower stream", [headers(5, &get("/a"), true), headers(3, &get("/b"), true)].concat(), &[1, 5][..]),
+        (
+            "HEADERS on a lower stream",
+            [headers(5, &get("/a"), true), headers(3, &get("/b"), true)].concat(),
+            &[1, 5][..],
+        ),
         ("HEADERS on an even stream", headers(2, &get("/a"), true), &[1]),
         ("DATA on stream 0", data(0, b"x", false), &[1]),
         ("DATA on an idle stream", data(9, b"x", false), &[1]),
@@ -291,7 +302,11 @@ fn connection_errors_are_those_of_rfc_9113() {
         ("PING of seven bytes", frame(PING, 0, 0, &[0; 7]), &[6]),
         ("PING on a stream", frame(PING, 0, 1, &[0; 8]), &[1]),
         ("CONTINUATION without HEADERS", frame(CONTINUATION, END_HEADERS, 1, &[]), &[1]),
-        ("DATA inside a header block", [frame(HEADERS, END_STREAM, 1, &block(&get("/a"))), data(1, b"x", true)].concat(), &[1]),
+        (
+            "DATA inside a header block",
+            [frame(HEADERS, END_STREAM, 1, &block(&get("/a"))), data(1, b"x", true)].concat(),
+            &[1],
+        ),
         ("padding beyond the frame", frame(DATA, PADDED, 1, &[200, 1]), &[1]),
         ("PUSH_PROMISE from a client", frame(5, END_HEADERS, 1, &[0, 0, 0, 2]), &[1]),
         ("an HPACK index of 0", frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0x80]), &[1, 9]),
