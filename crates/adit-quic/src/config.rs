@@ -15,8 +15,8 @@ use adit_hcm::Hcm;
 use adit_stats::Scope;
 use adit_tls::{Acceptor, TlsEnv};
 
-use crate::stats::QuicStats;
 use crate::QuicListener;
+use crate::stats::QuicStats;
 
 /// Makes what a QUIC listener is built from and does not know itself. Errors carry the full path.
 pub trait Factories {
@@ -29,8 +29,11 @@ pub trait Factories {
     ) -> Result<Arc<Hcm>, Vec<Diagnostic>>;
 
     /// Access logs.
-    fn access_logs(&self, messages: &[AccessLogMessage], path: &Path)
-    -> Result<Vec<Arc<dyn AccessLog>>, Vec<Diagnostic>>;
+    fn access_logs(
+        &self,
+        messages: &[AccessLogMessage],
+        path: &Path,
+    ) -> Result<Vec<Arc<dyn AccessLog>>, Vec<Diagnostic>>;
 
     /// Secrets and the watch over certificate files.
     fn tls(&self) -> &TlsEnv;
@@ -47,7 +50,12 @@ fn refuse<T>(path: &Path, text: impl Into<String>) -> Found<T> {
 
 impl QuicListener {
     /// From the listener's message, at `path`; counts below `scope`, the listener's.
-    pub fn from_proto(message: &pb::Listener, factories: &dyn Factories, scope: &Scope, path: &Path) -> Found<Arc<Self>> {
+    pub fn from_proto(
+        message: &pb::Listener,
+        factories: &dyn Factories,
+        scope: &Scope,
+        path: &Path,
+    ) -> Found<Arc<Self>> {
         let (chain, at) = match (message.filter_chains.as_slice(), &message.default_filter_chain) {
             ([chain], None) => (chain, path.item("filter_chains", 0)),
             ([], Some(chain)) => (chain, path.field("default_filter_chain")),
@@ -60,7 +68,8 @@ impl QuicListener {
         if !message.listener_filters.is_empty() {
             return refuse(&path.field("listener_filters"), "a QUIC listener has no listener filters in adit");
         }
-        let workers = u8::try_from(factories.workers()).or_else(|_| refuse(path, "a QUIC listener serves at most 255 workers"))?;
+        let workers = u8::try_from(factories.workers())
+            .or_else(|_| refuse(path, "a QUIC listener serves at most 255 workers"))?;
         let tls = transport(chain, factories, scope, &at)?;
         let hcm = connection_manager(chain, factories, scope, &at)?;
         if hcm.http3().is_none() {
@@ -73,7 +82,10 @@ impl QuicListener {
             return refuse(&socket_at.field("max_rx_datagram_size"), "not implemented by adit for QUIC listeners");
         }
         if socket.prefer_gro == Some(false) {
-            return refuse(&socket_at.field("prefer_gro"), "a QUIC listener receives coalesced datagrams wherever the system can");
+            return refuse(
+                &socket_at.field("prefer_gro"),
+                "a QUIC listener receives coalesced datagrams wherever the system can",
+            );
         }
         let options = udp.quic_options.unwrap_or_default();
         let (options, admission) = quic_options(&options, &path.field("udp_listener_config").field("quic_options"))?;
@@ -93,8 +105,13 @@ impl QuicListener {
 
 fn transport(chain: &pb::FilterChain, factories: &dyn Factories, scope: &Scope, at: &Path) -> Found<Arc<Acceptor>> {
     let at = at.field("transport_socket").field("typed_config");
-    let Some(ConfigType::TypedConfig(any)) = chain.transport_socket.as_ref().and_then(|socket| socket.config_type.as_ref()) else {
-        return refuse(&at, "wrong transport socket config type specified for quic transport socket: QuicDownstreamTransport is required");
+    let Some(ConfigType::TypedConfig(any)) =
+        chain.transport_socket.as_ref().and_then(|socket| socket.config_type.as_ref())
+    else {
+        return refuse(
+            &at,
+            "wrong transport socket config type specified for quic transport socket: QuicDownstreamTransport is required",
+        );
     };
     let message: QuicDownstreamTransport = unpack(any).or_else(|error| refuse(&at, error.to_string()))?;
     let Some(context) = &message.downstream_tls_context else {

@@ -128,8 +128,13 @@ async fn serve(
     info.server_name = connection.server_name();
     info.tls = Some(Arc::new(connection.tls_info()));
     let codec = adit_h3::server(connection, config.clone());
-    let session =
-        Session { info: Arc::new(info), listener, filter_chain_name: quic.chain_name.clone(), worker, guards: Vec::new() };
+    let session = Session {
+        info: Arc::new(info),
+        listener,
+        filter_chain_name: quic.chain_name.clone(),
+        worker,
+        guards: Vec::new(),
+    };
     let info = quic.hcm.clone().serve_http3(Box::new(codec), session).await;
     let context = LogContext { kind: AccessLogType::TcpConnectionEnd, ..LogContext::new(&info) };
     for log in &quic.access_logs {

@@ -17,8 +17,8 @@ use adit_upstream::{ClusterPlan, PlanEnv};
 use metrics::stats_matcher::StatsMatcher;
 
 use crate::admin::AdminPlan;
-use crate::factories::ServerFactories;
 use crate::codec_stats::{Http2Stats, Http3Stats};
+use crate::factories::ServerFactories;
 use crate::options::Options;
 use crate::runtime_layers::{self, Layers};
 
@@ -46,12 +46,14 @@ pub(crate) fn build(loaded: Loaded, options: &Options, workers: usize) -> Result
     let scope = store.root();
     let runtime = RuntimeValues::default();
     let layers = runtime_layers::load(bootstrap.layered_runtime.as_ref(), &runtime);
-    let sink_options = SinkOptions { flush_interval: options.file_flush_interval, flush_min_size: options.file_flush_min_size };
+    let sink_options =
+        SinkOptions { flush_interval: options.file_flush_interval, flush_min_size: options.file_flush_min_size };
     let sinks = Sinks::new(sink_options, &scope, runtime.clone());
     let resources = bootstrap.static_resources.clone().unwrap_or_default();
     let at = Path::root().field("static_resources");
     let store_of_certificates = CertificateStore::new();
-    let certificates = store_of_certificates.map_err(|error| vec![Diagnostic::error(Path::root(), error.to_string())])?;
+    let certificates =
+        store_of_certificates.map_err(|error| vec![Diagnostic::error(Path::root(), error.to_string())])?;
     let tls = TlsEnv::new(&resources.secrets, certificates.clone());
     let transports = crate::transports::Upstream(tls.clone());
     let manager = bootstrap.cluster_manager.as_ref();
@@ -125,7 +127,8 @@ fn stats_tags(bootstrap: &Bootstrap, errors: &mut Vec<Diagnostic>) -> Vec<(Strin
     for (index, tag) in tags.iter().enumerate() {
         match &tag.tag_value {
             Some(TagValue::FixedValue(value)) => fixed.push((tag.tag_name.clone(), value.clone())),
-            _ => errors.push(Diagnostic::error(path.item("stats_tags", index), "only fixed_value is implemented by adit")),
+            _ => errors
+                .push(Diagnostic::error(path.item("stats_tags", index), "only fixed_value is implemented by adit")),
         }
     }
     fixed

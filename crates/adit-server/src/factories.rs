@@ -22,10 +22,10 @@ use adit_listener::{Factories, NetworkChain, TransportAcceptor};
 use adit_quic::QuicListener;
 use adit_router::{PerFilterConfigs, RouteConfig, RouteContext, Router};
 use adit_stats::Scope;
-use hcm::http_filter::ConfigType;
 use adit_tcp_proxy::TcpProxy;
 use adit_tls::TlsEnv;
 use adit_udp_proxy::UdpProxy;
+use hcm::http_filter::ConfigType;
 use prost_types::Any;
 
 use crate::codec_stats::{Http2Stats, Http3Stats};
@@ -58,7 +58,13 @@ fn unknown(any: &Any, path: &Path) -> Vec<Diagnostic> {
 }
 
 impl Factories for ServerFactories {
-    fn network_chain(&self, filters: &[Filter], listener: &Arc<ListenerInfo>, scope: &Scope, path: &Path) -> Found<NetworkChain> {
+    fn network_chain(
+        &self,
+        filters: &[Filter],
+        listener: &Arc<ListenerInfo>,
+        scope: &Scope,
+        path: &Path,
+    ) -> Found<NetworkChain> {
         let mut errors = Vec::new();
         let mut chain: Vec<Arc<dyn NetworkFilter>> = Vec::new();
         let mut terminal: Option<Arc<dyn NetworkTerminal>> = None;
@@ -77,7 +83,12 @@ impl Factories for ServerFactories {
         }
     }
 
-    fn transport_socket(&self, message: &TransportSocket, scope: &Scope, path: &Path) -> Found<Option<Arc<dyn TransportAcceptor>>> {
+    fn transport_socket(
+        &self,
+        message: &TransportSocket,
+        scope: &Scope,
+        path: &Path,
+    ) -> Found<Option<Arc<dyn TransportAcceptor>>> {
         crate::transports::downstream(message, &self.tls, scope, path)
     }
 
@@ -116,7 +127,13 @@ impl Factories for ServerFactories {
 }
 
 impl ServerFactories {
-    fn network_filter(&self, filter: &Filter, listener: &Arc<ListenerInfo>, scope: &Scope, path: &Path) -> Found<NetworkEntry> {
+    fn network_filter(
+        &self,
+        filter: &Filter,
+        listener: &Arc<ListenerInfo>,
+        scope: &Scope,
+        path: &Path,
+    ) -> Found<NetworkEntry> {
         use adit_config::proto::envoy::config::listener::v3::filter::ConfigType;
         let Some(ConfigType::TypedConfig(any)) = &filter.config_type else {
             return Err(vec![Diagnostic::error(path, "typed_config is required")]);
@@ -136,7 +153,12 @@ impl ServerFactories {
             .ok_or_else(|| unknown(any, path))
     }
 
-    fn tcp_proxy(&self, message: &TcpProxyMessage, _listener: &Arc<ListenerInfo>, path: &Path) -> Found<Arc<dyn NetworkTerminal>> {
+    fn tcp_proxy(
+        &self,
+        message: &TcpProxyMessage,
+        _listener: &Arc<ListenerInfo>,
+        path: &Path,
+    ) -> Found<Arc<dyn NetworkTerminal>> {
         let proxy = TcpProxy::from_proto(message, &Logs(self), path)?;
         Ok(proxy)
     }

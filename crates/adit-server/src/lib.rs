@@ -43,9 +43,8 @@ pub fn run(options: Options) -> u8 {
     for flag in &options.unhonoured {
         tracing::warn!("{flag} has no effect");
     }
-    let workers = options
-        .concurrency
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    let workers =
+        options.concurrency.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     let plans = load(&options).and_then(|loaded| build::build(loaded, &options, workers));
     let plans = match plans {
         Ok(plans) => plans,
@@ -85,7 +84,8 @@ fn load(options: &Options) -> Result<Loaded, Vec<Diagnostic>> {
     if let Some(text) = &options.config_yaml {
         sources.push(Source::inline(text.clone()));
     }
-    let load_options = LoadOptions { allow_unknown_fields: options.allow_unknown_static_fields, ..LoadOptions::default() };
+    let load_options =
+        LoadOptions { allow_unknown_fields: options.allow_unknown_static_fields, ..LoadOptions::default() };
     let loaded = adit_config::load(&sources, &load_options).map_err(|error| error.diagnostics)?;
     for warning in &loaded.warnings {
         if !options.skip_deprecated_logs || !warning.message.contains("deprecated") {

@@ -31,7 +31,13 @@ impl ServerStats {
         server.gauge("concurrency").set(workers as u64);
         server.gauge("hot_restart_epoch").set(0);
         server.gauge("parent_connections").set(0);
-        for name in ["static_unknown_fields", "dynamic_unknown_fields", "wip_protos", "envoy_bug_failures", "debug_assertion_failures"] {
+        for name in [
+            "static_unknown_fields",
+            "dynamic_unknown_fields",
+            "wip_protos",
+            "envoy_bug_failures",
+            "debug_assertion_failures",
+        ] {
             server.counter(name);
         }
         let manager = store.root().scope("listener_manager");

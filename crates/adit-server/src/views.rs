@@ -10,10 +10,10 @@ use adit_upstream::breaker::Thresholds;
 use adit_upstream::{ClusterManager, ClusterView, HostView};
 use serde_json::{Map, Value, json};
 
-use adit_tls::CertificateStore;
 use crate::control::ServerControl;
 use crate::options::{DrainStrategy, Mode, Options};
 use crate::runtime_layers::Layers;
+use adit_tls::CertificateStore;
 
 /// What the process can tell of itself.
 pub(crate) struct ServerViews {
@@ -60,7 +60,9 @@ impl Views for ServerViews {
         let clusters: Vec<ClusterView> =
             self.clusters.describe().into_iter().filter(|cluster| filter(&cluster.name)).collect();
         if json {
-            return Rendered::Json(json!({ "cluster_statuses": clusters.iter().map(cluster_json).collect::<Vec<_>>() }));
+            return Rendered::Json(
+                json!({ "cluster_statuses": clusters.iter().map(cluster_json).collect::<Vec<_>>() }),
+            );
         }
         let mut text = String::new();
         for cluster in &clusters {
@@ -73,7 +75,8 @@ impl Views for ServerViews {
     fn config_dump(&self) -> Vec<Value> {
         let at = timestamp(self.started.1);
         let resources = self.bootstrap.get("static_resources");
-        let list = |field: &str| resources.and_then(|r| r.get(field)).and_then(Value::as_array).cloned().unwrap_or_default();
+        let list =
+            |field: &str| resources.and_then(|r| r.get(field)).and_then(Value::as_array).cloned().unwrap_or_default();
         let typed = |message: &str, mut value: Value| {
             if let Some(map) = value.as_object_mut() {
                 map.insert("@type".into(), json!(format!("type.googleapis.com/{message}")));
@@ -138,7 +141,9 @@ impl Views for ServerViews {
 impl ServerViews {
     fn command_line(&self) -> Value {
         let options = &self.options;
-        let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+        let path = |path: &Option<std::path::PathBuf>| {
+            path.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
+        };
         json!({
             "concurrency": self.concurrency,
             "config_path": path(&options.config_path),
@@ -291,14 +296,17 @@ fn cluster_json(cluster: &ClusterView) -> Value {
             breaker_json(Some("HIGH"), &cluster.high_priority),
         ] },
     });
-    if !hosts.is_empty() && let Some(map) = out.as_object_mut() {
+    if !hosts.is_empty()
+        && let Some(map) = out.as_object_mut()
+    {
         map.insert("host_statuses".into(), Value::Array(hosts));
     }
     out
 }
 
 fn breaker_json(priority: Option<&str>, limits: &Thresholds) -> Value {
-    let mut map: Map<String, Value> = thresholds(limits).into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect();
+    let mut map: Map<String, Value> =
+        thresholds(limits).into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect();
     if let Some(priority) = priority {
         map.insert("priority".into(), json!(priority));
     }

@@ -65,7 +65,8 @@ pub(crate) async fn open(io: Io, authority: Authority, authorization: Option<Hea
     if !status.is_success() {
         return Err(Refused::Status(status));
     }
-    let tunnel = Tunnel { driver, _conn: conn, recv: response.into_recv(), send, read: Bytes::new(), unsent: Bytes::new() };
+    let tunnel =
+        Tunnel { driver, _conn: conn, recv: response.into_recv(), send, read: Bytes::new(), unsent: Bytes::new() };
     Ok(Io::new(Stream::Other(Box::new(tunnel)), info))
 }
 

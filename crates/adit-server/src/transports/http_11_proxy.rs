@@ -170,7 +170,9 @@ async fn answer(io: &mut Io) -> Result<(), TransportError> {
 /// The status is in the reason only: what a proxy thinks of us is no answer to our client.
 fn refused(reason: &str, status: Option<StatusCode>) -> TransportError {
     match status {
-        Some(status) => TransportError::remote(format_args!("the HTTP proxy opened no tunnel ({}): {reason}", status.as_u16())),
+        Some(status) => {
+            TransportError::remote(format_args!("the HTTP proxy opened no tunnel ({}): {reason}", status.as_u16()))
+        }
         None => TransportError::remote(format_args!("the HTTP proxy opened no tunnel: {reason}")),
     }
 }

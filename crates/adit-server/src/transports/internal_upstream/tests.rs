@@ -53,7 +53,8 @@ fn cluster(name: &str) -> MetadataValueSource {
 }
 
 fn build(sources: Vec<MetadataValueSource>, store: &Store) -> BuiltTransport {
-    let message = InternalUpstreamTransport { passthrough_metadata: sources, transport_socket: Some(TransportSocket::default()) };
+    let message =
+        InternalUpstreamTransport { passthrough_metadata: sources, transport_socket: Some(TransportSocket::default()) };
     let inner = |_: Option<&TransportSocket>, _: &Path| Ok(Arc::new(RawBuffer) as Arc<dyn TransportSocketFactory>);
     InternalUpstream::build(&message, &Path::root(), &store.root().scope("cluster.c"), &inner)
 }
@@ -67,7 +68,8 @@ fn state(sharing: Sharing, value: FilterValue) -> FilterState {
 #[test]
 fn metadata_of_host_and_cluster_is_passed_and_what_is_absent_is_counted() {
     let store = Store::new(1);
-    let socket = build(vec![host("host"), cluster("cluster"), host("cluster"), cluster("request")], &store).ok().unwrap();
+    let socket =
+        build(vec![host("host"), cluster("cluster"), host("cluster"), cluster("request")], &store).ok().unwrap();
     let (_, metadata) = socket.passes_on(&context(FilterState::default()));
     assert_eq!(metadata.iter().count(), 2);
     assert_eq!(metadata.get("host"), Some(&Value::String("h".into())));
@@ -132,7 +134,10 @@ fn refused_configurations_name_the_field() {
     ];
     for (source, why) in bad {
         let found = build(vec![source], &store).err().unwrap();
-        assert!(found[0].to_string().contains(why) && found[0].to_string().contains("passthrough_metadata[0].kind"), "{found:?}");
+        assert!(
+            found[0].to_string().contains(why) && found[0].to_string().contains("passthrough_metadata[0].kind"),
+            "{found:?}"
+        );
     }
     let message = InternalUpstreamTransport::default();
     let inner = |_: Option<&TransportSocket>, _: &Path| panic!("there is no inner socket");
