@@ -3,6 +3,7 @@
 //! Everything is blocking and on loopback; every wait has an end. A test asks for ports by name in its YAML
 //! (`{{port}}`-style placeholders are not used: format the text with [`free_port`]).
 
+pub mod aioquic;
 pub mod certs;
 pub mod config;
 pub mod frames;

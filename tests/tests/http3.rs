@@ -1,6 +1,7 @@
 //! HTTP/3 by python's `aioquic`.
 #![cfg(feature = "e2e")]
 
+use adit_tests::aioquic::CLIENT;
 use adit_tests::certs::Certs;
 use adit_tests::config::{cluster, hcm, prefix, quic_listener, resources, terminate, upgrades};
 use adit_tests::{Proxy, free_port, origin, python};
@@ -8,57 +9,6 @@ use adit_tests::{Proxy, free_port, origin, python};
 const HELLO: &str = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nhello\n";
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
                       sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-
-/// A small client over aioquic's HTTP/3 layer: requests with any pseudo-fields, data both ways, resets seen with codes.
-pub const CLIENT: &str = r#"
-import asyncio, ssl, sys
-from aioquic.asyncio.client import connect
-from aioquic.asyncio.protocol import QuicConnectionProtocol
-from aioquic.h3.connection import H3_ALPN, H3Connection
-from aioquic.h3.events import DataReceived, HeadersReceived
-from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.events import ConnectionTerminated, StreamReset, StopSendingReceived
-
-class Client(QuicConnectionProtocol):
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.h3 = H3Connection(self._quic)
-        self.streams, self.changed = {}, asyncio.Event()
-    def quic_event_received(self, event):
-        if isinstance(event, StreamReset):
-            self.of(event.stream_id)["reset"] = event.error_code
-        if isinstance(event, StopSendingReceived):
-            self.of(event.stream_id)["stopped"] = event.error_code
-        for event in self.h3.handle_event(event):
-            stream = self.of(event.stream_id)
-            if isinstance(event, HeadersReceived):
-                stream["headers"] = dict(event.headers)
-            if isinstance(event, DataReceived):
-                stream["data"] += event.data
-            stream["end"] |= event.stream_ended
-        self.changed.set()
-    def of(self, stream):
-        return self.streams.setdefault(stream, {"headers": None, "data": b"", "end": False, "reset": None, "stopped": None})
-    def request(self, headers, end=False):
-        stream = self._quic.get_next_available_stream_id()
-        self.of(stream)
-        self.h3.send_headers(stream, [(k.encode(), v.encode()) for k, v in headers], end)
-        self.transmit()
-        return stream
-    def send(self, stream, data, end=False):
-        self.h3.send_data(stream, data, end)
-        self.transmit()
-    async def until(self, stream, ready):
-        async with asyncio.timeout(10):
-            while not ready(self.of(stream)):
-                self.changed.clear()
-                await self.changed.wait()
-        return self.of(stream)
-
-def client(port):
-    config = QuicConfiguration(alpn_protocols=H3_ALPN, is_client=True, verify_mode=ssl.CERT_NONE, server_name="localhost")
-    return connect("127.0.0.1", port, configuration=config, create_protocol=Client)
-"#;
 
 #[test]
 fn get_websocket_and_connect() {
