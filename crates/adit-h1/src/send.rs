@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use crate::config::HeaderCase;
 use crate::encode::{self, Out};
-use crate::io::{Watch, Writer};
+use crate::io::{Watch, WriteHalf, Writer};
 use crate::slot::{Side, Slot};
 
 const OVERRUN: StreamError = StreamError::Local(ErrorCode::Internal);
@@ -30,7 +30,7 @@ pub(crate) struct Sender {
     trailers: bool,
     /// What a half does that is dropped before its end: a reset at once, or when the connection closes.
     reset_on_drop: bool,
-    /// The socket, where the writer stayed in the slot and this is a tunnel over plain TCP.
+    /// The socket of a tunnel over plain TCP, where the writer stayed in the slot or went back there with the end.
     socket: Option<Arc<TcpStream>>,
     watch: Option<Watch>,
 }
@@ -170,8 +170,12 @@ impl Sender {
         }
     }
 
-    /// Ends the connection with a reset, unless this direction has ended.
+    /// Ends the connection with a reset, unless this direction of a message has ended. That of a tunnel is reset behind its
+    /// end too: the peer must not wait for a tunnel that broke.
     pub(crate) fn reset(&mut self, code: ErrorCode) {
+        if self.ended && let Some(socket) = self.socket.take() {
+            WriteHalf::Tcp(socket).reset(code);
+        }
         if self.ended || self.error.is_some() {
             return;
         }
@@ -273,6 +277,9 @@ impl Sender {
                 self.ended = true;
                 self.watch = None;
                 let writer = self.writer.take();
+                if self.out == Out::Raw {
+                    self.socket = writer.as_ref().and_then(Writer::socket).cloned();
+                }
                 self.slot.update(|shared| {
                     shared.send = Side::Done;
                     shared.writer = writer;

@@ -244,3 +244,21 @@ async fn a_peer_that_does_not_read_stops_the_sender_and_is_seen_when_it_resets()
     soon(poll_fn(|cx| sink.poll_stopped(cx))).await;
     assert!(accept(&mut conn).await.is_none());
 }
+
+#[tokio::test]
+async fn a_tunnel_that_breaks_behind_its_end_is_reset() {
+    let (mut peer, mut conn) = server(ServerConfig::default()).await;
+    put(&mut peer, "CONNECT h:1 HTTP/1.1\r\nhost: h:1\r\n\r\n").await;
+    let stream = accept(&mut conn).await.unwrap().unwrap();
+    let conn = drive(conn);
+    let mut sink = stream.responder.respond(response(200, &[]), false).unwrap();
+    send(&mut sink, b"last", true).await.unwrap();
+    let got = rest(&mut peer).await.unwrap();
+    assert!(got.ends_with("\r\n\r\nlast"), "{got}");
+    sink.reset(ErrorCode::Cancel);
+    // Behind the end that it has read, the kernel calls a reset a broken pipe.
+    soon(peer.ready(tokio::io::Interest::ERROR)).await.unwrap();
+    assert_eq!(peer.take_error().unwrap().unwrap().kind(), std::io::ErrorKind::BrokenPipe);
+    drop((stream.recv, sink));
+    soon(conn).await.unwrap();
+}
