@@ -137,26 +137,47 @@ fn udp_in_connect_udp_over_http3() {
     }
 }
 
+/// Datagrams through three proxies, one after the other.
+fn passed_on(whose: [&str; 3], forward: &str, terminate: &str) {
+    let who = format!("{whose:?} {forward}");
+    let (a, b, c) = (free_port(), free_port(), free_port());
+    let far = start(whose[2], &file(terminate, &[(10001, c), (10002, udp_echo())]));
+    let middle = start(whose[1], &file(forward, &[(10003, b), (10001, c)]));
+    let near = start(whose[0], &file("raw_udp_tunneling_http3.yaml", &[(10000, a), (10001, b)]));
+    let client = udp_client(a);
+    for number in 0..500 {
+        echoes(&client, format!("datagram {number}").as_bytes(), &who);
+    }
+    for size in [0, 1, 63, 64, 1000, 1100] {
+        echoes(&client, &vec![7; size], &who);
+    }
+    if whose[2] == "adit" {
+        far.wait_stat("cluster.service.udp.sess_tx_datagrams", 506);
+    }
+    assert_eq!(middle.stat("http.ingress_http.downstream_cx_upgrades_active"), 1, "{who}");
+    assert_eq!(near.stat("udp.foo.downstream_sess_active"), 1, "{who}");
+}
+
+const TO_HTTP3: (&str, &str) = ("proxy_connect_udp_http3.yaml", "terminate_http3_connect_udp.yaml");
+const TO_HTTP2: (&str, &str) = ("proxy_connect_udp_http3_to_http2.yaml", "terminate_connect_udp_http2.yaml");
+
 /// A proxy in between passes CONNECT-UDP on, to HTTP/3 and to HTTP/2.
 #[test]
 fn connect_udp_over_http3_is_passed_on() {
-    for (forward, terminate) in [
-        ("proxy_connect_udp_http3.yaml", "terminate_http3_connect_udp.yaml"),
-        ("proxy_connect_udp_http3_to_http2.yaml", "terminate_connect_udp_http2.yaml"),
-    ] {
-        let (a, b, c) = (free_port(), free_port(), free_port());
-        let far = Proxy::adit(&file(terminate, &[(10001, c), (10002, udp_echo())]));
-        let middle = Proxy::adit(&file(forward, &[(10003, b), (10001, c)]));
-        let near = Proxy::adit(&file("raw_udp_tunneling_http3.yaml", &[(10000, a), (10001, b)]));
-        let client = udp_client(a);
-        for number in 0..500 {
-            echoes(&client, format!("datagram {number}").as_bytes(), forward);
+    for (forward, terminate) in [TO_HTTP3, TO_HTTP2] {
+        passed_on(["adit"; 3], forward, terminate);
+    }
+}
+
+/// The same with Envoy in each place.
+#[cfg(feature = "e2e")]
+#[test]
+fn connect_udp_over_http3_is_passed_on_beside_envoy() {
+    for (forward, terminate) in [TO_HTTP3, TO_HTTP2] {
+        for place in 0..3 {
+            let mut whose = ["adit"; 3];
+            whose[place] = "envoy";
+            passed_on(whose, forward, terminate);
         }
-        for size in [0, 1, 63, 64, 1000, 1100] {
-            echoes(&client, &vec![7; size], forward);
-        }
-        far.wait_stat("cluster.service.udp.sess_tx_datagrams", 506);
-        assert_eq!(middle.stat("http.ingress_http.downstream_cx_upgrades_active"), 1);
-        assert_eq!(near.stat("udp.foo.downstream_sess_active"), 1);
     }
 }
