@@ -78,7 +78,7 @@ fn sizes() {
     refused("too many bytes", vec![b'#'; 65 << 20], "config.yaml", "");
     refused(
         "many problems",
-        format!("static_resources:\n  clusters:\n{}", "  - nme: x\n".repeat(20_000)),
+        format!("static_resources:\n  clusters:\n{}", "  - nme: x\n".repeat(300)),
         "config.yaml",
         "line ",
     );
@@ -99,7 +99,6 @@ fn texts_that_are_no_configuration() {
         ("an open quote", b"static_resources: \"\n"),
         ("an open brace", b"static_resources: {\n"),
         ("a merge key", b"a: &a { x: 1 }\nstatic_resources: { <<: *a }\n"),
-        ("a tag", b"static_resources: !!python/object:os.system {}\n"),
         ("a port beyond 65535", b"static_resources: { listeners: [{ name: l, stat_prefix: l, address: { socket_address: { address: 127.0.0.1, port_value: 99999 } } }] }\n"),
     ] {
         refused(name, text, "config.yaml", "");
