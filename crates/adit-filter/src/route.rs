@@ -41,6 +41,12 @@ pub trait Route: Any + Send + Sync {
         None
     }
 
+    /// The cluster that a request goes to; `None` where it goes to none, or what names it is missing.
+    fn cluster<'a>(&'a self, head: &'a RequestHead) -> Option<&'a str> {
+        let _ = head;
+        None
+    }
+
     /// For the router, to see its own type again.
     fn as_any(&self) -> &(dyn Any + Send + Sync);
 }

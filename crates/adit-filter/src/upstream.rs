@@ -141,6 +141,18 @@ pub enum Report {
         /// The downstream is internal (`internal.` variants) or external.
         internal: bool,
     },
+    /// An interim answer, or the status of the one that we make in place of the upstream's: counted by status alone.
+    Charged {
+        /// The status.
+        status: StatusCode,
+        /// As above.
+        internal: bool,
+    },
+    /// A final response head that is followed by another attempt: `retry.upstream_rq_<code>`.
+    Retried {
+        /// The status.
+        status: StatusCode,
+    },
     /// The answer took longer than the route allows (`upstream_rq_timeout`).
     Timeout,
     /// One attempt took longer than `per_try_timeout`.
@@ -151,6 +163,8 @@ pub enum Report {
     ReceivedReset,
     /// We reset the stream (`upstream_rq_tx_reset`).
     SentReset,
+    /// The upstream's answer broke the protocol (`upstream_cx_protocol_error`).
+    ProtocolError,
     /// `upstream_rq_retry`.
     Retry,
     /// `upstream_rq_retry_success`.

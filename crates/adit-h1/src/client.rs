@@ -24,7 +24,8 @@ use pending::Pending;
 ///
 /// It may be dropped while a stream lives; the stream goes on. [`ClientConn::poll_ready`] gives an error as soon as no
 /// further exchange is possible: `Stopped(NoError)` when the idle peer closed, `Local(NoError)` when the last exchange
-/// was the last one (`connection: close`, a tunnel attempt, an answer or a request left unfinished).
+/// was the last one (`connection: close`), another `Local` when it was given up on this side or is a tunnel, anything else
+/// when the peer cut it short.
 pub struct Client {
     cfg: Arc<ClientConfig>,
     slot: Arc<Slot>,
@@ -46,8 +47,21 @@ impl Client {
             return Poll::Ready(Ok(()));
         }
         let mut shared = self.slot.lock();
-        if shared.last || shared.recv == Side::Cut || shared.send == Side::Cut {
-            return Poll::Ready(Err(StreamError::Local(ErrorCode::NoError)));
+        if shared.recv == Side::Cut || shared.send == Side::Cut {
+            let error = match (shared.lost, shared.aborted) {
+                (Some(error), _) => error,
+                (None, Some(_)) => StreamError::Local(ErrorCode::Cancel),
+                (None, None) if shared.tunnel => StreamError::Local(ErrorCode::Cancel),
+                (None, None) => StreamError::Truncated,
+            };
+            return Poll::Ready(Err(error));
+        }
+        if shared.last {
+            if shared.reader.as_ref().is_some_and(|reader| reader.eof) {
+                return Poll::Ready(Err(StreamError::Stopped(ErrorCode::NoError)));
+            }
+            let code = if shared.tunnel { ErrorCode::Cancel } else { ErrorCode::NoError };
+            return Poll::Ready(Err(StreamError::Local(code)));
         }
         if shared.recv == Side::Open || shared.send == Side::Open {
             Shared::wait(&mut shared.conn, cx.waker());
@@ -120,6 +134,7 @@ impl ClientConn for Client {
         shared.recv = Side::Open;
         shared.send = if ended { Side::Done } else { Side::Open };
         shared.last = tunnel;
+        shared.tunnel = tunnel;
         let handle = shared.writer.as_ref().map(Writer::handle);
         drop(shared);
         let mut sender = Sender::new(self.slot.clone(), body, self.cfg.header_case, self.cfg.enable_trailers, false);

@@ -38,7 +38,7 @@ use adit_io::Io;
 
 pub use client::Client;
 pub use config::{ClientConfig, HeaderCase, ServerConfig, TokenMatcher};
-pub use server::{Refusals, Server};
+pub use server::{Event, Owner, Server};
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -47,9 +47,9 @@ pub fn server(io: Io, cfg: Arc<ServerConfig>) -> Server {
     Server::new(io, cfg, None)
 }
 
-/// As [`server`]; what it refuses by itself is answered as `refusals` says.
-pub fn server_with(io: Io, cfg: Arc<ServerConfig>, refusals: Arc<dyn Refusals>) -> Server {
-    Server::new(io, cfg, Some(refusals))
+/// As [`server`], for somebody who words what it refuses and hears what it does unasked.
+pub fn server_for(io: Io, cfg: Arc<ServerConfig>, owner: Arc<dyn Owner>) -> Server {
+    Server::new(io, cfg, Some(owner))
 }
 
 /// Sends HTTP/1.1 requests on a connection, one at a time.

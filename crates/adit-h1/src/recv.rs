@@ -117,6 +117,7 @@ impl Recv {
                 && let Some(writer) = &mut shared.writer
             {
                 writer.out.extend_from_slice(crate::CONTINUE);
+                shared.continued = true;
                 // What does not go now, or fails, is the connection's to see.
                 let _ = writer.poll_drain(cx);
             }

@@ -15,6 +15,9 @@ pub(crate) struct Refusal {
 impl Refusal {
     pub(crate) const CODEC: Self = Self::bad("http1.codec_error");
     pub(crate) const URL: Self = Self::bad("http1.invalid_url");
+    pub(crate) const SCHEME: Self = Self::bad("http1.invalid_scheme");
+    pub(crate) const AUTHORITY: Self = Self::bad("http.invalid_authority");
+    pub(crate) const CHARACTERS: Self = Self::bad("http1.invalid_characters");
     pub(crate) const FRAGMENT: Self = Self::bad("path_normalization_failed");
     pub(crate) const BODY_DISALLOWED: Self = Self::bad("http1.body_disallowed");
     pub(crate) const LENGTH_AND_CHUNKED: Self = Self::bad("http1.content_length_and_chunked_not_allowed");

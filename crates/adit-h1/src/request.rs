@@ -90,7 +90,11 @@ fn parse_with<'h>(
     let mut parsed = httparse::Request::new(&mut []);
     let status = httparse::ParserConfig::default()
         .parse_request_with_uninit_headers(&mut parsed, head, table)
-        .map_err(|error| if error == httparse::Error::Version { wrong_version(head) } else { error.into() })?;
+        .map_err(|error| match error {
+            httparse::Error::Version => wrong_version(head),
+            _ if head.contains(&0) => Refusal::CHARACTERS,
+            error => error.into(),
+        })?;
     if status != httparse::Status::Complete(head.len()) {
         return Err(Refusal::CODEC);
     }

@@ -68,18 +68,34 @@ pub struct Server {
     /// Sees a reset where it cannot be read, because input is waiting in front of it.
     watch: Option<Watch>,
     verdict: Option<Box<ConnError>>,
-    refusals: Option<Arc<dyn Refusals>>,
+    owner: Option<Arc<dyn Owner>>,
 }
 
-/// Words the answers to heads that the codec does not take.
-pub trait Refusals: Send + Sync {
-    /// The answer to one such head: its own head, `content-length` included, and its body. Asked once, when it is sent.
-    /// `details` is Envoy's response-code detail.
-    fn answer(&self, status: http::StatusCode, details: &'static str) -> (ResponseHead, bytes::Bytes);
+/// Who has a connection served: words the answers that the codec gives by itself, and hears what it does unasked.
+pub trait Owner: Send + Sync {
+    /// The answer to a head that is not taken: its own head, `content-length` included, and its body. Asked once, when it
+    /// is sent. `details` is Envoy's response-code detail.
+    fn refuse(&self, status: http::StatusCode, details: &'static str) -> (ResponseHead, bytes::Bytes);
+
+    /// Something happened.
+    fn event(&self, event: Event);
+}
+
+/// What a codec does unasked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A 100 was sent, because the client waited for it.
+    Continued,
+    /// The peer left in the middle of a head.
+    LeftInHead,
+    /// This side ends the connection: an answer was the last one, or a head was refused.
+    Closing,
+    /// The peer did not close within `delayed_close_timeout`.
+    CloseTimedOut,
 }
 
 impl Server {
-    pub(crate) fn new(io: Io, cfg: Arc<ServerConfig>, refusals: Option<Arc<dyn Refusals>>) -> Self {
+    pub(crate) fn new(io: Io, cfg: Arc<ServerConfig>, owner: Option<Arc<dyn Owner>>) -> Self {
         let scheme = if io.info.tls.is_some() { Scheme::Https } else { Scheme::Http };
         let (reader, writer) = io::split(io);
         let handle = Some(writer.handle());
@@ -97,7 +113,13 @@ impl Server {
             timer: None,
             watch: None,
             verdict: None,
-            refusals,
+            owner,
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        if let Some(owner) = &self.owner {
+            owner.event(event);
         }
     }
 
@@ -126,6 +148,7 @@ impl Server {
             if empty {
                 reader.buf = BytesMut::new();
                 if self.drained {
+                    self.tell(Event::Closing);
                     self.phase = Phase::Closing { linger: false };
                     return Poll::Ready(None);
                 }
@@ -152,7 +175,8 @@ impl Server {
 
     /// Answers a head that is not taken; nothing behind it is looked at.
     fn refuse(&mut self, refusal: Refusal) -> Poll<Option<IncomingStream>> {
-        let answer = self.refusals.as_ref().map(|refusals| refusals.answer(refusal.status, refusal.details));
+        let answer = self.owner.as_ref().map(|owner| owner.refuse(refusal.status, refusal.details));
+        self.tell(Event::Closing);
         if let Some(writer) = &mut self.slot.lock().writer {
             match answer {
                 Some((head, body)) => encode::worded(&mut writer.out, &head, &body, self.cfg.header_case),
@@ -173,6 +197,7 @@ impl Server {
     fn lost_in_head(&mut self, between: bool, error: StreamError) -> Poll<Option<IncomingStream>> {
         self.timer = None;
         if !between {
+            self.tell(Event::LeftInHead);
             self.verdict = Some(Box::new(ConnError { error, answered: None, details: "downstream_remote_disconnect" }));
         }
         let ended = self.reader.as_ref().is_some_and(|reader| reader.eof);
@@ -197,6 +222,7 @@ impl Server {
             && let Some(writer) = &mut shared.writer
         {
             writer.out.extend_from_slice(crate::CONTINUE);
+            shared.continued = true;
         }
         drop(shared);
         let recv: Box<dyn RecvStream> = match reader {
@@ -253,7 +279,15 @@ impl Server {
             };
             shared.lost = None;
             shared.canceller = None;
+            let continued = std::mem::take(&mut shared.continued);
+            drop(shared);
             self.watch = None;
+            if continued {
+                self.tell(Event::Continued);
+            }
+            if matches!(self.phase, Phase::Closing { .. }) {
+                self.tell(Event::Closing);
+            }
             return Poll::Ready(());
         }
         if unanswered && shared.writer.is_some() && self.reader.is_some() {
@@ -318,6 +352,9 @@ impl Server {
     /// Reads and throws away until the peer's FIN, or until it has been enough.
     fn poll_lingering(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut over = self.timer.as_mut().is_none_or(|timer| timer.as_mut().poll(cx).is_ready());
+        if over {
+            self.tell(Event::CloseTimedOut);
+        }
         while !over {
             let Some(reader) = &mut self.reader else { break };
             reader.buf = BytesMut::new();

@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) last: bool,
     /// The current exchange became a tunnel.
     pub(crate) tunnel: bool,
+    /// A 100 was sent in it.
+    pub(crate) continued: bool,
     /// Reset by us: halves that still live fail with this.
     pub(crate) aborted: Option<StreamError>,
     /// Why the peer is known to be gone.
@@ -55,6 +57,7 @@ impl Slot {
             send: Side::Done,
             last: false,
             tunnel: false,
+            continued: false,
             aborted: None,
             lost: None,
             watched: false,

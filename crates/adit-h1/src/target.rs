@@ -37,13 +37,14 @@ pub(crate) fn parse(
         return Err(Refusal::FRAGMENT);
     }
     if !target.is_ascii() {
-        return Err(Refusal::URL);
+        return Err(Refusal::CODEC);
     }
     match target.first() {
         Some(b'/') => {
             let path = PathAndQuery::from_maybe_shared(target.clone()).map_err(|_| Refusal::URL)?;
             Ok(Target { connect: None, authority: from_host(host)?, path: Some(path), scheme })
         }
+        // Taken as it is; above, what is no path has no route.
         Some(b'*') if target.len() == 1 && method == Method::OPTIONS => {
             let path = Some(PathAndQuery::from_static("*"));
             Ok(Target { connect: None, authority: from_host(host)?, path, scheme })
@@ -62,8 +63,10 @@ fn absolute(
         (Scheme::Http, rest)
     } else if let Some(rest) = after_prefix(target, b"https://") {
         (Scheme::Https, rest)
+    } else if target.windows(3).any(|part| part == b"://") {
+        return Err(Refusal::SCHEME);
     } else {
-        return Err(Refusal::URL);
+        return Err(Refusal::CODEC);
     };
     if !cfg.allow_absolute_url {
         return Err(Refusal::ABSOLUTE_URL);
@@ -91,7 +94,7 @@ fn from_host(host: Option<&HeaderValue>) -> Result<Option<Authority>, Refusal> {
     match host {
         None => Ok(None),
         Some(host) if host.is_empty() => Ok(None),
-        Some(host) => checked(Bytes::copy_from_slice(host.as_bytes())).map(Some).ok_or(Refusal::CODEC),
+        Some(host) => checked(Bytes::copy_from_slice(host.as_bytes())).map(Some).ok_or(Refusal::AUTHORITY),
     }
 }
 

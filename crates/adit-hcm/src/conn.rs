@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -27,6 +27,26 @@ pub(crate) struct ConnShared {
     /// Wakes the connection when a stream of it ends.
     ended: Notify,
     live: AtomicU64,
+    pub(crate) ends: Ends,
+}
+
+/// What is known of how a connection ends, for its account.
+#[derive(Default)]
+pub(crate) struct Ends(AtomicU8);
+
+impl Ends {
+    /// This side ended it.
+    pub(crate) const LOCAL: u8 = 1;
+    /// A request was not over.
+    pub(crate) const ACTIVE: u8 = 2;
+
+    pub(crate) fn note(&self, what: u8) {
+        self.0.fetch_or(what, Ordering::Relaxed);
+    }
+
+    fn has(&self, what: u8) -> bool {
+        self.0.load(Ordering::Relaxed) & what != 0
+    }
 }
 
 impl ConnShared {
@@ -40,6 +60,7 @@ impl ConnShared {
             template,
             ended: Notify::new(),
             live: AtomicU64::new(0),
+            ends: Ends::default(),
         }
     }
 
@@ -95,7 +116,10 @@ pub(crate) async fn serve_session(hcm: Arc<Hcm>, codec: Box<dyn ServerConn>, ses
 async fn serve_codec(shared: &Arc<ConnShared>, codec: Box<dyn ServerConn>, version: Version, started: Instant) {
     let account = CxAccount::open(&shared.hcm, version, shared.info.tls.is_some());
     let end = run(shared, codec, version, started).await;
-    account.close(&shared.hcm, end, started.elapsed());
+    if end == CxEnd::Local {
+        shared.ends.note(Ends::LOCAL);
+    }
+    account.close(shared, started.elapsed());
 }
 
 /// How a connection came to its end.
@@ -138,6 +162,9 @@ async fn run(shared: &Arc<ConnShared>, mut codec: Box<dyn ServerConn>, version: 
             Event::Request(Err(error)) => {
                 protocol_error(shared, error);
                 finish(shared, current).await;
+                if error.details == "downstream_remote_disconnect" {
+                    return CxEnd::Remote;
+                }
                 return CxEnd::Local;
             }
             Event::Over => {
@@ -333,13 +360,20 @@ impl CxAccount {
         Self(version, tls)
     }
 
-    fn close(self, hcm: &Hcm, end: CxEnd, length: Duration) {
+    fn close(self, shared: &ConnShared, length: Duration) {
+        let hcm = &shared.hcm;
         let stats = &hcm.stats.http;
         stats.downstream_cx_active.dec();
         stats.downstream_cx_destroy.inc();
-        match end {
-            CxEnd::Remote => stats.downstream_cx_destroy_remote.inc(),
-            CxEnd::Local => stats.downstream_cx_destroy_local.inc(),
+        let (all, with_request) = if shared.ends.has(Ends::LOCAL) {
+            (&stats.downstream_cx_destroy_local, &stats.downstream_cx_destroy_local_active_rq)
+        } else {
+            (&stats.downstream_cx_destroy_remote, &stats.downstream_cx_destroy_remote_active_rq)
+        };
+        all.inc();
+        if shared.ends.has(Ends::ACTIVE) {
+            with_request.inc();
+            stats.downstream_cx_destroy_active_rq.inc();
         }
         if self.1 {
             stats.downstream_cx_ssl_active.dec();

@@ -67,7 +67,7 @@ impl Hcm {
         Ok(if http2 {
             (Version::HTTP_2, Box::new(adit_h2::server(io, self.config.http2.clone())))
         } else {
-            (Version::HTTP_11, Box::new(adit_h1::server_with(io, self.config.http1.clone(), shared.clone())))
+            (Version::HTTP_11, Box::new(adit_h1::server_for(io, self.config.http1.clone(), shared.clone())))
         })
     }
 

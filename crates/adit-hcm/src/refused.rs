@@ -1,14 +1,15 @@
-//! Heads that the HTTP/1 codec did not take: answered in the connection manager's words, counted and logged like requests.
+//! What the HTTP/1 codec does unasked: heads that it does not take are answered in the connection manager's words, counted
+//! and logged like requests; how it ends a connection is counted.
 
 use adit_filter::{AccessLogType, LocalReply, ResponseFlag};
 use adit_http::ResponseHead;
 use bytes::Bytes;
 use http::{StatusCode, Version};
 
-use crate::conn::ConnShared;
+use crate::conn::{ConnShared, Ends};
 
-impl adit_h1::Refusals for ConnShared {
-    fn answer(&self, status: StatusCode, details: &'static str) -> (ResponseHead, Bytes) {
+impl adit_h1::Owner for ConnShared {
+    fn refuse(&self, status: StatusCode, details: &'static str) -> (ResponseHead, Bytes) {
         let hcm = &self.hcm;
         let mut info = self.stream_info();
         info.protocol = Some(Version::HTTP_11);
@@ -27,6 +28,7 @@ impl adit_h1::Refusals for ConnShared {
         info.details = Some(details.into());
         let (mut head, body) = hcm.word(reply, None, &mut info);
         hcm.finish(&mut head, None);
+        info.downstream_close_type = Some("Normal");
         info.response_code = head.status.as_u16();
         info.bytes_sent = body.len() as u64;
         let elapsed = info.elapsed();
@@ -37,9 +39,36 @@ impl adit_h1::Refusals for ConnShared {
         hcm.log(&info, None, Some(&head), AccessLogType::DownstreamEnd);
         (head, body)
     }
+
+    fn event(&self, event: adit_h1::Event) {
+        use adit_h1::Event;
+        let hcm = &self.hcm;
+        match event {
+            Event::Continued => hcm.stats.completed(StatusCode::CONTINUE.as_u16()),
+            Event::LeftInHead => self.left_in_head(),
+            Event::Closing => self.ends.note(Ends::LOCAL),
+            Event::CloseTimedOut => hcm.stats.http.downstream_cx_delayed_close_timeout.inc(),
+        }
+    }
 }
 
 impl ConnShared {
+    /// A request that began and never came: Envoy has a stream for it from its first byte.
+    fn left_in_head(&self) {
+        let stats = &self.hcm.stats.http;
+        stats.downstream_rq_total.inc();
+        stats.downstream_rq_http1_total.inc();
+        stats.downstream_rq_rx_reset.inc();
+        self.ends.note(Ends::ACTIVE);
+        let mut info = self.stream_info();
+        info.protocol = Some(Version::HTTP_11);
+        info.details = Some("downstream_remote_disconnect".into());
+        info.flags.set(ResponseFlag::DownstreamConnectionTermination);
+        info.downstream_close_type = Some("Normal");
+        info.timing.end = Some(info.elapsed());
+        self.hcm.log(&info, None, None, AccessLogType::DownstreamEnd);
+    }
+
     fn count_refusal(&self, status: StatusCode) {
         let stats = &self.hcm.stats.http;
         stats.downstream_rq_total.inc();
@@ -48,10 +77,6 @@ impl ConnShared {
         stats.downstream_rq_rx_reset.inc();
         match status {
             StatusCode::REQUEST_TIMEOUT => stats.downstream_rq_header_timeout.inc(),
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
-                stats.downstream_cx_protocol_error.inc();
-                stats.downstream_rq_too_large.inc();
-            }
             _ => stats.downstream_cx_protocol_error.inc(),
         }
     }

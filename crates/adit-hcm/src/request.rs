@@ -9,7 +9,7 @@ use adit_http::{ConnectTarget, RequestHead, RequestKind, Scheme};
 use adit_io::{Address, ConnInfo};
 use adit_match::CidrSet;
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, StatusCode, Version, header};
 
 use crate::path::{Normalized, PathOptions};
 
@@ -93,8 +93,8 @@ pub(crate) struct Client {
     pub(crate) internal: bool,
 }
 
-/// Refuses what no route may see; otherwise makes the head canonical.
-pub(crate) fn check(head: &mut RequestHead, conn: &ConnInfo, options: &RequestOptions) -> Result<(), LocalReply> {
+/// Refuses what no route may see; otherwise makes the head canonical. Gives the number of fields that were dropped.
+pub(crate) fn check(head: &mut RequestHead, conn: &ConnInfo, options: &RequestOptions) -> Result<u64, LocalReply> {
     if head.authority.is_none() {
         return Err(refuse("missing_host_header", head));
     }
@@ -104,16 +104,17 @@ pub(crate) fn check(head: &mut RequestHead, conn: &ConnInfo, options: &RequestOp
         // Over HTTP/2 and HTTP/3 a target may come without a port; a port that is there is one (RFC 9110 section 9.3.6).
         return Err(refuse("invalid_connect_target", head));
     }
-    if options.underscores != Underscores::Allow {
-        check_underscores(head, options.underscores)?;
-    }
+    let dropped = match options.underscores {
+        Underscores::Allow => 0,
+        action => check_underscores(head, action)?,
+    };
     if let Some(scheme) = options.scheme_overwrite {
         head.scheme = scheme;
         head.headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme.as_str()));
     }
     check_path(head, options)?;
     strip_host(head, conn, options);
-    Ok(())
+    Ok(dropped)
 }
 
 /// Behind a head that is refused nothing is taken from a connection of HTTP/1.
@@ -125,16 +126,16 @@ fn refuse(details: &'static str, head: &RequestHead) -> LocalReply {
     reply
 }
 
-fn check_underscores(head: &mut RequestHead, action: Underscores) -> Result<(), LocalReply> {
+fn check_underscores(head: &mut RequestHead, action: Underscores) -> Result<u64, LocalReply> {
     let names: Vec<HeaderName> = head.headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
     if !names.is_empty() && action == Underscores::Reject {
         let reply = refuse("http1.unexpected_underscore", head).body("Bad Request");
         return Err(reply.flag(ResponseFlag::DownstreamProtocolError));
     }
-    for name in names {
+    for name in &names {
         head.headers.remove(name);
     }
-    Ok(())
+    Ok(names.len() as u64)
 }
 
 fn check_path(head: &mut RequestHead, options: &RequestOptions) -> Result<(), LocalReply> {
@@ -145,20 +146,23 @@ fn check_path(head: &mut RequestHead, options: &RequestOptions) -> Result<(), Lo
         };
     };
     if !path.as_str().starts_with('/') {
-        let asterisk = path.as_str() == "*" && head.method == Method::OPTIONS;
-        return if asterisk { Ok(()) } else { Err(LocalReply::new(StatusCode::NOT_FOUND, "absolute_path_rejected")) };
+        return Err(LocalReply::new(StatusCode::NOT_FOUND, "absolute_path_rejected"));
     }
     match crate::path::normalize(path, &options.path) {
         Normalized::Unchanged => {}
         Normalized::Path(path) => head.path = Some(path),
         Normalized::Refused => return Err(refuse("path_normalization_failed", head)),
-        Normalized::Redirect(path) => return Err(redirect(&path)),
+        Normalized::Redirect(path) => {
+            let reply = redirect(&path);
+            head.path = Some(path);
+            return Err(reply);
+        }
     }
     Ok(())
 }
 
 fn redirect(path: &PathAndQuery) -> LocalReply {
-    let mut reply = LocalReply::new(StatusCode::TEMPORARY_REDIRECT, "path_normalization_redirect");
+    let mut reply = LocalReply::new(StatusCode::TEMPORARY_REDIRECT, "path_normalization_failed");
     if let Ok(value) = HeaderValue::from_str(path.as_str()) {
         reply.headers.insert(header::LOCATION, value);
     }

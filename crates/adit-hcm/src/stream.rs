@@ -9,13 +9,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use adit_codec::{IncomingStream, RecvStream};
-use adit_filter::{AccessLogType, BoxFuture, FilterChain, HttpStream, LocalReply, ResponseFlag, Route, RouteTable as _, Verdict};
+use adit_filter::{AccessLogType, BoxFuture, FilterChain, HttpStream, LocalReply, ResponseFlag, Route, RouteTable as _, StreamInfo, Verdict};
 use adit_http::{ErrorCode, RequestKind, StreamError, target};
 use adit_io::ByteSource;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, StatusCode, Version};
 
-use crate::conn::ConnShared;
+use crate::Hcm;
+use crate::conn::{ConnShared, Ends as CxEnds};
 use crate::request;
 use crate::response::ResponsePath;
 use crate::stats::HttpStats;
@@ -36,7 +37,7 @@ pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream) -> impl F
         }
         match admit(&shared, &mut stream) {
             Ok(chain) => {
-                let _upgrade = stream.request.kind.is_tunnel().then(|| UpgradeAccount::open(&hcm.stats.http));
+                let _upgrade = counts_as_upgrade(hcm, &stream).then(|| UpgradeAccount::open(&hcm.stats.http));
                 drive(&shared, &mut stream, &chain).await;
             }
             Err(reply) => {
@@ -70,6 +71,13 @@ fn new_stream(shared: &Arc<ConnShared>, incoming: IncomingStream) -> HttpStream 
     stream
 }
 
+/// An upgrade or a CONNECT that is let through; where there is no route the connection manager alone decides.
+fn counts_as_upgrade(hcm: &Hcm, stream: &HttpStream) -> bool {
+    let Some(upgrade_type) = stream.request.kind.upgrade_type() else { return false };
+    let own = stream.route.as_ref().and_then(|route| route.upgrade(upgrade_type));
+    upgrade::allowed(hcm.upgrades.find(upgrade_type).map(|entry| entry.enabled), own)
+}
+
 /// Checks the request, finds its route, decides about an upgrade: the chain to run, or the refusal.
 fn admit(shared: &Arc<ConnShared>, stream: &mut HttpStream) -> Result<Arc<FilterChain>, Box<LocalReply>> {
     let hcm = &shared.hcm;
@@ -77,16 +85,19 @@ fn admit(shared: &Arc<ConnShared>, stream: &mut HttpStream) -> Result<Arc<Filter
     let udp = matches!(&stream.request.kind, RequestKind::Upgrade(token) if token.is_connect_udp());
     let no_target = if udp { connect_udp_authority(stream, None).err() } else { None };
     let before = stream.request.authority.clone();
-    request::check(&mut stream.request, &shared.info, &hcm.config.request).map_err(|reply| {
+    let dropped = request::check(&mut stream.request, &shared.info, &hcm.config.request).map_err(|reply| {
         match &*reply.details {
+            "path_normalization_failed" if reply.status.is_redirection() => {
+                stats.downstream_rq_redirected_with_normalized_path.inc();
+            }
             "path_normalization_failed" => stats.downstream_rq_failed_path_normalization.inc(),
-            "path_normalization_redirect" => stats.downstream_rq_redirected_with_normalized_path.inc(),
             "absolute_path_rejected" => stats.downstream_rq_non_relative_path.inc(),
             "http1.unexpected_underscore" => hcm.stats.rejected_underscores.inc(),
             _ => {}
         }
         Box::new(reply)
     })?;
+    hcm.stats.dropped_underscores.add(dropped);
     let route = hcm.routes.find(&stream.request, &stream.info, stream.random);
     if let Some(refusal) = no_target {
         let own = route.as_deref().ok_or(refusal)?;
@@ -106,6 +117,7 @@ fn admit(shared: &Arc<ConnShared>, stream: &mut HttpStream) -> Result<Arc<Filter
     if let (Some(upgrade_type), Some(route)) = (&upgrade_type, &route) {
         let entry = hcm.upgrades.find(upgrade_type);
         if !upgrade::allowed(entry.map(|entry| entry.enabled), route.upgrade(upgrade_type)) {
+            stream.route = Some(route.clone());
             stats.downstream_rq_ws_on_non_ws_route.inc();
             return Err(Box::new(LocalReply::new(StatusCode::FORBIDDEN, "upgrade_failed")));
         }
@@ -361,7 +373,10 @@ async fn buffer(stream: &mut HttpStream, limit: u64) -> Result<(), FilterEnd> {
             }
         };
         match chunk {
-            Some(Ok(chunk)) if (held.len() + chunk.len()) as u64 > limit => return Err(too_large()),
+            Some(Ok(chunk)) if (held.len() + chunk.len()) as u64 > limit => {
+                stream.info.bytes_received = (held.len() + chunk.len()) as u64;
+                return Err(too_large());
+            }
             Some(Ok(chunk)) => held.extend_from_slice(&chunk),
             Some(Err(error)) => return Err(FilterEnd::Client(error)),
             None => break,
@@ -477,6 +492,7 @@ impl Account {
         let hcm = &shared.hcm;
         let stats = &hcm.stats.http;
         stats.downstream_rq_active.dec();
+        name_cluster(stream);
         let info = &mut stream.info;
         let elapsed = info.elapsed();
         info.timing.end = Some(elapsed);
@@ -486,11 +502,47 @@ impl Account {
         if info.details.as_deref() == Some("stream_idle_timeout") {
             stats.downstream_rq_idle_timeout.inc();
         }
+        note_end(shared, stream.request.version, stream.request.kind.is_tunnel(), info);
+        stats.downstream_rq_time.record(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
+        hcm.log(info, Some(&stream.request), stream.response.as_ref(), AccessLogType::DownstreamEnd);
+    }
+}
+
+/// A request that its route would have sent to a cluster is logged with that, whatever answered it.
+fn name_cluster(stream: &mut HttpStream) {
+    if stream.info.upstream.is_some() {
+        return;
+    }
+    let name = stream.route.as_ref().and_then(|route| route.cluster(&stream.request));
+    if let Some(cluster) = name.and_then(|name| stream.worker.clusters.get(name)) {
+        stream.info.upstream_mut().cluster = Some(cluster.settings().name.clone());
+    }
+}
+
+/// How the end of a stream is told of its connection (Envoy's `onResetStream`, and what a connection was destroyed with).
+fn note_end(shared: &ConnShared, version: Version, tunnel: bool, info: &mut StreamInfo) {
+    let stats = &shared.hcm.stats.http;
+    info.downstream_close_type.get_or_insert("Normal");
+    let left = info.flags.has(ResponseFlag::DownstreamConnectionTermination);
+    if version >= Version::HTTP_2 {
         if info.details.as_deref().is_some_and(|details| details.ends_with("remote_reset")) {
             stats.downstream_rq_rx_reset.inc();
         }
-        stats.downstream_rq_time.record(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
-        hcm.log(info, Some(&stream.request), stream.response.as_ref(), AccessLogType::DownstreamEnd);
+    } else if left || info.timing.request_received.is_none() {
+        // Over HTTP/1 a request that did not end ends with its connection.
+        stats.downstream_rq_rx_reset.inc();
+    }
+    let codec = info.details.as_deref().is_some_and(|text| text.starts_with("http1.") && !text.contains("underscore"));
+    if codec && info.flags.has(ResponseFlag::DownstreamProtocolError) {
+        stats.downstream_cx_protocol_error.inc();
+    }
+    if info.details.as_deref() == Some("request_payload_too_large") {
+        stats.downstream_rq_too_large.inc();
+    }
+    if left {
+        shared.ends.note(CxEnds::ACTIVE);
+    } else if tunnel && version < Version::HTTP_2 {
+        shared.ends.note(CxEnds::LOCAL);
     }
 }
 

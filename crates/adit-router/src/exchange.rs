@@ -7,7 +7,7 @@ use adit_filter::upstream::{Cluster, ConnectFailure, FailureKind, Host, HttpUpst
 use adit_filter::{HttpStream, LocalReply, LogContext, Route as _};
 use adit_http::{RequestHead, ResponseHead, StreamError};
 use adit_io::{Address, Refusal, RefusalSlot};
-use http::{HeaderName, HeaderValue, Version};
+use http::{HeaderName, HeaderValue, StatusCode, Version};
 
 use crate::RouterOptions;
 use crate::reply::Failure;
@@ -215,6 +215,7 @@ impl<'r> Exchange<'r> {
                 info.remote = Some(upstream.io.info.remote.clone());
                 info.connection_id = upstream.io.info.id;
                 info.conn = Some(upstream.io.info.clone());
+                info.close_type.get_or_insert("Normal");
                 Ok(Some(upstream))
             }
             Ok(Some(Err(failure))) => Err(self.not_connected(stream, failure)),
@@ -240,6 +241,7 @@ impl<'r> Exchange<'r> {
         info.connection_id = upstream.conn.id;
         info.conn = Some(upstream.conn.clone());
         info.protocol = Some(upstream.version);
+        info.close_type.get_or_insert("Normal");
         if matches!(self.forward.host_rewrite, Some(HostRewrite::Auto))
             && let Some(name) = authority(&upstream.host.info().hostname)
         {
@@ -255,6 +257,7 @@ impl<'r> Exchange<'r> {
         }
         if let Some(host) = &failure.host {
             self.note_host(stream, host);
+            stream.info.upstream_mut().close_type.get_or_insert("Normal");
         }
         let kind = Failure::of_connect(&failure);
         stream.info.upstream_mut().transport_failure = (!failure.reason.is_empty()).then_some(failure.reason);
@@ -267,12 +270,30 @@ impl<'r> Exchange<'r> {
         self.sent = Some(tokio::time::Instant::now());
     }
 
-    /// The response's head came.
+    /// The response's head came, and it is the answer.
     pub(crate) fn received(&mut self, stream: &mut HttpStream, host: &dyn Host, head: &ResponseHead) {
+        self.head_came(stream);
+        self.count(stream, host, head.status, false);
+    }
+
+    /// A final head came.
+    pub(crate) fn head_came(&mut self, stream: &mut HttpStream) {
         stream.info.timing.upstream_first_received = Some(stream.info.elapsed());
         self.waits.touch();
+    }
+
+    /// Counts an upstream's answer; `retried` when another attempt follows it.
+    pub(crate) fn count(&self, stream: &HttpStream, host: &dyn Host, status: StatusCode, retried: bool) {
         let time = self.sent.map_or(Duration::ZERO, |sent| sent.elapsed());
-        host.report(Report::Response { status: head.status, time, internal: stream.internal });
+        host.report(match retried {
+            true => Report::Retried { status },
+            false => Report::Response { status, time, internal: stream.internal },
+        });
+    }
+
+    /// Counts an interim answer, or one that we make in the upstream's place.
+    pub(crate) fn charge(&self, stream: &HttpStream, status: StatusCode) {
+        self.cluster.report(Report::Charged { status, internal: stream.internal });
     }
 
     /// What follows an attempt that gave no answer. `request_sent` says that the upstream may have seen the request.
@@ -296,7 +317,13 @@ impl<'r> Exchange<'r> {
         let retried = self.retry.retried();
         match self.settle(stream, decision) {
             Some(pause) => Next::Again(pause),
-            None => Next::Reply(self.reply(failure.reply(retried), stream)),
+            None => {
+                let reply = failure.reply(retried);
+                if !matches!(failure, Failure::Reset { reason: ResetReason::Overflow, .. }) {
+                    self.charge(stream, reply.status);
+                }
+                Next::Reply(self.reply(reply, stream))
+            }
         }
     }
 
@@ -410,6 +437,7 @@ impl<'r> Exchange<'r> {
             }
             Interrupt::Response | Interrupt::PerTry | Interrupt::PerTryIdle => {
                 report(Report::Timeout);
+                self.charge(stream, StatusCode::GATEWAY_TIMEOUT);
                 reply::response_timeout()
             }
             Interrupt::Idle => reply::idle_timeout(stream.info.timing.request_received.is_some()),
@@ -462,7 +490,8 @@ pub(crate) fn stream_failure(stream: &mut HttpStream, error: &StreamError, versi
         return kind;
     }
     let detail = match error {
-        StreamError::Protocol(detail) | StreamError::TooLarge(detail) => *detail,
+        // What its codec of HTTP/1 has against an answer Envoy does not say.
+        StreamError::Protocol(detail) | StreamError::TooLarge(detail) if !detail.starts_with("http1.") => *detail,
         _ => "",
     };
     Failure::Reset { reason: ResetReason::of_stream(error, version), detail: detail.into() }

@@ -44,7 +44,9 @@ impl Exchange<'_> {
             let pause = match self.attempt(stream, &mut body).await {
                 Ok(mut answered) => {
                     let replayable = self.replayable(&body);
-                    match self.after_head(stream, &answered.head, replayable) {
+                    let pause = self.after_head(stream, &answered.head, replayable);
+                    self.count(stream, &*answered.host, answered.head.status, pause.is_some());
+                    match pause {
                         Some(pause) => {
                             if let Some(upload) = &mut answered.upload {
                                 upload.sink.reset(ErrorCode::Cancel);
@@ -124,6 +126,7 @@ impl Exchange<'_> {
         loop {
             match self.await_head(stream, body, &mut upload, &mut *response).await {
                 Ok(head) if is_interim(head.status) => {
+                    self.charge(stream, head.status);
                     if head.status != StatusCode::CONTINUE || expects {
                         // The client may be gone; the next wait notices.
                         let _ = stream.inform(head);
@@ -135,11 +138,11 @@ impl Exchange<'_> {
                     return Err((Missed::Failed(failure), Some(host)));
                 }
                 Ok(head) => {
-                    self.received(stream, &*host, &head);
+                    self.head_came(stream);
                     return Ok(Answered { head, response, upload, host, version, guard });
                 }
                 Err(Wait::Upstream(error)) => {
-                    host.report(Report::ReceivedReset);
+                    tell_reset(&*host, &error);
                     return Err((Missed::Failed(stream_failure(stream, &error, version)), Some(host)));
                 }
                 Err(Wait::Interrupted(interrupt)) => {
@@ -308,6 +311,14 @@ enum Cut {
     Time(Interrupt),
 }
 
+/// Reports an upstream's stream that failed.
+pub(crate) fn tell_reset(host: &dyn Host, error: &StreamError) {
+    if matches!(error, StreamError::Protocol(_) | StreamError::TooLarge(_)) {
+        host.report(Report::ProtocolError);
+    }
+    host.report(Report::ReceivedReset);
+}
+
 fn is_interim(status: StatusCode) -> bool {
     status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
 }
@@ -344,7 +355,7 @@ fn cut(
             error.code()
         }
         Cut::Upstream(error) => {
-            host.report(Report::ReceivedReset);
+            tell_reset(host, &error);
             let reason = ResetReason::of_stream(&error, version);
             let details = format!("upstream_reset_after_response_started{{{}}}", reason.as_str()).replace(' ', "_");
             stream.info.details = Some(details.into());

@@ -46,18 +46,28 @@ struct RouterStats {
     no_cluster: Counter,
     no_route: Counter,
     rq_direct_response: Counter,
-    rq_redirect: Counter,
     rq_total: Counter,
     rq_reset_after_downstream_response_started: Counter,
 }
 
 impl RouterStats {
     fn new(scope: &Scope) -> Self {
+        // There are no internal redirects, and no overload manager; nothing counts these in Envoy either.
+        for name in [
+            "rq_redirect",
+            "rq_overload_local_reply",
+            "passthrough_internal_redirect_bad_location",
+            "passthrough_internal_redirect_no_route",
+            "passthrough_internal_redirect_predicate",
+            "passthrough_internal_redirect_too_many_redirects",
+            "passthrough_internal_redirect_unsafe_scheme",
+        ] {
+            let _ = scope.counter(name);
+        }
         Self {
             no_cluster: scope.counter("no_cluster"),
             no_route: scope.counter("no_route"),
             rq_direct_response: scope.counter("rq_direct_response"),
-            rq_redirect: scope.counter("rq_redirect"),
             rq_total: scope.counter("rq_total"),
             rq_reset_after_downstream_response_started: scope.counter("rq_reset_after_downstream_response_started"),
         }
@@ -106,6 +116,7 @@ impl Router {
     }
 
     async fn route(&self, stream: &mut HttpStream) -> Option<Standing> {
+        self.stats.rq_total.inc();
         let route = stream.route.clone();
         let Some(entry) = route.as_ref().and_then(|route| route.as_any().downcast_ref::<RouteEntry>()) else {
             self.stats.no_route.inc();
@@ -123,7 +134,6 @@ impl Router {
     }
 
     async fn forward(&self, entry: &RouteEntry, forward: &Forward, stream: &mut HttpStream) -> Option<Standing> {
-        self.stats.rq_total.inc();
         let terminates = forward.common.terminates(&stream.request);
         let Some(exchange) = Exchange::new(&self.options, entry, forward, stream) else {
             self.stats.no_cluster.inc();
@@ -150,7 +160,8 @@ impl Router {
     }
 
     async fn redirect(&self, entry: &RouteEntry, redirect: &Redirect, stream: &mut HttpStream) {
-        self.stats.rq_redirect.inc();
+        // Envoy counts a redirect as what it is there, a direct response; `rq_redirect` stays 0.
+        self.stats.rq_direct_response.inc();
         let mut reply = LocalReply::new(redirect.status, "direct_response");
         if let Some(location) = redirect.location(&stream.request, &entry.path) {
             reply.headers.insert(header::LOCATION, location);

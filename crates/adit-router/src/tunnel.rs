@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use crate::body::RequestBody;
 use crate::exchange::{Exchange, Missed, Next, client_gone, stream_failure};
-use crate::plain::{Answered, reject};
+use crate::plain::{Answered, reject, tell_reset};
 use crate::reply::{self, Failure};
 use crate::table::route::ConnectConfig;
 use crate::tcp_errors::{ConnectSink, ConnectSource};
@@ -262,7 +262,7 @@ impl Driver<'_> {
         match result {
             Ok(Ok(head)) => self.answered(stream, head),
             Ok(Err(error)) => {
-                pending.host.report(Report::ReceivedReset);
+                tell_reset(&*pending.host, &error);
                 let failure = stream_failure(stream, &error, pending.version);
                 self.failed(stream, &failure)
             }
@@ -273,8 +273,10 @@ impl Driver<'_> {
     fn answered(&mut self, stream: &mut HttpStream, mut head: ResponseHead) -> Input {
         let Some(pending) = &self.pending else { return Input::AttemptFailed { again: None } };
         let answer = judge(self.ask, &head, pending.version, Some(stream.request.version));
-        if answer.verdict() != Verdict::Interim {
-            self.exchange.received(stream, &*pending.host, &head);
+        match answer.verdict() {
+            Verdict::Interim => self.exchange.charge(stream, head.status),
+            Verdict::Accepted => self.exchange.received(stream, &*pending.host, &head),
+            Verdict::Refused | Verdict::Invalid => self.exchange.head_came(stream),
         }
         match answer.verdict() {
             Verdict::Interim
@@ -291,11 +293,14 @@ impl Driver<'_> {
                 }
             }
             Verdict::Refused => {
-                if let Some(pause) = self.exchange.after_head(stream, &head, true) {
+                let pause = self.exchange.after_head(stream, &head, true);
+                self.exchange.count(stream, &*pending.host, head.status, pause.is_some());
+                if let Some(pause) = pause {
                     return Input::AttemptFailed { again: Some(pause) };
                 }
             }
             Verdict::Invalid => {
+                self.exchange.charge(stream, StatusCode::BAD_GATEWAY);
                 self.reply = Some(self.exchange.reply(reply::invalid_answer(self.exchange.retry.retried()), stream));
             }
         }
@@ -360,6 +365,7 @@ impl Driver<'_> {
             }
             Cause::Timeout => {
                 self.exchange.cluster.report(Report::Timeout);
+                self.exchange.charge(stream, StatusCode::GATEWAY_TIMEOUT);
                 Some(self.exchange.reply(reply::response_timeout(), stream))
             }
             Cause::AttemptFailed | Cause::Invalid | Cause::Local => self.reply.take(),

@@ -57,6 +57,8 @@ impl Core {
             Report::Response { status, time, internal } => {
                 return self.stats.response(status.as_u16(), time, internal);
             }
+            Report::Charged { status, internal } => return self.stats.charge(status.as_u16(), internal),
+            Report::Retried { status } => return self.stats.charge_retried(status.as_u16()),
             Report::Bytes { sent, received } => {
                 stats.upstream_cx_tx_bytes_total.add(sent);
                 stats.upstream_cx_rx_bytes_total.add(received);
@@ -65,9 +67,15 @@ impl Core {
             Report::Timeout => &stats.upstream_rq_timeout,
             Report::PerTryTimeout => &stats.upstream_rq_per_try_timeout,
             Report::MaxDuration => &stats.upstream_rq_max_duration_reached,
+            // HTTP/1 has no resets to count.
+            Report::ReceivedReset | Report::SentReset if self.plan.http.is_http1() => return,
             Report::ReceivedReset => &stats.upstream_rq_rx_reset,
             Report::SentReset => &stats.upstream_rq_tx_reset,
-            Report::Retry => &stats.upstream_rq_retry,
+            Report::ProtocolError => &stats.upstream_cx_protocol_error,
+            Report::Retry => {
+                stats.upstream_rq_retry_backoff_exponential.inc();
+                &stats.upstream_rq_retry
+            }
             Report::RetrySuccess => &stats.upstream_rq_retry_success,
             Report::RetryLimitExceeded => &stats.upstream_rq_retry_limit_exceeded,
             Report::ConnectAttemptsExceeded => &stats.upstream_cx_connect_attempts_exceeded,

@@ -162,7 +162,7 @@ impl Host for HostState {
     fn report(&self, report: Report) {
         let stats = &self.stats;
         match report {
-            Report::Response { status, .. } => {
+            Report::Response { status, .. } | Report::Retried { status } => {
                 let counter = if status.is_server_error() { &stats.rq_error } else { &stats.rq_success };
                 counter.fetch_add(1, Relaxed);
                 self.core.outlier_response(self, status.as_u16());

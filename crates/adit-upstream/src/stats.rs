@@ -1,5 +1,7 @@
 //! A cluster's metrics under Envoy's names (`cluster.<name>.`).
 
+use std::sync::OnceLock;
+
 use adit_stats::{Counter, Gauge, Histogram, ResponseCodes, Scope};
 
 macro_rules! metrics {
@@ -165,42 +167,67 @@ pub struct ClusterStats {
     /// Hosts and updates.
     pub membership: MembershipStats,
     codes: ResponseCodes,
-    external: ResponseCodes,
-    internal: ResponseCodes,
-    external_time: std::sync::OnceLock<Histogram>,
-    internal_time: std::sync::OnceLock<Histogram>,
+    external: Family,
+    internal: Family,
+    retry: Family,
+}
+
+/// `external.`, `internal.` and `retry.`: answers by status, made when they are first used.
+struct Family {
+    codes: ResponseCodes,
+    completed: OnceLock<Counter>,
+    time: OnceLock<Histogram>,
     scope: Scope,
+}
+
+impl Family {
+    fn new(scope: Scope) -> Self {
+        let codes = ResponseCodes::new(&scope, "upstream_rq");
+        Self { codes, completed: OnceLock::new(), time: OnceLock::new(), scope }
+    }
+
+    fn count(&self, status: u16) {
+        self.codes.inc(status);
+        self.completed.get_or_init(|| self.scope.counter("upstream_rq_completed")).inc();
+    }
 }
 
 impl ClusterStats {
     /// The metrics of the cluster with this scope.
     pub fn new(scope: &Scope) -> Self {
-        let below = |name: &str| ResponseCodes::new(&scope.scope(name), "upstream_rq");
         Self {
             traffic: TrafficStats::new(scope),
             membership: MembershipStats::new(scope),
             codes: ResponseCodes::new(scope, "upstream_rq"),
-            external: below("external"),
-            internal: below("internal"),
-            external_time: std::sync::OnceLock::new(),
-            internal_time: std::sync::OnceLock::new(),
-            scope: scope.clone(),
+            external: Family::new(scope.scope("external")),
+            internal: Family::new(scope.scope("internal")),
+            retry: Family::new(scope.scope("retry")),
         }
     }
 
     /// Counts a final response.
     pub fn response(&self, status: u16, time: std::time::Duration, internal: bool) {
-        self.codes.inc(status);
-        let (codes, histogram, name) = if internal {
-            (&self.internal, &self.internal_time, "internal")
-        } else {
-            (&self.external, &self.external_time, "external")
-        };
-        codes.inc(status);
-        self.traffic.upstream_rq_completed.inc();
+        self.charge(status, internal);
         let millis = millis(time);
         self.traffic.upstream_rq_time.record(millis);
-        histogram.get_or_init(|| self.scope.scope(name).histogram("upstream_rq_time")).record(millis);
+        let family = self.family(internal);
+        family.time.get_or_init(|| family.scope.histogram("upstream_rq_time")).record(millis);
+    }
+
+    /// Counts an answer by its status alone.
+    pub fn charge(&self, status: u16, internal: bool) {
+        self.codes.inc(status);
+        self.traffic.upstream_rq_completed.inc();
+        self.family(internal).count(status);
+    }
+
+    /// Counts an answer that another attempt follows.
+    pub fn charge_retried(&self, status: u16) {
+        self.retry.count(status);
+    }
+
+    fn family(&self, internal: bool) -> &Family {
+        if internal { &self.internal } else { &self.external }
     }
 }
 

@@ -5,6 +5,7 @@ mod lab;
 mod origin;
 
 mod clients;
+mod deliberate;
 mod filters;
 mod heads;
 mod routes;

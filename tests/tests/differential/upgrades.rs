@@ -69,14 +69,34 @@ fn requests() {
     lab.done();
 }
 
+/// Switches to `websocket`, and the same to `foo`.
+const FOO: &[(&str, &str)] = &[
+    (ACCEPT, "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: foo\r\n\r\n"),
+    ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello",
+     "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: foo\r\n\r\nhello"),
+    ("HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello",
+     "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: foo\r\n\r\nhello"),
+    ("HTTP/1.1 101 Mine\r\nconnection: upgrade\r\nupgrade: websocket\r\nserver: x\r\ndate: Mon, 01 Jan 2024 00:00:00 GMT\r\n\r\nhello",
+     "HTTP/1.1 101 Mine\r\nconnection: upgrade\r\nupgrade: foo\r\nserver: x\r\ndate: Mon, 01 Jan 2024 00:00:00 GMT\r\n\r\nhello"),
+];
+
 #[test]
 fn answers() {
     let mut lab = Yaml::routes("- match: { prefix: / }\n  route: { cluster: c }\n")
         .hcm("upgrade_configs: [{ upgrade_type: websocket }, { upgrade_type: foo }]\n")
         .lab();
-    for (token, other) in [("websocket", false), ("foo", true)] {
+    for token in ["websocket", "foo"] {
         let answer = |name: &str, reply: Reply| {
-            let head = format!("GET / HTTP/1.1\r\nhost: a.com\r\nconnection: Upgrade\r\nupgrade: {token}\r\n\r\nearly");
+            // What comes early counts as received in Envoy even where it goes nowhere.
+            let early = if matches!(&reply, Reply::Tunnel(_)) { "early" } else { "" };
+            let head = format!("GET / HTTP/1.1\r\nhost: a.com\r\nconnection: Upgrade\r\nupgrade: {token}\r\n\r\n{early}");
+            let switched = |text: &'static str| if token == "foo" { FOO.iter().find(|(ws, _)| *ws == text).map_or(text, |(_, foo)| foo) } else { text };
+            let reply = match reply {
+                Reply::Tunnel(text) => Reply::Tunnel(switched(text)),
+                Reply::AnswerAndReset(text) => Reply::AnswerAndReset(switched(text)),
+                Reply::AnswerAndClose(text) => Reply::AnswerAndClose(switched(text)),
+                other => other,
+            };
             Case::new(format!("{token} {name}"), head).origin(reply)
         };
         lab.cases([

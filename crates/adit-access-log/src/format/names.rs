@@ -64,10 +64,13 @@ pub(super) fn hostname() -> Option<Arc<str>> {
 
 /// `%RESPONSE_CODE_DETAILS%`; spaces are underscores unless asked for.
 pub(super) fn details(info: &StreamInfo, whitespace: bool) -> Val<'_> {
-    match info.details.as_deref() {
-        Some(text) if !whitespace && text.contains(char::is_whitespace) => {
-            Val::Owned(text.replace(char::is_whitespace, "_"))
-        }
+    if whitespace { Val::text(info.details.as_deref()) } else { word(info.details.as_deref()) }
+}
+
+/// A text as one word, so that lines can be split at their spaces.
+pub(super) fn word(text: Option<&str>) -> Val<'_> {
+    match text {
+        Some(text) if text.contains(char::is_whitespace) => Val::Owned(text.replace(char::is_whitespace, "_")),
         text => Val::text(text),
     }
 }

@@ -64,7 +64,7 @@ const DOWNSTREAM: &[(&str, Read)] = &[
     ("DOWNSTREAM_REMOTE_ADDRESS_ENDPOINT_ID", |c| endpoint_id(&c.info.conn.remote)),
     ("DOWNSTREAM_LOCAL_CLOSE_REASON", |c| Val::text(c.info.local_close_reason.as_deref())),
     ("DOWNSTREAM_DETECTED_CLOSE_TYPE", |c| Val::text(c.info.downstream_close_type)),
-    ("DOWNSTREAM_TRANSPORT_FAILURE_REASON", |c| Val::text(c.info.downstream_transport_failure.as_deref())),
+    ("DOWNSTREAM_TRANSPORT_FAILURE_REASON", |c| super::names::word(c.info.downstream_transport_failure.as_deref())),
     // Codecs do not count heads and framing downstream: what is known are the bodies.
     ("DOWNSTREAM_WIRE_BYTES_RECEIVED", |c| Val::Int(c.info.bytes_received)),
     ("DOWNSTREAM_WIRE_BYTES_SENT", |c| Val::Int(c.info.bytes_sent)),
@@ -94,7 +94,9 @@ const UPSTREAM: &[(&str, Read)] = &[
     ("UPSTREAM_CONNECTION_ID", |c| Val::number(upstream(c).map(|up| up.connection_id).filter(|id| *id != 0))),
     ("UPSTREAM_PROTOCOL", |c| version(upstream(c).and_then(|up| up.protocol))),
     ("UPSTREAM_REQUEST_ATTEMPT_COUNT", |c| Val::Int(upstream(c).map_or(0, |up| u64::from(up.attempts)))),
-    ("UPSTREAM_TRANSPORT_FAILURE_REASON", |c| Val::text(upstream(c).and_then(|up| up.transport_failure.as_deref()))),
+    ("UPSTREAM_TRANSPORT_FAILURE_REASON", |c| {
+        super::names::word(upstream(c).and_then(|up| up.transport_failure.as_deref()))
+    }),
     ("UPSTREAM_LOCAL_CLOSE_REASON", |c| Val::text(upstream(c).and_then(|up| up.local_close_reason.as_deref()))),
     ("UPSTREAM_DETECTED_CLOSE_TYPE", |c| Val::text(upstream(c).and_then(|up| up.close_type))),
     ("UPSTREAM_CONNECTION_POOL_READY_DURATION", |c| ms(upstream(c).and_then(|up| up.pool_ready))),
@@ -114,8 +116,7 @@ fn local<'a>(context: &LogContext<'a>) -> Option<&'a Address> {
 }
 
 fn remote<'a>(context: &LogContext<'a>) -> Option<&'a Address> {
-    let upstream = upstream(context)?;
-    upstream.remote.as_ref().or_else(|| Some(&upstream.host.as_ref()?.info().address))
+    upstream(context)?.remote.as_ref()
 }
 
 /// The configured or resolved name; the address where there is none.

@@ -145,7 +145,12 @@ impl PendingResponse for Pending {
         self.send_head(cx);
         let result = ready!(self.poll_response(cx)).and_then(|response| self.accept(response));
         if let Err(error) = result {
-            let error = self.slot.lock().aborted.unwrap_or(error);
+            let mut shared = self.slot.lock();
+            let error = shared.aborted.unwrap_or(error);
+            if shared.aborted.is_none() && !matches!(error, StreamError::Protocol(_) | StreamError::TooLarge(_)) {
+                shared.lost = Some(error);
+            }
+            drop(shared);
             self.error = Some(error);
             self.abandon(error.code());
             return Poll::Ready(Err(error));

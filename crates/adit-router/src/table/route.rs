@@ -182,6 +182,10 @@ impl Route for RouteEntry {
         if self.filters.is_empty() { None } else { self.filters.get(filter_name) }
     }
 
+    fn cluster<'a>(&'a self, head: &'a RequestHead) -> Option<&'a str> {
+        self.forward().and_then(|forward| forward.cluster.resolve(head))
+    }
+
     fn connect_udp_target(&self, path: &str) -> Option<Result<ConnectTarget, TargetError>> {
         self.udp_template.as_ref()?.target(path)
     }

@@ -71,6 +71,13 @@ pub enum HttpProtocol {
     Auto,
 }
 
+impl HttpOptions {
+    /// Whether nothing but HTTP/1 is ever spoken.
+    pub(crate) fn is_http1(&self) -> bool {
+        matches!(self.protocol, HttpProtocol::Explicit(version) if version < Version::HTTP_2)
+    }
+}
+
 impl Default for HttpOptions {
     fn default() -> Self {
         Self {

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use adit_codec::{Capabilities, ClientConn};
 use adit_filter::upstream::Priority;
+use adit_http::{ErrorCode, StreamError};
 use adit_io::ConnInfo;
 use http::Version;
 use tokio::time::Instant;
@@ -51,7 +52,26 @@ pub(crate) enum Ready {
     /// None now; its waker tells when.
     Busy,
     /// None ever.
-    Gone,
+    Gone(Gone),
+}
+
+/// How a connection came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Gone {
+    /// The peer ended it.
+    pub by_peer: bool,
+    /// A request on it was not over.
+    pub active: bool,
+}
+
+impl Gone {
+    fn of(error: &StreamError) -> Self {
+        match error {
+            StreamError::Local(code) => Self { by_peer: false, active: *code != ErrorCode::NoError },
+            StreamError::Stopped(_) => Self { by_peer: true, active: false },
+            _ => Self { by_peer: true, active: true },
+        }
+    }
 }
 
 /// What a codec's waker does: it leaves the connection's name for the cluster's task.
@@ -112,7 +132,7 @@ impl Conn {
     pub fn ready(&mut self) -> Ready {
         match self.conn.poll_ready(&mut Context::from_waker(&self.waker)) {
             Poll::Pending => Ready::Busy,
-            Poll::Ready(Err(_)) => Ready::Gone,
+            Poll::Ready(Err(error)) => Ready::Gone(Gone::of(&error)),
             Poll::Ready(Ok(capabilities)) => {
                 let ours = self.max_streams.saturating_sub(self.conn.live_streams());
                 let left = self.left.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));

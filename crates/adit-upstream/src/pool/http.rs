@@ -10,7 +10,7 @@ use http::Version;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::conn::{Conn, ConnLife, Ready};
+use super::conn::{Conn, ConnLife, Gone, Ready};
 use super::stream::{Reservation, StreamGuard};
 use super::tcp::Pending;
 use super::{ConnId, PoolSet};
@@ -279,7 +279,7 @@ impl WorkerCluster {
                     conn.listed = false;
                     state.pools.pool(host.id, pool)?.ready.pop();
                 }
-                Ready::Gone => self.remove(state, id.index, true),
+                Ready::Gone(gone) => self.remove(state, id.index, gone),
             }
         }
     }
@@ -353,7 +353,7 @@ impl WorkerCluster {
         let idle = state.pools.conns.iter().filter(|(_, conn)| conn.pool != pool && !conn.fresh && conn.is_idle());
         let oldest = idle.min_by_key(|(_, conn)| conn.life.last()).map(|(index, _)| index);
         if let Some(index) = oldest {
-            self.remove(state, index, false);
+            self.remove(state, index, Gone::default());
         }
     }
 
@@ -388,6 +388,11 @@ impl WorkerCluster {
                 }
                 self.failed(&mut state, host, pool, &failed);
                 drop(state);
+                let stats = &self.core.stats.traffic;
+                stats.upstream_cx_destroy_remote.inc();
+                if self.core.plan.http.is_http1() {
+                    stats.upstream_cx_http1_total.inc();
+                }
                 drop(life);
             }
         }
@@ -472,9 +477,9 @@ impl WorkerCluster {
         let (host, pool, listed) = (conn.life.host.clone(), conn.pool, conn.listed);
         let ready = conn.ready();
         match ready {
-            Ready::Gone => {
+            Ready::Gone(gone) => {
                 let (fresh, refusal) = (conn.fresh, conn.info.refusal.clone());
-                self.remove(state, id.index, true);
+                self.remove(state, id.index, gone);
                 if fresh {
                     // It never worked: another try would end likewise.
                     let stats = &self.core.stats.traffic;
@@ -506,7 +511,7 @@ impl WorkerCluster {
                 }
                 self.serve(state, &host, pool);
                 if state.pools.conn(id).is_some_and(|conn| conn.host_gone() && conn.is_idle()) {
-                    self.remove(state, id.index, false);
+                    self.remove(state, id.index, Gone::default());
                 }
             }
         }
@@ -571,20 +576,23 @@ impl WorkerCluster {
     pub(super) fn retire(&self, state: &mut State, index: usize) {
         if let Some(conn) = state.pools.conns.get_mut(index) {
             conn.conn.drain();
-            self.remove(state, index, false);
+            self.remove(state, index, Gone::default());
         }
     }
 
-    fn remove(&self, state: &mut State, index: usize, by_peer: bool) {
+    fn remove(&self, state: &mut State, index: usize, gone: Gone) {
         let Some(conn) = state.pools.conns.try_remove(index) else { return };
         let id = ConnId { index, serial: conn.serial };
         let stats = &self.core.stats.traffic;
-        if by_peer {
-            stats.upstream_cx_destroy_remote.inc()
+        let active = gone.active || conn.conn.live_streams() != 0;
+        let (all, with_request) = if gone.by_peer {
+            (&stats.upstream_cx_destroy_remote, &stats.upstream_cx_destroy_remote_with_active_rq)
         } else {
-            stats.upstream_cx_destroy_local.inc()
-        }
-        if conn.conn.live_streams() != 0 {
+            (&stats.upstream_cx_destroy_local, &stats.upstream_cx_destroy_local_with_active_rq)
+        };
+        all.inc();
+        if active {
+            with_request.inc();
             stats.upstream_cx_destroy_with_active_rq.inc();
         }
         if let Some(queue) = state.pools.pool(conn.life.host.id, conn.pool) {

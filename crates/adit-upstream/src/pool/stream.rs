@@ -44,7 +44,7 @@ impl Opener for Reservation {
         conn.reserved = conn.reserved.saturating_sub(1);
         // A multiplexed connection may have changed since it was asked; one of HTTP/1 is all ours since then, and the
         // caller learns of its end from the stream.
-        let gone_since = conn.version >= Version::HTTP_2 && matches!(conn.ready(), Ready::Gone);
+        let gone_since = conn.version >= Version::HTTP_2 && matches!(conn.ready(), Ready::Gone(_));
         let opened = if gone_since { Err(gone) } else { conn.conn.open(head, end) };
         if opened.is_ok() {
             conn.life.stream();

@@ -241,6 +241,10 @@ impl Drop for TcpGuard {
     fn drop(&mut self) {
         let stats = &self.slot.cluster.core.stats.traffic;
         stats.upstream_rq_active.dec();
+        // Its only stream is the connection: who held it ended both.
+        stats.upstream_cx_destroy_local.inc();
+        stats.upstream_cx_destroy_local_with_active_rq.inc();
+        stats.upstream_cx_destroy_with_active_rq.inc();
         self.slot.host.stats.rq_active.fetch_sub(1, Relaxed);
         stats.upstream_cx_length_ms.record(crate::stats::millis(self.start.elapsed()));
     }
