@@ -235,7 +235,8 @@ async def main():
     print("ok")
 asyncio.run(main())
 "#;
-    let args = [front.to_string(), udp.to_string(), server.to_string(), certs.path("server.pem"), certs.path("server.key")];
+    let args =
+        [front.to_string(), udp.to_string(), server.to_string(), certs.path("server.pem"), certs.path("server.key")];
     assert_eq!(python(&format!("{CLIENT}{script}"), &args.each_ref().map(String::as_str)), "ok\n");
     assert_eq!(adit.stat("cluster.hop.upstream_cx_http3_total"), 1);
     assert_eq!(adit.stat("cluster.hop.udp.sess_tunnel_success"), 1);

@@ -22,11 +22,8 @@ fn start(who: &str, yaml: &str) -> Proxy {
 }
 
 /// Who plays which part.
-const CASTS: &[(&str, &str)] = if cfg!(feature = "e2e") {
-    &[("adit", "adit"), ("adit", "envoy"), ("envoy", "adit")]
-} else {
-    &[("adit", "adit")]
-};
+const CASTS: &[(&str, &str)] =
+    if cfg!(feature = "e2e") { &[("adit", "adit"), ("adit", "envoy"), ("envoy", "adit")] } else { &[("adit", "adit")] };
 
 /// Answers every datagram with itself. Gives the port.
 fn udp_echo() -> u16 {
@@ -135,6 +132,50 @@ fn udp_in_connect_udp_over_http3() {
             near_proxy.wait_stat("cluster.cluster_0.udp.sess_rx_datagrams", 506);
         }
     }
+}
+
+/// What no QUIC packet carries goes as a capsule on the stream. (Envoy drops it.)
+#[test]
+fn datagrams_larger_than_a_packet_arrive() {
+    let (a, b) = (free_port(), free_port());
+    let far = Proxy::adit(&file("terminate_http3_connect_udp.yaml", &[(10001, b), (10002, udp_echo())]));
+    let _near = Proxy::adit(&file("raw_udp_tunneling_http3.yaml", &[(10000, a), (10001, b)]));
+    let client = udp_client(a);
+    for _ in 0..20 {
+        for size in [10, 1200, 1300, 1400, 1472, 1500] {
+            echoes(&client, &vec![7; size], "adit");
+        }
+    }
+    far.wait_stat("cluster.service.udp.sess_rx_datagrams", 120);
+}
+
+/// More tunnels than a connection has streams, over several workers on both sides.
+#[test]
+fn many_tunnels_of_many_workers() {
+    const WORKERS: &[&str] = &["--concurrency", "3"];
+    let (a, b) = (free_port(), free_port());
+    let far = Proxy::adit_with(&file("terminate_http3_connect_udp.yaml", &[(10001, b), (10002, udp_echo())]), WORKERS);
+    let near = Proxy::adit_with(&file("raw_udp_tunneling_http3.yaml", &[(10000, a), (10001, b)]), WORKERS);
+    let clients: Vec<_> = (0..400).map(|_| udp_client(a)).collect();
+    for round in 0..5 {
+        // Few at a time: no socket's buffer overflows.
+        for few in clients.chunks(20) {
+            for client in few {
+                client.send(format!("{round} {client:?}").as_bytes()).unwrap();
+            }
+            for client in few {
+                let mut buffer = [0; 200];
+                let size = client.recv(&mut buffer).unwrap_or_else(|error| panic!("{round} {client:?}: {error}"));
+                assert_eq!(std::str::from_utf8(&buffer[..size]), Ok(&*format!("{round} {client:?}")));
+            }
+        }
+    }
+    near.wait_stat("udp.foo.downstream_sess_active", 400);
+    near.wait_stat("cluster.cluster_0.udp.sess_tunnel_success", 400);
+    near.wait_stat("cluster.cluster_0.udp.sess_tunnel_failure", 0);
+    far.wait_stat("http.ingress_http.downstream_cx_upgrades_active", 400);
+    // A connection has 100 streams.
+    assert!(near.stat("cluster.cluster_0.upstream_cx_http3_total") >= 4);
 }
 
 /// Datagrams through three proxies, one after the other.
