@@ -55,10 +55,12 @@ impl Recv {
     fn poll_body(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>, StreamError>> {
         let max = max.max(1);
         let Some(reader) = &mut self.reader else { return Poll::Ready(Ok(None)) };
-        let raw = self.raw;
-        // A body that only the end of its connection delimits is whole only if that end was one (RFC 9112 section 9.8).
+        let (raw, slot) = (self.raw, &self.slot);
+        // A body that only the end of its connection delimits is whole only if that end was one (RFC 9112 section 9.8):
+        // a reset that the other half ran into reads as one here, as the kernel tells of it once.
         let end_of_input = |decoder: &mut Decoder, reader: &Reader| {
-            let cut = !raw && decoder.direct() == Some(u64::MAX) && reader.truncated();
+            let open = !raw && decoder.direct() == Some(u64::MAX);
+            let cut = open && (reader.truncated() || slot.lock().lost.is_some());
             if cut { Err(StreamError::Truncated) } else { decoder.end_of_input() }
         };
         loop {

@@ -297,6 +297,7 @@ impl Sender {
                 self.slot.update(|shared| {
                     shared.send = Side::Cut;
                     shared.last = true;
+                    shared.lose(error);
                 });
                 if let Some(mut writer) = writer {
                     writer.reset_at_close();

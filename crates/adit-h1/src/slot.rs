@@ -111,6 +111,13 @@ impl Shared {
         [self.conn.take(), self.canceller.take(), recv.take(), send.take()]
     }
 
+    /// Writing failed. A peer that merely reads no more has ended before, and can be read to its end.
+    pub(crate) fn lose(&mut self, error: StreamError) {
+        if !matches!(error, StreamError::Stopped(_)) {
+            self.lost.get_or_insert(error);
+        }
+    }
+
     /// The peer is gone: tells who asked to know.
     pub(crate) fn set_lost(&mut self, error: StreamError) {
         self.lost.get_or_insert(error);

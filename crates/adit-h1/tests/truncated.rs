@@ -68,3 +68,20 @@ async fn a_body_delimited_by_the_end_is_cut_and_a_counted_one_and_a_tunnel_are_n
         assert_eq!(all(&mut stream.response.into_recv()).await, expected, "{answer}");
     }
 }
+
+/// A reset that the sending half has seen first reads as an end afterwards: the kernel reports it once.
+#[tokio::test]
+async fn a_reset_that_the_request_ran_into_is_no_end_of_the_answer() {
+    let (mut peer, mut conn) = client(ClientConfig::default()).await;
+    let mut stream = open(&mut conn, request(Method::POST, "/"), false).await;
+    send(&mut stream.send, b"hello", false).await.unwrap();
+    put(&mut peer, "HTTP/1.1 200 OK\r\n\r\nabc").await;
+    head(&mut stream).await.unwrap();
+    let mut recv = stream.response.into_recv();
+    assert_eq!(chunk(&mut recv).await.unwrap().unwrap(), "abc");
+    peer.set_zero_linger().unwrap();
+    drop(peer);
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    assert!(send(&mut stream.send, b"more", false).await.is_err());
+    assert!(chunk(&mut recv).await.is_some_and(|chunk| chunk.is_err()), "a cut answer that looks complete");
+}

@@ -63,8 +63,9 @@ impl Pending {
         let mut shared = self.slot.lock();
         match shared.writer.as_mut().map(|writer| writer.poll_flush(cx)) {
             Some(Poll::Pending) => {}
-            Some(Poll::Ready(Err(_))) => {
+            Some(Poll::Ready(Err(error))) => {
                 shared.last = true;
+                shared.lose(error);
                 shared.writer = None;
                 self.flushed = true;
             }
