@@ -28,12 +28,12 @@ pub(crate) trait Body {
 /// A request's body: what the client sends, kept within a limit for another attempt and copied to mirrors.
 pub(crate) struct RequestBody {
     recv: Option<Box<dyn RecvStream>>,
-    kept: Vec<Bytes>,
-    kept_size: usize,
+    /// Copied: chunks of a byte each, kept as they came, would hold many times the limit.
+    kept: Vec<u8>,
     limit: usize,
     /// What was read so far is all in `kept`.
     whole: bool,
-    /// Chunks of `kept` that this attempt was given.
+    /// Bytes of `kept` that this attempt was given.
     replayed: usize,
     /// The client's end was seen.
     complete: bool,
@@ -48,7 +48,6 @@ impl RequestBody {
         Self {
             recv,
             kept: Vec::new(),
-            kept_size: 0,
             limit,
             whole: true,
             replayed: 0,
@@ -85,14 +84,13 @@ impl RequestBody {
         if !self.whole {
             return;
         }
-        if self.kept_size + chunk.len() > self.limit {
+        if self.kept.len() + chunk.len() > self.limit {
             self.whole = false;
             self.kept = Vec::new();
             self.replayed = 0;
             return;
         }
-        self.kept_size += chunk.len();
-        self.kept.push(chunk.clone());
+        self.kept.extend_from_slice(chunk);
         self.replayed = self.kept.len();
     }
 
@@ -113,9 +111,9 @@ impl RequestBody {
 
 impl Body for RequestBody {
     fn poll_data(&mut self, cx: &mut Context<'_>, info: &mut StreamInfo) -> Poll<Option<Result<Bytes, StreamError>>> {
-        if let Some(chunk) = self.kept.get(self.replayed) {
-            self.replayed += 1;
-            return Poll::Ready(Some(Ok(chunk.clone())));
+        if let Some(chunk) = self.kept.get(self.replayed..).and_then(|left| left.chunks(CHUNK).next()) {
+            self.replayed += chunk.len();
+            return Poll::Ready(Some(Ok(Bytes::copy_from_slice(chunk))));
         }
         let Some(recv) = self.recv.as_mut().filter(|_| !self.complete) else { return Poll::Ready(None) };
         match ready!(recv.poll_chunk(cx, CHUNK)) {
@@ -261,5 +259,57 @@ impl Pump {
             Poll::Ready(error) => Poll::Ready(Err(PumpError::Sink(error))),
             Poll::Pending => Poll::Pending,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use adit_io::{Address, ByteSource, ConnInfo};
+
+    use super::*;
+
+    /// A body of so many bytes, one at a time.
+    struct Drip(usize);
+
+    impl ByteSource for Drip {
+        fn poll_chunk(&mut self, _: &mut Context<'_>, _: usize) -> Poll<Option<Result<Bytes, StreamError>>> {
+            self.0 = self.0.saturating_sub(1);
+            Poll::Ready((self.0 > 0).then_some(Ok(Bytes::from_static(b"x"))))
+        }
+
+        fn stop(&mut self, _: ErrorCode) {}
+    }
+
+    impl RecvStream for Drip {
+        fn poll_trailers(&mut self, _: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, StreamError>> {
+            Poll::Ready(Ok(None))
+        }
+
+        fn is_end(&self) -> bool {
+            self.0 <= 1
+        }
+    }
+
+    #[test]
+    fn what_is_kept_for_another_attempt_is_its_bytes_and_not_its_chunks() {
+        let address = Address::Pipe("p".into());
+        let mut info = StreamInfo::new(Arc::new(ConnInfo::new(1, address.clone(), address)));
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut body = RequestBody::new(Some(Box::new(Drip(CHUNK + 1))), CHUNK);
+        let mut sizes = |body: &mut RequestBody| {
+            let mut sizes = Vec::new();
+            while let Poll::Ready(Some(Ok(chunk))) = body.poll_data(&mut cx, &mut info) {
+                sizes.push(chunk.len());
+            }
+            sizes
+        };
+        assert_eq!(sizes(&mut body), vec![1; CHUNK]);
+        assert!(body.can_replay());
+        body.rewind();
+        assert!(!body.is_end());
+        assert_eq!(sizes(&mut body), [CHUNK]);
+        assert!(body.is_end());
     }
 }
