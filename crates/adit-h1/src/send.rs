@@ -173,7 +173,9 @@ impl Sender {
     /// Ends the connection with a reset, unless this direction of a message has ended. That of a tunnel is reset behind its
     /// end too: the peer must not wait for a tunnel that broke.
     pub(crate) fn reset(&mut self, code: ErrorCode) {
-        if self.ended && let Some(socket) = self.socket.take() {
+        if self.ended
+            && let Some(socket) = self.socket.take()
+        {
             WriteHalf::Tcp(socket).reset(code);
         }
         if self.ended || self.error.is_some() {

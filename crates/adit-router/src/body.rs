@@ -45,16 +45,7 @@ impl RequestBody {
     /// A body that keeps at most `limit` bytes for another attempt.
     pub(crate) fn new(recv: Option<Box<dyn RecvStream>>, limit: usize) -> Self {
         let complete = recv.as_ref().is_none_or(|recv| recv.is_end());
-        Self {
-            recv,
-            kept: Vec::new(),
-            limit,
-            whole: true,
-            replayed: 0,
-            complete,
-            trailers: None,
-            taps: Vec::new(),
-        }
+        Self { recv, kept: Vec::new(), limit, whole: true, replayed: 0, complete, trailers: None, taps: Vec::new() }
     }
 
     /// Whether the client's end was seen.
