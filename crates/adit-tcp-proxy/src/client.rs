@@ -70,6 +70,11 @@ impl Client {
 
     /// Ready when the client left. Holds early data as it comes.
     pub(crate) async fn left(&mut self) -> Left {
+        if self.limit == 0 && !self.end_is_leaving && self.io.tcp_socket().is_some() {
+            // Nothing is held and an end says nothing: neither is worth a wake and a look at the socket. Whether bytes wait
+            // there is asked when it matters (`has_unread`).
+            self.watch = Watch::Enough;
+        }
         poll_fn(|cx| self.poll_left(cx)).await
     }
 
