@@ -128,10 +128,16 @@ impl Results {
         serde_json::from_str(&text).with_context(|| format!("{} is not of this version; remove it", path.display()))
     }
 
-    /// Writes everything as JSON.
+    /// Writes everything as JSON, a line for each run, so that two versions can be compared.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self)?;
-        std::fs::write(path, text + "\n").with_context(|| path.display().to_string())
+        let runs: Vec<String> = self.samples.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+        let text = format!(
+            "{{\"machine\": {},\n\"failures\": {},\n\"samples\": [\n{}\n]}}\n",
+            serde_json::to_string_pretty(&self.machine)?,
+            serde_json::to_string_pretty(&self.failures)?,
+            runs.join(",\n")
+        );
+        std::fs::write(path, text).with_context(|| path.display().to_string())
     }
 
     /// Drops what a new measurement will replace.

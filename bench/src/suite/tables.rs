@@ -67,7 +67,7 @@ fn row(text: &mut String, results: &Results, scenario: &Scenario, cell: Cell, pr
     let latency = |micros: f64| if cell.is_bulk() || micros == 0.0 { String::new() } else { number(micros) };
     let mut notes = Vec::new();
     if medians.proxy_idle {
-        notes.push("generator was the limit");
+        notes.push("not saturated");
     }
     if medians.disturbed {
         notes.push("disturbed");
