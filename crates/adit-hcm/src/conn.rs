@@ -208,28 +208,25 @@ fn start(
     multiplexed: bool,
     current: &mut Option<BoxFuture<'static, ()>>,
 ) {
-    let stream = crate::stream::serve(shared.clone(), incoming);
-    if !multiplexed {
-        let before = current.take();
-        *current = Some(Box::pin(async move {
-            // Both its directions are over; it may still have its account to write.
-            if let Some(before) = before {
-                before.await;
-            }
-            stream.await;
-        }));
+    if multiplexed {
+        shared.live.fetch_add(1, Ordering::Relaxed);
+        let live = Live(shared.clone());
+        shared.worker.spawn.spawn(crate::stream::serve(shared.clone(), incoming, Some(live)));
         return;
     }
-    shared.live.fetch_add(1, Ordering::Relaxed);
-    let live = Live(shared.clone());
-    shared.worker.spawn.spawn(Box::pin(async move {
-        stream.await;
-        drop(live);
-    }));
+    let stream = crate::stream::serve(shared.clone(), incoming, None);
+    *current = Some(match current.take() {
+        None => stream,
+        // Both its directions are over; it may still have its account to write.
+        Some(before) => Box::pin(async move {
+            before.await;
+            stream.await;
+        }),
+    });
 }
 
 /// A stream in a task of its own; dropped with the task, however it ends.
-struct Live(Arc<ConnShared>);
+pub(crate) struct Live(Arc<ConnShared>);
 
 impl Drop for Live {
     fn drop(&mut self) {

@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, StatusCode, Version};
 
 use crate::Hcm;
-use crate::conn::{ConnShared, Ends as CxEnds};
+use crate::conn::{ConnShared, Ends as CxEnds, Live};
 use crate::request;
 use crate::response::ResponsePath;
 use crate::stats::HttpStats;
@@ -26,11 +26,12 @@ use crate::upgrade;
 const CLOSING_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves one request to its end. Every path answers or resets. The future lives as long as a tunnel does: what only a phase
-/// needs is in a box that goes with the phase.
-pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream) -> impl Future<Output = ()> + Send {
+/// needs is in a box that goes with the phase, and it is boxed here, once: a future that awaits another by value holds it
+/// twice.
+pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, live: Option<Live>) -> BoxFuture<'static, ()> {
     let account = Account::open(&shared, incoming.head.version);
     let mut stream = new_stream(&shared, incoming);
-    async move {
+    Box::pin(async move {
         let hcm = &shared.hcm;
         if hcm.config.log_on_new_request {
             hcm.log(&stream.info, Some(&stream.request), None, AccessLogType::DownstreamStart);
@@ -46,7 +47,8 @@ pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream) -> impl F
             }
         }
         account.close(&shared, &mut stream);
-    }
+        drop(live);
+    })
 }
 
 fn new_stream(shared: &Arc<ConnShared>, incoming: IncomingStream) -> HttpStream {
