@@ -51,8 +51,8 @@ impl Client {
             let error = match (shared.lost, shared.aborted) {
                 (Some(error), _) => error,
                 (None, Some(_)) => StreamError::Local(ErrorCode::Cancel),
-                (None, None) if shared.tunnel => StreamError::Local(ErrorCode::Cancel),
-                (None, None) => StreamError::Truncated,
+                (None, None) if shared.reader.as_ref().is_some_and(|reader| reader.eof) => StreamError::Truncated,
+                (None, None) => StreamError::Local(ErrorCode::Cancel),
             };
             return Poll::Ready(Err(error));
         }

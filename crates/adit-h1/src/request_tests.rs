@@ -136,7 +136,7 @@ fn u21_odd_tokens() {
         "connection: upgrade\r\nupgrade : foo\r\n",
         "connection: upgrade\r\nupgrade: f\u{f6}o\r\n",
     ] {
-        assert_eq!(get(fields).unwrap_err(), Refusal::CODEC, "{fields:?}");
+        assert_eq!(get(fields).unwrap_err().status.as_u16(), 400, "{fields:?}");
     }
 }
 

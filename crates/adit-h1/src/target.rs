@@ -63,6 +63,8 @@ fn absolute(
         (Scheme::Http, rest)
     } else if let Some(rest) = after_prefix(target, b"https://") {
         (Scheme::Https, rest)
+    } else if target.as_ref() == b"*" {
+        return Err(Refusal::URL);
     } else if target.windows(3).any(|part| part == b"://") {
         return Err(Refusal::SCHEME);
     } else {

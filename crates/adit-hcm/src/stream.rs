@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use adit_codec::{IncomingStream, RecvStream};
-use adit_filter::{AccessLogType, BoxFuture, FilterChain, HttpStream, LocalReply, ResponseFlag, Route, RouteTable as _, StreamInfo, Verdict};
+use adit_filter::{AccessLogType, BoxFuture, FilterChain, HttpStream, LocalReply, ResponseFlag, Route, StreamInfo, Verdict};
 use adit_http::{ErrorCode, RequestKind, StreamError, target};
 use adit_io::ByteSource;
 use bytes::{Bytes, BytesMut};
@@ -30,7 +30,7 @@ const CLOSING_GRACE: Duration = Duration::from_secs(1);
 /// twice.
 pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, live: Option<Live>) -> BoxFuture<'static, ()> {
     let account = Account::open(&shared, incoming.head.version);
-    let mut stream = new_stream(&shared, incoming);
+    let (mut stream, disarmed) = new_stream(&shared, incoming);
     Box::pin(async move {
         let hcm = &shared.hcm;
         if hcm.config.log_on_new_request {
@@ -39,7 +39,7 @@ pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, live: Opt
         match admit(&shared, &mut stream) {
             Ok(chain) => {
                 let _upgrade = counts_as_upgrade(hcm, &stream).then(|| UpgradeAccount::open(&hcm.stats.http));
-                drive(&shared, &mut stream, &chain).await;
+                drive(&shared, &mut stream, &chain, disarmed).await;
             }
             Err(reply) => {
                 // A client that left has nothing to be told.
@@ -51,7 +51,9 @@ pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, live: Opt
     })
 }
 
-fn new_stream(shared: &Arc<ConnShared>, incoming: IncomingStream) -> HttpStream {
+/// The stream, and the flag that disarms `request_timeout` where there is one: set once the request was received whole or
+/// is answered.
+fn new_stream(shared: &Arc<ConnShared>, incoming: IncomingStream) -> (HttpStream, Option<Arc<AtomicBool>>) {
     let IncomingStream { mut head, recv, responder } = incoming;
     let hcm = &shared.hcm;
     let mut info = shared.stream_info();
@@ -59,18 +61,24 @@ fn new_stream(shared: &Arc<ConnShared>, incoming: IncomingStream) -> HttpStream 
     let id = || HeaderValue::from_maybe_shared(Bytes::from(request::uuid())).ok();
     let client = request::prepare(&mut head, &shared.info, &hcm.config.request, id);
     info.conn = request::with_remote(&shared.info, &client);
+    hcm.config.client_cert.apply(&mut head, &info);
     info.stream_id = head.headers.get(request::X_REQUEST_ID).and_then(|id| id.to_str().ok()).map(Arc::from);
     let end = recv.is_end();
     if end {
         info.timing.request_received = Some(info.elapsed());
     }
-    let hook = Box::new(ResponsePath::new(hcm.clone()));
+    let disarmed = hcm.config.request_timeout.map(|_| Arc::new(AtomicBool::new(end)));
+    let recv = match &disarmed {
+        Some(done) if !end => Box::new(Watched { recv, done: done.clone() }),
+        _ => recv,
+    };
+    let hook = Box::new(ResponsePath::new(shared.clone(), disarmed.clone()));
     let mut stream = HttpStream::new(head, recv, responder, hook, info, shared.worker.clone());
     stream.random = fastrand::u64(..);
     stream.buffer_limit = shared.buffer_limit;
     stream.idle_timeout = hcm.config.stream_idle_timeout;
     stream.internal = client.internal;
-    stream
+    (stream, disarmed)
 }
 
 /// An upgrade or a CONNECT that is let through; where there is no route the connection manager alone decides.
@@ -106,7 +114,11 @@ fn admit(shared: &Arc<ConnShared>, stream: &mut HttpStream) -> Result<Arc<Filter
         connect_udp_authority(stream, Some(own))?;
     }
     if matches!(stream.request.kind, RequestKind::Connect(_)) {
-        stream.request.authority = before;
+        // The port goes upstream again (`strip_*_host_port`); a dot that was taken off stays off.
+        stream.request.authority = before.map(|before| request::without_dot(before, &hcm.config.request));
+        if let Some(target) = stream.request.authority.clone() {
+            stream.request.kind = RequestKind::Connect(target);
+        }
     }
     let upgrade_type = stream.request.kind.upgrade_type().map(str::to_owned);
     if let Some(route) = &route {
@@ -151,8 +163,13 @@ fn connect_udp_authority(stream: &mut HttpStream, own: Option<&dyn Route>) -> Re
 }
 
 /// Runs the chain under the timers that end a stream whatever it is doing.
-async fn drive(shared: &Arc<ConnShared>, stream: &mut HttpStream, chain: &FilterChain) {
-    let mut ends = Ends::new(shared, stream);
+async fn drive(
+    shared: &Arc<ConnShared>,
+    stream: &mut HttpStream,
+    chain: &FilterChain,
+    disarmed: Option<Arc<AtomicBool>>,
+) {
+    let mut ends = Ends::new(shared, stream, disarmed);
     let end = {
         let mut work = std::pin::pin!(run_chain(stream, chain));
         std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
@@ -185,12 +202,12 @@ struct Timers {
 }
 
 impl Ends {
-    fn new(shared: &ConnShared, stream: &mut HttpStream) -> Self {
+    fn new(shared: &ConnShared, stream: &HttpStream, disarmed: Option<Arc<AtomicBool>>) -> Self {
         let config = &shared.hcm.config;
         let timer = |limit| Box::pin(tokio::time::sleep(limit));
         let limit = stream.route.as_ref().and_then(|route| route.max_stream_duration()).or(config.max_stream_duration);
         let max_duration = limit.filter(|limit| !limit.is_zero()).map(timer);
-        let request = config.request_timeout.map(|timeout| (timer(timeout), watch_request(stream)));
+        let request = config.request_timeout.zip(disarmed).map(|(timeout, disarmed)| (timer(timeout), disarmed));
         let timed = request.is_some() || max_duration.is_some();
         Self {
             closing: shared.worker.lifecycle.closing(),
@@ -431,15 +448,6 @@ impl RecvStream for Held {
 }
 
 /// Notes when the request was received whole, for `request_timeout`.
-fn watch_request(stream: &mut HttpStream) -> Arc<AtomicBool> {
-    let done = Arc::new(AtomicBool::new(false));
-    if let Some(recv) = stream.recv.take() {
-        done.store(recv.is_end(), Ordering::Relaxed);
-        stream.recv = Some(Box::new(Watched { recv, done: done.clone() }));
-    }
-    done
-}
-
 struct Watched {
     recv: Box<dyn RecvStream>,
     done: Arc<AtomicBool>,
@@ -464,6 +472,10 @@ impl ByteSource for Watched {
 }
 
 impl RecvStream for Watched {
+    fn datagrams(&mut self) -> Option<Box<dyn adit_codec::Datagrams>> {
+        self.recv.datagrams()
+    }
+
     fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, StreamError>> {
         self.recv.poll_trailers(cx)
     }
@@ -504,7 +516,8 @@ impl Account {
         if info.details.as_deref() == Some("stream_idle_timeout") {
             stats.downstream_rq_idle_timeout.inc();
         }
-        note_end(shared, stream.request.version, stream.request.kind.is_tunnel(), info);
+        let cut = stream.response.is_some() && info.timing.downstream_last_sent.is_none();
+        note_end(shared, stream.request.version, stream.request.kind.is_tunnel(), cut, info);
         stats.downstream_rq_time.record(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
         hcm.log(info, Some(&stream.request), stream.response.as_ref(), AccessLogType::DownstreamEnd);
     }
@@ -522,7 +535,7 @@ fn name_cluster(stream: &mut HttpStream) {
 }
 
 /// How the end of a stream is told of its connection (Envoy's `onResetStream`, and what a connection was destroyed with).
-fn note_end(shared: &ConnShared, version: Version, tunnel: bool, info: &mut StreamInfo) {
+fn note_end(shared: &ConnShared, version: Version, tunnel: bool, cut: bool, info: &mut StreamInfo) {
     let stats = &shared.hcm.stats.http;
     info.downstream_close_type.get_or_insert("Normal");
     let left = info.flags.has(ResponseFlag::DownstreamConnectionTermination);
@@ -533,6 +546,16 @@ fn note_end(shared: &ConnShared, version: Version, tunnel: bool, info: &mut Stre
     } else if left || info.timing.request_received.is_none() {
         // Over HTTP/1 a request that did not end ends with its connection.
         stats.downstream_rq_rx_reset.inc();
+    }
+    let ended = ["stream_idle_timeout", "upstream_max_stream", "max_duration_timeout", "upstream_reset_after_response"];
+    let by_us = info.details.as_deref().is_some_and(|text| ended.iter().any(|details| text.starts_with(details)));
+    if !left && (cut || tunnel && by_us && info.response_code < 400) {
+        // What was being answered was reset.
+        stats.downstream_rq_tx_reset.inc();
+        if version < Version::HTTP_2 && info.timing.request_received.is_some() {
+            stats.downstream_rq_rx_reset.inc();
+        }
+        shared.ends.note(CxEnds::LOCAL);
     }
     let codec = info.details.as_deref().is_some_and(|text| text.starts_with("http1.") && !text.contains("underscore"));
     if codec && info.flags.has(ResponseFlag::DownstreamProtocolError) {
