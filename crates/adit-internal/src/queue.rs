@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use adit_http::{ErrorCode, StreamError};
+use adit_io::Spliced;
 use bytes::Bytes;
 
 /// What a chunk counts for at least, so that many tiny ones are bounded too.
@@ -56,28 +57,60 @@ pub(crate) struct Queue(Mutex<State>);
 #[derive(Debug)]
 struct State {
     /// The oldest chunk: most queues never hold a second one. Empty only when the queue is.
-    front: Bytes,
-    rest: VecDeque<Bytes>,
+    front: Chunk,
+    rest: VecDeque<Chunk>,
     charged: usize,
     limits: Limits,
     end: End,
     stopped: Option<ErrorCode>,
     /// The high mark was reached, and the low one not yet again.
     blocked: bool,
+    /// The reader has a use for bytes that lie in the kernel.
+    splices: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
+}
+
+#[derive(Debug)]
+enum Chunk {
+    Bytes(Bytes),
+    /// Never empty.
+    Spliced(Spliced),
+}
+
+impl Chunk {
+    const EMPTY: Self = Self::Bytes(Bytes::new());
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Spliced(spliced) => spliced.len(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn into_bytes(self) -> Result<Bytes, StreamError> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            Self::Spliced(spliced) => spliced.into_bytes(),
+        }
+    }
 }
 
 impl Queue {
     pub(crate) fn new(limits: Limits) -> Self {
         Self(Mutex::new(State {
-            front: Bytes::new(),
+            front: Chunk::EMPTY,
             rest: VecDeque::new(),
             charged: 0,
             limits,
             end: End::Open,
             stopped: None,
             blocked: false,
+            splices: false,
             reader: None,
             writer: None,
         }))
@@ -118,14 +151,12 @@ impl Queue {
             return Poll::Ready(Err(error));
         }
         let result = loop {
-            let room = state.limits.high().saturating_sub(state.charged);
-            state.blocked = if state.blocked { state.charged > state.limits.low() } else { room == 0 };
-            if state.blocked {
+            let Some(room) = state.room() else {
                 park(&mut state.writer, cx);
                 break Poll::Pending;
-            }
+            };
             let (chunk, last) = next(room);
-            state.add(chunk);
+            state.add(Chunk::Bytes(chunk));
             if last {
                 break Poll::Ready(Ok(()));
             }
@@ -136,18 +167,63 @@ impl Queue {
         result
     }
 
+    /// How much may be added by [`Queue::push_spliced`]; `None` when the reader has no use for that.
+    pub(crate) fn poll_splice(&self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, StreamError>> {
+        let mut state = self.lock();
+        if let Some(error) = state.refuses() {
+            return Poll::Ready(Err(error));
+        }
+        if !state.splices {
+            return Poll::Ready(Ok(None));
+        }
+        match state.room() {
+            Some(room) => Poll::Ready(Ok(Some(room))),
+            None => {
+                park(&mut state.writer, cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Adds bytes that lie in the kernel.
+    pub(crate) fn push_spliced(&self, data: Spliced) -> Result<(), StreamError> {
+        let mut state = self.lock();
+        if let Some(error) = state.refuses() {
+            return Err(error);
+        }
+        state.add(Chunk::Spliced(data));
+        let reader = state.reader.take();
+        drop(state);
+        wake(reader);
+        Ok(())
+    }
+
+    /// The oldest bytes, if they lie in the kernel.
+    pub(crate) fn take_spliced(&self) -> Option<Spliced> {
+        let mut state = self.lock();
+        state.splices = true;
+        if !matches!(state.front, Chunk::Spliced(_)) {
+            return None;
+        }
+        let (chunk, writer) = state.take();
+        drop(state);
+        wake(writer);
+        match chunk {
+            Chunk::Spliced(spliced) => Some(spliced),
+            Chunk::Bytes(_) => None,
+        }
+    }
+
     /// The oldest chunk, whole; the end or the reset behind the last one.
     pub(crate) fn poll_pop(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamError>>> {
         let mut state = self.lock();
         if state.front.is_empty() {
             return state.poll_over(cx);
         }
-        let chunk = state.next();
-        state.charged = state.charged.saturating_sub(charge(chunk.len()));
-        let writer = state.writer_to_wake();
+        let (chunk, writer) = state.take();
         drop(state);
         wake(writer);
-        Poll::Ready(Some(Ok(chunk)))
+        Poll::Ready(Some(chunk.into_bytes()))
     }
 
     /// Copies into `buffer` until it is full or the queue empty; 0 bytes are the end.
@@ -161,14 +237,19 @@ impl Queue {
             return state.poll_over(cx).map(|over| over.map_or(Ok(()), |result| result.map(|_| ())));
         }
         while buffer.remaining() > 0 && !state.front.is_empty() {
-            let n = buffer.remaining().min(state.front.len());
             let before = charge(state.front.len());
-            if n == state.front.len() {
-                buffer.put_slice(&state.next());
-                state.charged = state.charged.saturating_sub(before);
-            } else {
-                buffer.put_slice(&state.front.split_to(n));
-                state.charged = state.charged.saturating_sub(before) + charge(state.front.len());
+            let mut front = match state.next().into_bytes() {
+                Ok(front) => front,
+                Err(error) => return Poll::Ready(Err(error)),
+            };
+            let n = buffer.remaining().min(front.len());
+            buffer.put_slice(&front.split_to(n));
+            state.charged = state.charged.saturating_sub(before) + charge(front.len());
+            if !front.is_empty() {
+                let next = std::mem::replace(&mut state.front, Chunk::Bytes(front));
+                if !next.is_empty() {
+                    state.rest.push_front(next);
+                }
             }
         }
         let writer = state.writer_to_wake();
@@ -216,7 +297,7 @@ impl Queue {
             return;
         }
         state.stopped = Some(code);
-        let chunks = (std::mem::take(&mut state.front), std::mem::take(&mut state.rest));
+        let chunks = (std::mem::replace(&mut state.front, Chunk::EMPTY), std::mem::take(&mut state.rest));
         state.charged = 0;
         state.blocked = false;
         let (reader, writer) = (state.reader.take(), state.writer.take());
@@ -265,7 +346,21 @@ impl State {
         }
     }
 
-    fn add(&mut self, chunk: Bytes) {
+    /// How much may be added; `None` once the high mark was reached, until the low one is.
+    fn room(&mut self) -> Option<usize> {
+        let room = self.limits.high().saturating_sub(self.charged);
+        self.blocked = if self.blocked { self.charged > self.limits.low() } else { room == 0 };
+        (!self.blocked).then_some(room)
+    }
+
+    /// The oldest chunk, counted off, and who is to be told.
+    fn take(&mut self) -> (Chunk, Option<Waker>) {
+        let chunk = self.next();
+        self.charged = self.charged.saturating_sub(charge(chunk.len()));
+        (chunk, self.writer_to_wake())
+    }
+
+    fn add(&mut self, chunk: Chunk) {
         if chunk.is_empty() {
             return;
         }
@@ -277,8 +372,8 @@ impl State {
         }
     }
 
-    fn next(&mut self) -> Bytes {
-        let next = self.rest.pop_front().unwrap_or_default();
+    fn next(&mut self) -> Chunk {
+        let next = self.rest.pop_front().unwrap_or(Chunk::EMPTY);
         if self.rest.is_empty() && self.rest.capacity() > 0 {
             // An idle queue holds no memory.
             self.rest = VecDeque::new();

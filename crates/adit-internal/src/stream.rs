@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use adit_http::{ErrorCode, StreamError};
-use adit_io::{ByteSink, ByteSource, Transport};
+use adit_io::{ByteSink, ByteSource, Spliced, Transport};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -138,6 +138,10 @@ impl ByteSource for InternalSource {
         next
     }
 
+    fn take_spliced(&mut self) -> Option<Spliced> {
+        if self.over { None } else { incoming(&self.link, self.end).take_spliced() }
+    }
+
     fn stop(&mut self, code: ErrorCode) {
         self.over = true;
         incoming(&self.link, self.end).stop(code);
@@ -183,6 +187,14 @@ impl ByteSink for InternalSink {
 
     fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
         outgoing(&self.link, self.end).poll_stopped(cx).map(StreamError::Stopped)
+    }
+
+    fn poll_splice(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, StreamError>> {
+        outgoing(&self.link, self.end).poll_splice(cx)
+    }
+
+    fn send_spliced(&mut self, data: Spliced) -> Result<(), StreamError> {
+        outgoing(&self.link, self.end).push_spliced(data)
     }
 
     fn reset(&mut self, code: ErrorCode) {

@@ -24,7 +24,7 @@ pub use info::{ConnInfo, TlsInfo};
 pub use refusal::{Refusal, RefusalSlot};
 pub use relay::{
     Cause, DEFAULT_BUFFER_LIMIT, Direction, DirectionEnd, DirectionSummary, LINGER, Peer, Relay, RelayFuture,
-    RelayObserver, RelayOptions, Side, SideMut, Summary, TimeoutAction, relay,
+    RelayObserver, RelayOptions, Side, SideMut, Spliced, Summary, TimeoutAction, relay,
 };
 pub use state::{FilterObject, FilterState, FilterValue, Metadata, Sharing, Value};
 pub use stream::{Io, Stream, Transport};
@@ -59,6 +59,12 @@ pub trait ByteSource: Send {
         false
     }
 
+    /// The next bytes, if they lie in the kernel. By asking the caller says that it has a use for such bytes: a source that is
+    /// never asked gives all of them by [`ByteSource::poll_chunk`].
+    fn take_spliced(&mut self) -> Option<Spliced> {
+        None
+    }
+
     /// The socket itself, if this source is a plain TCP stream and holds no byte in user space.
     fn as_tcp(&self) -> Option<&TcpStream> {
         None
@@ -85,6 +91,19 @@ pub trait ByteSink: Send {
 
     /// Ends this direction without an end: RST, RST_STREAM, RESET_STREAM with this code.
     fn reset(&mut self, code: ErrorCode);
+
+    /// How many bytes that lie in the kernel may be given to [`ByteSink::send_spliced`]; `None` when they may not, now or ever,
+    /// so that [`ByteSink::poll_send`] is to be used. Pending while there is no room.
+    fn poll_splice(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, StreamError>> {
+        let _ = cx;
+        Poll::Ready(Ok(None))
+    }
+
+    /// Takes all of these bytes; only right after [`ByteSink::poll_splice`] gave a number, and at most about as many.
+    fn send_spliced(&mut self, data: Spliced) -> Result<(), StreamError> {
+        drop(data);
+        Err(StreamError::Local(ErrorCode::Internal))
+    }
 
     /// The socket itself, if this sink is a plain TCP stream and holds no byte in user space.
     fn as_tcp(&self) -> Option<&TcpStream> {

@@ -162,7 +162,9 @@ mod tests {
     fn a_slot_follows_the_next_one() {
         for refuse in [false, true] {
             let [first, middle, last] = [0; 3].map(|_| RefusalSlot::new());
-            [&first, &middle, &last].map(RefusalSlot::defer);
+            for slot in [&first, &middle, &last] {
+                slot.defer();
+            }
             first.follow(&middle);
             middle.follow(&last);
             assert!(first.is_deciding() && !decided(&first) && first.get().is_none());

@@ -253,6 +253,10 @@ impl ByteSource for Prefixed {
         self.source.poll_chunk(cx, max)
     }
 
+    fn take_spliced(&mut self) -> Option<crate::Spliced> {
+        if self.first.is_empty() { self.source.take_spliced() } else { None }
+    }
+
     fn stop(&mut self, code: adit_http::ErrorCode) {
         self.source.stop(code);
     }

@@ -60,7 +60,7 @@ pub(super) struct Lane {
     pub(super) pipe: Option<Box<Pipe>>,
     pub(super) mode: Mode,
     state: State,
-    wait: Wait,
+    pub(super) wait: Wait,
     read_size: u8,
     active: bool,
     unflushed: bool,
@@ -129,14 +129,40 @@ impl Lane {
             }
             self.wait = Wait::Source;
             let more = match (source.as_tcp(), sink.as_tcp()) {
-                (Some(from), Some(to)) => ready!(plain::poll_move(self, cx, from, to, limit, held))?,
-                _ => ready!(self.poll_read(cx, source, sink, limit, held))?,
+                (Some(from), Some(to)) => Some(ready!(plain::poll_move(self, cx, from, to, limit, held))?),
+                (Some(from), None) if matches!(self.mode, Mode::Splice(_)) => {
+                    ready!(plain::poll_pass(self, cx, from, sink, limit))?
+                }
+                (Some(_), None) => None,
+                (None, _) => ready!(self.poll_spliced(cx, source, sink))?,
+            };
+            let more = match more {
+                Some(more) => more,
+                None => ready!(self.poll_read(cx, source, sink, limit, held))?,
             };
             self.active = true;
             if !more {
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+
+    /// Takes the next bytes over in the kernel, where they lie there and may go on so; `None` when they are to be read.
+    fn poll_spliced(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut dyn ByteSource,
+        sink: &mut dyn ByteSink,
+    ) -> Poll<Result<Option<bool>, Failure>> {
+        if sink.as_tcp().is_none() {
+            self.wait = Wait::Sink;
+            if ready!(sink.poll_splice(cx)).map_err(Failure::Sink)?.is_none() {
+                return Poll::Ready(Ok(None));
+            }
+            self.wait = Wait::Source;
+        }
+        self.pipe = source.take_spliced().map(|spliced| spliced.0);
+        Poll::Ready(Ok(self.pipe.is_some().then_some(true)))
     }
 
     /// Reads the next chunk; `false` at the end.
@@ -149,12 +175,16 @@ impl Lane {
         held: &mut Bytes,
     ) -> Poll<Result<bool, Failure>> {
         let size = READ_SIZES.get(usize::from(self.read_size)).copied().unwrap_or(READ_SIZES[0]);
+        self.wait = Wait::Source;
         match source.poll_chunk(cx, size.min(limit)) {
             Poll::Ready(Some(Ok(chunk))) => {
                 if chunk.len() >= size {
                     self.read_size = (self.read_size + 1).min(READ_SIZES.len() as u8 - 1);
                 } else if chunk.len() < size / 8 {
                     self.read_size = self.read_size.saturating_sub(1);
+                }
+                if source.as_tcp().is_some() {
+                    plain::count_read(self, chunk.len(), limit);
                 }
                 *held = chunk;
                 Poll::Ready(Ok(true))

@@ -4,6 +4,8 @@ mod lane;
 mod pipe;
 mod plain;
 
+pub use pipe::Spliced;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;

@@ -1,9 +1,13 @@
 //! Pipes for splice(2): few, large, shared by the tunnels of a thread one after the other.
 
 use std::cell::RefCell;
+use std::fmt;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use adit_http::StreamError;
+use bytes::Bytes;
 use rustix::pipe::PipeFlags;
 
 /// What a pipe should hold: splicing costs least with 1 MiB.
@@ -31,6 +35,37 @@ struct Pool {
     #[expect(clippy::vec_box, reason = "they live in lanes, where a pointer is what an idle tunnel pays")]
     idle: Vec<Box<Pipe>>,
     pause: u32,
+}
+
+/// Bytes that lie in the kernel, on their way from one relay to another of the same process: what came from a socket by
+/// splice(2) goes to a socket by splice(2), although something like an internal listener stands between. Dropped, they are
+/// gone.
+pub struct Spliced(pub(super) Box<Pipe>);
+
+impl Spliced {
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.0.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.len == 0
+    }
+
+    /// The bytes in memory, for who has no use for them in the kernel.
+    pub fn into_bytes(self) -> Result<Bytes, StreamError> {
+        let mut pipe = self.0;
+        let bytes = pipe.empty_into_memory()?;
+        pipe.give_back();
+        Ok(bytes)
+    }
+}
+
+impl fmt::Debug for Spliced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Spliced").field(&self.len()).finish()
+    }
 }
 
 /// A pipe, and how much is in it.
@@ -87,6 +122,23 @@ impl Pipe {
             .or_else(|_| rustix::pipe::fcntl_getpipe_size(&pipe.writer))
             .unwrap_or(0);
         (pipe.capacity >= MIN_CAPACITY).then_some(pipe)
+    }
+
+    /// Reads it empty.
+    pub(super) fn empty_into_memory(&mut self) -> io::Result<Bytes> {
+        let mut bytes = vec![0; self.len];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match rustix::io::read(&self.reader, bytes.get_mut(filled..).unwrap_or_default()) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        bytes.truncate(filled);
+        self.len = 0;
+        Ok(bytes.into())
     }
 
     #[cfg(test)]

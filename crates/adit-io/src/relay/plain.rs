@@ -1,4 +1,4 @@
-//! The lane between two plain sockets: through the thread's scratch buffer, and through a pipe once there is bulk.
+//! The lane between two plain sockets, or from one to what takes spliced bytes: through the thread's scratch buffer, and through a pipe once there is bulk.
 //!
 //! Nothing is held while idle: a scratch buffer belongs to its thread, a pipe returns to its pool as soon as it is empty.
 
@@ -10,8 +10,8 @@ use rustix::pipe::SpliceFlags;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use super::lane::{Failure, Lane};
-use super::pipe::Pipe;
+use super::lane::{Failure, Lane, Wait};
+use super::pipe::{Pipe, Spliced};
 use crate::{ByteSink, scratch, tcp};
 
 /// A read from here on counts towards splicing; one below it counts away from it.
@@ -108,10 +108,35 @@ fn splice_once(
     limit: usize,
     held: &mut Bytes,
 ) -> Result<Option<usize>, Failure> {
-    let Some(mut pipe) = Pipe::take() else {
+    let Some(pipe) = Pipe::take() else {
         lane.mode = Mode::Copy(0);
         return copy_once(lane, from, to, limit, held);
     };
+    let mut pipe = match fill(lane, from, pipe, limit)? {
+        Filled::Pipe(pipe) => pipe,
+        Filled::Nothing => return Ok(None),
+        Filled::End => return Ok(Some(0)),
+    };
+    let read = pipe.len;
+    let result = drain(lane, &mut pipe, to);
+    if pipe.len == 0 {
+        pipe.give_back();
+    } else {
+        lane.pipe = Some(pipe);
+    }
+    result.map(|()| Some(read))
+}
+
+/// What came of splicing from a socket.
+enum Filled {
+    Pipe(Box<Pipe>),
+    /// The socket has nothing, or cannot be spliced, which the lane's mode says.
+    Nothing,
+    End,
+}
+
+/// Splices from the socket into an empty pipe.
+fn fill(lane: &mut Lane, from: &TcpStream, mut pipe: Box<Pipe>, limit: usize) -> Result<Filled, Failure> {
     // The pipe is empty, so that WouldBlock can only mean that the socket is.
     let size = pipe.capacity.min(limit);
     let read = from.try_io(Interest::READABLE, || {
@@ -123,10 +148,10 @@ fn splice_once(
         Err(error) => {
             pipe.give_back();
             return match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(Filled::Nothing),
                 io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => {
                     lane.mode = Mode::CopyOnly;
-                    Ok(None)
+                    Ok(Filled::Nothing)
                 }
                 _ => Err(Failure::Source(error.into())),
             };
@@ -134,7 +159,7 @@ fn splice_once(
     };
     if read == 0 {
         pipe.give_back();
-        return Ok(Some(0));
+        return Ok(Filled::End);
     }
     pipe.len = read;
     lane.mode = match lane.mode {
@@ -142,13 +167,49 @@ fn splice_once(
         Mode::Splice(count) if read < BULK_READ => Mode::Splice(count.saturating_add(1)),
         _ => Mode::Splice(0),
     };
-    let result = drain(lane, &mut pipe, to);
-    if pipe.len == 0 {
-        pipe.give_back();
-    } else {
-        lane.pipe = Some(pipe);
+    Ok(Filled::Pipe(pipe))
+}
+
+/// Counts a read of a lane from a socket to something else, which may take spliced bytes once there is bulk.
+pub(super) fn count_read(lane: &mut Lane, read: usize, limit: usize) {
+    lane.mode = match lane.mode {
+        Mode::Copy(count) if read >= BULK_READ && count + 1 >= BULK_READS && limit >= scratch::SIZE => Mode::Splice(0),
+        Mode::Copy(count) if read >= BULK_READ => Mode::Copy(count.saturating_add(1)),
+        Mode::Copy(_) => Mode::Copy(0),
+        other => other,
+    };
+}
+
+/// Splices once from a socket to a sink that takes spliced bytes; `false` at the end of the source, `None` when the lane
+/// is to read into memory instead.
+pub(super) fn poll_pass(
+    lane: &mut Lane,
+    cx: &mut Context<'_>,
+    from: &TcpStream,
+    sink: &mut dyn ByteSink,
+    limit: usize,
+) -> Poll<Result<Option<bool>, Failure>> {
+    lane.wait = Wait::Sink;
+    let Some(room) = ready!(sink.poll_splice(cx)).map_err(Failure::Sink)? else { return Poll::Ready(Ok(None)) };
+    lane.wait = Wait::Source;
+    loop {
+        ready!(from.poll_read_ready(cx)).map_err(|error| Failure::Source(error.into()))?;
+        let Some(pipe) = Pipe::take() else {
+            lane.mode = Mode::Copy(0);
+            return Poll::Ready(Ok(None));
+        };
+        match fill(lane, from, pipe, limit.min(room))? {
+            Filled::Pipe(pipe) => {
+                let read = pipe.len;
+                sink.send_spliced(Spliced(pipe)).map_err(Failure::Sink)?;
+                lane.moved(read);
+                return Poll::Ready(Ok(Some(true)));
+            }
+            Filled::End => return Poll::Ready(Ok(Some(false))),
+            Filled::Nothing if lane.mode == Mode::CopyOnly => return Poll::Ready(Ok(None)),
+            Filled::Nothing => {}
+        }
     }
-    result.map(|()| Some(read))
 }
 
 /// Moves from the pipe to the socket as far as it goes.
@@ -186,8 +247,21 @@ pub(super) fn poll_drain(
     };
     loop {
         let Some(to) = sink.as_tcp() else {
-            *held = empty_into_memory(&mut pipe).map_err(|error| Failure::Sink(error.into()))?;
-            break;
+            match sink.poll_splice(cx) {
+                Poll::Ready(Ok(Some(_))) => {
+                    lane.moved(pipe.len);
+                    return Poll::Ready(sink.send_spliced(Spliced(pipe)).map_err(Failure::Sink));
+                }
+                Poll::Ready(Ok(None)) => {
+                    *held = pipe.empty_into_memory().map_err(|error| Failure::Sink(error.into()))?;
+                    break;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Failure::Sink(error))),
+                Poll::Pending => {
+                    lane.pipe = Some(pipe);
+                    return Poll::Pending;
+                }
+            }
         };
         match to.poll_write_ready(cx) {
             Poll::Ready(Ok(())) => drain(lane, &mut pipe, to)?,
@@ -203,21 +277,4 @@ pub(super) fn poll_drain(
     }
     pipe.give_back();
     Poll::Ready(Ok(()))
-}
-
-/// For a sink that is a socket no more.
-fn empty_into_memory(pipe: &mut Pipe) -> io::Result<Bytes> {
-    let mut bytes = vec![0; pipe.len];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match rustix::io::read(&pipe.reader, bytes.get_mut(filled..).unwrap_or_default()) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    bytes.truncate(filled);
-    pipe.len = 0;
-    Ok(bytes.into())
 }
