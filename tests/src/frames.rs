@@ -209,11 +209,13 @@ impl H2 {
 
     /// The next frame; `None` at the end of the connection, however it ends.
     #[track_caller]
+    #[allow(clippy::should_implement_trait, reason = "it waits and panics")]
     pub fn next(&mut self) -> Option<Frame> {
         self.next_within(PATIENCE).unwrap_or_else(|()| panic!("no frame comes"))
     }
 
     /// The next frame; an error when none comes in time.
+    #[allow(clippy::result_unit_err, reason = "there is nothing to say but that time is over")]
     pub fn next_within(&mut self, time: Duration) -> Result<Option<Frame>, ()> {
         let end = Instant::now() + time;
         loop {

@@ -93,7 +93,7 @@ fn actions() {
         \x20 - { header: { key: c, value: '%RESP(x-gone)% %REQ(gone)%' } }\n\
         \x20 response_headers_to_remove: [x-gone, server]\n",
     )
-    .clusters(&cluster("named", "@ORIGIN@", "").replace("    - lb_endpoints:", "    - lb_endpoints:").replace("endpoint: {", "endpoint: { hostname: named.com,").lines().map(|line| line.get(2..).unwrap_or("").to_owned() + "\n").collect::<String>())
+    .clusters(&cluster("named", "@ORIGIN@", "").replace("endpoint: {", "endpoint: { hostname: named.com,").lines().map(|line| line.get(2..).unwrap_or("").to_owned() + "\n").collect::<String>())
     .lab();
     for path in [
         "/r1/a?b", "/r2/a?b", "/r3/a?b", "/r4/a?b", "/r5?b", "/r6/a?b", "/d1", "/d2?x", "/d3", "/w1/a?b", "/w2?b", "/w2", "/w3/abc/d?e", "/w3/",

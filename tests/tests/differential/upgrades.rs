@@ -159,7 +159,7 @@ fn connect_heads() {
         connect("expect", "a.com:443", "expect: 100-continue\r\n"),
         connect("upgrade too", "a.com:443", "connection: upgrade\r\nupgrade: websocket\r\n"),
         connect("connection close", "a.com:443", "connection: close\r\n"),
-        Case::steps("early", vec![send("CONNECT a.com:443 HTTP/1.1\r\n\r\nearly"), Do::Head, Do::Fin])
+        Case::steps("early", vec![send("CONNECT a.com:443 HTTP/1.1\r\n\r\nearly"), Do::Head, Do::Pause(100), Do::Fin])
             .origin(Reply::Tunnel("HTTP/1.1 200 OK\r\n\r\n")),
         connect("407", "a.com:443", "").origin(Reply::Answer("HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic\r\ncontent-length: 2\r\n\r\nno")),
         connect("202", "a.com:443", "").origin(Reply::Tunnel("HTTP/1.1 202 Accepted\r\n\r\n")),
@@ -206,7 +206,7 @@ fn stripped_ports() {
     ] {
         let mut lab = Yaml::hosts(
             "- name: bare\n  domains: [a.com]\n  routes:\n  - match: { connect_matcher: {} }\n    route: { cluster: c, upgrade_configs: [{ upgrade_type: CONNECT }] }\n  - match: { prefix: / }\n    route: { cluster: c }\n\
-             - name: port\n  domains: ['a.com:443']\n  routes:\n  - match: { connect_matcher: {} }\n    route: { cluster: c, upgrade_configs: [{ upgrade_type: CONNECT }] }\n  - match: { prefix: / }\n    direct_response: { status: 418 }\n",
+             - name: port\n  domains: ['a.com:443']\n  routes:\n  - match: { connect_matcher: {} }\n    route: { cluster: c, upgrade_configs: [{ upgrade_type: CONNECT }] }\n  - match: { prefix: / }\n    direct_response: { status: 503 }\n",
         )
         .hcm(field)
         .lab();
@@ -259,8 +259,6 @@ fn terminated() {
         Case::new("get to the tunnel", "GET / HTTP/1.1\r\nhost: a.com\r\n\r\n"),
     ]);
     // The client's port is in them.
-    for version in ["proxy1", "proxy2"] {
-        lab.case(term(version, &format!("to: {version}\r\n")).differs(&[crate::lab::Part::Origin], "ports of clients"));
-    }
+    lab.case(term("proxy1", "to: proxy1\r\n").differs(&[crate::lab::Part::Origin], "ports of clients"));
     lab.done();
 }

@@ -54,7 +54,7 @@ fn run(state: State, front: u16, opening: &str, answers: bool) {
                 client.rest();
             }
         }
-        State::Reset => return client.rst(),
+        State::Reset => client.rst(),
     }
 }
 
