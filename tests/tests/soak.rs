@@ -267,6 +267,37 @@ fn tunnels_over_http2() {
     opener.wait_stat(&format!("listener.127.0.0.1_{near}.downstream_cx_active"), 0);
 }
 
+/// Connections that wait in a pool for the next tunnel do not hold up the end of the process.
+#[test]
+fn pooled_connections_end_at_once() {
+    let (near, far, web) = (free_port(), free_port(), free_port());
+    let upstream = origin::echo();
+    let (plain, _) = origin::http("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    let far_yaml =
+        resources(&[listener("far", far, &hcm("far", &terminate("c"), ""))], &[cluster("c", upstream, LIMITS)]);
+    let near_yaml = resources(
+        &[
+            listener("near", near, &tcp_proxy("h2", "tunneling_config: { hostname: 'h:1' }\n")),
+            listener("web", web, &hcm("web", &prefix("h1"), "")),
+        ],
+        &[cluster("h2", far, &format!("{HTTP2}{LIMITS}")), cluster("h1", plain, "")],
+    );
+    let terminator = Proxy::adit(&far_yaml);
+    let mut opener = Proxy::adit(&near_yaml);
+    let mut client = Peer::connect(near);
+    client.send("x");
+    client.expect("x");
+    drop(client);
+    assert!(http(web, "GET", "/").unwrap().starts_with("HTTP/1.1 200 "));
+    terminator.wait_stat("http.far.downstream_cx_upgrades_active", 0);
+    assert_eq!(opener.stat("cluster.h2.upstream_cx_active") + opener.stat("cluster.h1.upstream_cx_active"), 2);
+    let start = Instant::now();
+    opener.signal("TERM");
+    assert_eq!(opener.wait(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    terminator.wait_stat("http.far.downstream_cx_active", 0);
+}
+
 /// No descriptor is left: accepting pauses without a spin, and goes on once there are some.
 #[test]
 fn descriptors_run_out() {

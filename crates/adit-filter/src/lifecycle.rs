@@ -19,6 +19,11 @@ pub trait Lifecycle: Send + Sync {
 pub trait Spawn: Send + Sync {
     /// Starts a task on this worker.
     fn spawn(&self, task: BoxFuture<'static, ()>);
+
+    /// Ready when the tasks are to end: who keeps connections for later lets them go.
+    fn closing(&self) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// What a worker lends to the connections it serves. One for each worker.

@@ -26,4 +26,8 @@ impl Spawn for WorkerSpawn {
         // The set owns the task; the handle is for those who wait for one.
         drop(self.0.spawn(task));
     }
+
+    fn closing(&self) -> BoxFuture<'static, ()> {
+        Box::pin(self.0.drain().closing())
+    }
 }

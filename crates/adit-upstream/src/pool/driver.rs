@@ -3,8 +3,10 @@
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Poll, Waker};
 
+use adit_filter::BoxFuture;
 use tokio::time::Instant;
 
+use super::conn::Gone;
 use super::{ConnId, GRAIN, earlier};
 use crate::cluster::lock;
 use crate::worker::{State, WorkerCluster};
@@ -72,8 +74,8 @@ impl Kicks {
 
 struct Closed;
 
-/// Runs until the cluster is dropped.
-pub(super) async fn run(cluster: Weak<WorkerCluster>, kicks: Arc<Kicks>) {
+/// Runs until the cluster is dropped, or the worker closes.
+pub(super) async fn run(cluster: Weak<WorkerCluster>, kicks: Arc<Kicks>, mut closing: BoxFuture<'static, ()>) {
     let mut conns = Vec::new();
     let mut sweep: Option<Instant> = None;
     loop {
@@ -82,6 +84,12 @@ pub(super) async fn run(cluster: Weak<WorkerCluster>, kicks: Arc<Kicks>) {
             biased;
             kicked = std::future::poll_fn(|cx| kicks.poll(cx.waker(), &mut conns)) => Some(kicked),
             () = tokio::time::sleep_until(next) => None,
+            () = &mut closing => {
+                if let Some(cluster) = cluster.upgrade() {
+                    cluster.let_go(&mut lock(&cluster.state));
+                }
+                return;
+            }
         };
         let Some(cluster) = cluster.upgrade() else { return };
         let freed = match kicked {
@@ -110,7 +118,15 @@ impl WorkerCluster {
     /// Starts the task unless it runs.
     pub(super) fn ensure_driver(&self, state: &mut State) {
         if !std::mem::replace(&mut state.pools.running, true) {
-            self.deps.spawn.spawn(Box::pin(run(self.this.clone(), self.kicks.clone())));
+            self.deps.spawn.spawn(Box::pin(run(self.this.clone(), self.kicks.clone(), self.deps.spawn.closing())));
+        }
+    }
+
+    /// Lets every connection go: it ends once its last stream has.
+    fn let_go(&self, state: &mut State) {
+        let all: Vec<usize> = state.pools.conns.iter().map(|(index, _)| index).collect();
+        for index in all {
+            self.remove(state, index, Gone::default());
         }
     }
 

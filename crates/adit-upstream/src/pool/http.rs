@@ -580,7 +580,7 @@ impl WorkerCluster {
         }
     }
 
-    fn remove(&self, state: &mut State, index: usize, gone: Gone) {
+    pub(super) fn remove(&self, state: &mut State, index: usize, gone: Gone) {
         let Some(conn) = state.pools.conns.try_remove(index) else { return };
         let id = ConnId { index, serial: conn.serial };
         let stats = &self.core.stats.traffic;
