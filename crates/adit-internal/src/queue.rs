@@ -58,7 +58,9 @@ pub(crate) struct Queue(Mutex<State>);
 struct State {
     /// The oldest chunk: most queues never hold a second one. Empty only when the queue is.
     front: Chunk,
-    rest: VecDeque<Chunk>,
+    /// Boxed, as an idle queue pays for the room.
+    #[expect(clippy::box_collection, reason = "most queues have none")]
+    rest: Option<Box<VecDeque<Chunk>>>,
     charged: usize,
     limits: Limits,
     end: End,
@@ -104,7 +106,7 @@ impl Queue {
     pub(crate) fn new(limits: Limits) -> Self {
         Self(Mutex::new(State {
             front: Chunk::EMPTY,
-            rest: VecDeque::new(),
+            rest: None,
             charged: 0,
             limits,
             end: End::Open,
@@ -248,7 +250,7 @@ impl Queue {
             if !front.is_empty() {
                 let next = std::mem::replace(&mut state.front, Chunk::Bytes(front));
                 if !next.is_empty() {
-                    state.rest.push_front(next);
+                    state.rest.get_or_insert_default().push_front(next);
                 }
             }
         }
@@ -368,15 +370,15 @@ impl State {
         if self.front.is_empty() {
             self.front = chunk;
         } else {
-            self.rest.push_back(chunk);
+            self.rest.get_or_insert_default().push_back(chunk);
         }
     }
 
     fn next(&mut self) -> Chunk {
-        let next = self.rest.pop_front().unwrap_or(Chunk::EMPTY);
-        if self.rest.is_empty() && self.rest.capacity() > 0 {
+        let next = self.rest.as_mut().and_then(|rest| rest.pop_front()).unwrap_or(Chunk::EMPTY);
+        if self.rest.as_ref().is_some_and(|rest| rest.is_empty()) {
             // An idle queue holds no memory.
-            self.rest = VecDeque::new();
+            self.rest = None;
         }
         std::mem::replace(&mut self.front, next)
     }

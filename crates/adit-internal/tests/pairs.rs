@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use adit_internal::{ConnectError, InternalListeners, InternalStream, Limits, Passed, Refused, pair};
 use adit_io::{
-    Address, Cause, ConnInfo, FilterState, FilterValue, Io, Peer as Who, Refusal, RelayOptions, Sharing, Side, Stream,
-    Transport, relay,
+    Address, ByteSource, Cause, ConnInfo, FilterState, FilterValue, Io, Peer as Who, Refusal, RelayOptions, Sharing, Side,
+    Stream, Transport, relay,
 };
 use adit_testkit::{Check, End, Payload, Peer, tcp_pair, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -266,4 +266,54 @@ async fn hops(count: usize) -> (Peer, Peer, tokio::task::JoinSet<adit_io::Summar
     }
     relays.spawn(relay(from, tcp_side(up_inner).await, RelayOptions::default()));
     (Peer::new(down), Peer::new(up), relays)
+}
+
+/// What was put in as a pipe comes out by any way of reading.
+#[tokio::test]
+async fn spliced_bytes_are_read_into_memory_where_nobody_takes_them_as_they_are() {
+    const SIZE: usize = 8 << 20;
+    let (near, far) = pair(Limits::default());
+    let (mut client, server) = tcp_pair().await;
+    let (mut source, _sink) = far.split();
+    // From here on the writer may send pipes.
+    assert!(source.take_spliced().is_none());
+    let relaying = relay(tcp_side(server).await, io(near).into(), RelayOptions::default());
+    let writing = async {
+        let data: Vec<u8> = (0..SIZE).map(|i| (i ^ (i >> 8) ^ (i >> 16)) as u8).collect();
+        client.write_all(&data).await.unwrap();
+        client.shutdown().await.unwrap();
+    };
+    let reading = async {
+        let (mut at, mut spliced) = (0, 0);
+        loop {
+            // Every other time as it comes, and else as a chunk.
+            let taken = if at % 2 == 0 { source.take_spliced() } else { None };
+            let chunk = match taken {
+                Some(taken) => {
+                    spliced += taken.len();
+                    taken.into_bytes().unwrap()
+                }
+                None => match std::future::poll_fn(|cx| source.poll_chunk(cx, 1 << 16)).await {
+                    Some(chunk) => chunk.unwrap(),
+                    None => break,
+                },
+            };
+            assert!(!chunk.is_empty());
+            for (i, byte) in chunk.iter().enumerate() {
+                let i = at + i;
+                assert_eq!(*byte, (i ^ (i >> 8) ^ (i >> 16)) as u8, "byte {i}");
+            }
+            at += chunk.len();
+        }
+        assert_eq!(at, SIZE);
+        spliced
+    };
+    let both = async {
+        let (spliced, ()) = tokio::join!(reading, writing);
+        spliced
+    };
+    tokio::select! {
+        _ = relaying => panic!("the relay is over first"),
+        _ = within(both) => {}
+    }
 }

@@ -241,5 +241,5 @@ fn tiny_chunks_count_for_more() {
 
 #[test]
 fn an_idle_direction_is_small() {
-    assert!(size_of::<Queue>() <= 176, "{}", size_of::<Queue>());
+    assert!(size_of::<Queue>() <= 152, "{}", size_of::<Queue>());
 }

@@ -17,7 +17,7 @@ const CAPACITY: usize = 1 << 20;
 const MIN_CAPACITY: usize = 64 << 10;
 
 /// Idle pipes kept by a thread.
-const KEPT: usize = 8;
+const KEPT: usize = 16;
 
 /// Pipes of the process at most, each pinned by a tunnel whose reader has stopped; the others copy.
 const MOST: usize = 512;

@@ -203,5 +203,5 @@ fn pipes_are_used_again_and_bounded() {
     dirty.give_back();
     assert_eq!(super::pipe::Pipe::live(), before - 1);
     pipes.into_iter().for_each(super::pipe::Pipe::give_back);
-    assert!(super::pipe::Pipe::live() <= 8);
+    assert!(super::pipe::Pipe::live() <= 16);
 }
