@@ -77,6 +77,7 @@ pub(crate) fn full() -> StreamInfo {
     upstream.cluster = Some("c".into());
     upstream.cluster_metadata = metadata("c", &[("k", Value::Number(1.5))]);
     upstream.local = Some(address("[::1]:4000"));
+    upstream.remote = Some(address("10.0.35.28:80"));
     upstream.connection_id = 9;
     upstream.protocol = Some(Version::HTTP_11);
     upstream.attempts = 2;

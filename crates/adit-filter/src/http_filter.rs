@@ -190,7 +190,9 @@ impl HttpStream {
             std::future::poll_fn(|cx| send.poll_send(cx, &mut body, true)).await?;
             self.info.bytes_sent += size;
         }
-        std::future::poll_fn(|cx| send.poll_flush(cx)).await
+        let flushed = std::future::poll_fn(|cx| send.poll_flush(cx)).await;
+        self.info.timing.downstream_last_sent = Some(self.info.elapsed());
+        flushed
     }
 
     /// Ready when the client gave up before it was answered. Pending for ever after the answer.

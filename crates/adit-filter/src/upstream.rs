@@ -157,6 +157,8 @@ pub enum Report {
     Timeout,
     /// One attempt took longer than `per_try_timeout`.
     PerTryTimeout,
+    /// One attempt was idle for longer than `per_try_idle_timeout`.
+    PerTryIdleTimeout,
     /// `upstream_rq_max_duration_reached`.
     MaxDuration,
     /// The upstream reset the stream (`upstream_rq_rx_reset`).

@@ -92,7 +92,7 @@ fn parse_with<'h>(
         .parse_request_with_uninit_headers(&mut parsed, head, table)
         .map_err(|error| match error {
             httparse::Error::Version => wrong_version(head),
-            _ if head.contains(&0) => Refusal::CHARACTERS,
+            httparse::Error::HeaderValue if head.contains(&0) => Refusal::CHARACTERS,
             error => error.into(),
         })?;
     if status != httparse::Status::Complete(head.len()) {

@@ -149,7 +149,8 @@ impl Exchange<'_> {
                     host.report(Report::SentReset);
                     let missed = match interrupt {
                         Interrupt::PerTry | Interrupt::PerTryIdle => {
-                            host.report(Report::PerTryTimeout);
+                            let idle = interrupt == Interrupt::PerTryIdle;
+                            host.report(if idle { Report::PerTryIdleTimeout } else { Report::PerTryTimeout });
                             Missed::Failed(Failure::TryTimeout { idle: interrupt == Interrupt::PerTryIdle })
                         }
                         other => Missed::Interrupted(other),
@@ -356,7 +357,14 @@ fn cut(
         }
         Cut::Upstream(error) => {
             tell_reset(host, &error);
-            let reason = ResetReason::of_stream(&error, version);
+            let reason = match error {
+                // To a codec of HTTP/1 a body that is cut is a broken message.
+                StreamError::Truncated | StreamError::Reset(_) if version < Version::HTTP_2 => {
+                    host.report(Report::ProtocolError);
+                    ResetReason::ProtocolError
+                }
+                _ => ResetReason::of_stream(&error, version),
+            };
             let details = format!("upstream_reset_after_response_started{{{}}}", reason.as_str()).replace(' ', "_");
             stream.info.details = Some(details.into());
             stream.info.flags.set(reason.flag());
@@ -372,7 +380,7 @@ fn cut(
                     Some(Report::MaxDuration),
                 ),
                 Interrupt::PerTry | Interrupt::PerTryIdle => {
-                    ("upstream_per_try_idle_timeout", ResponseFlag::UpstreamRequestTimeout, Some(Report::PerTryTimeout))
+                    ("upstream_per_try_idle_timeout", ResponseFlag::UpstreamRequestTimeout, Some(Report::PerTryIdleTimeout))
                 }
                 Interrupt::Response | Interrupt::Client(_) => {
                     ("response_timeout", ResponseFlag::UpstreamRequestTimeout, Some(Report::Timeout))

@@ -151,7 +151,10 @@ impl Router {
             return exchange.establish(stream, raw, terminates).await.map(Standing::Stream);
         }
         exchange.run_plain(stream).await;
+        // Over HTTP/1 an upstream has no reset but the end of its connection.
+        let upstream = stream.info.upstream.as_ref().and_then(|upstream| upstream.protocol);
         if stream.answered()
+            && upstream >= Some(http::Version::HTTP_2)
             && stream.info.details.as_deref().is_some_and(|text| text.starts_with("upstream_reset_after"))
         {
             self.stats.rq_reset_after_downstream_response_started.inc();

@@ -324,7 +324,7 @@ impl Driver<'_> {
             Interrupt::Response => Input::Tick,
             Interrupt::PerTry | Interrupt::PerTryIdle => {
                 if let Some(pending) = &self.pending {
-                    pending.host.report(Report::PerTryTimeout);
+                    pending.host.report(Report::PerTryIdleTimeout);
                 }
                 self.failed(stream, &Failure::TryTimeout { idle: true })
             }
@@ -511,7 +511,7 @@ fn record(stream: &mut HttpStream, cause: RelayCause, client_first: bool, versio
     let info = &mut stream.info;
     match cause {
         RelayCause::Ended => {
-            if client_first && stream.request.version < Version::HTTP_2 {
+            if client_first && stream.request.kind.is_tunnel() && stream.request.version < Version::HTTP_2 {
                 info.details = Some("downstream_remote_disconnect".into());
                 info.flags.set(ResponseFlag::DownstreamConnectionTermination);
             }

@@ -136,7 +136,7 @@ async fn failures_have_envoys_words() {
             502,
             format!("{text}reset reason: protocol error"),
             "UPE",
-            "upstream_reset_before_response_started{protocol_error|http1.codec_error}",
+            "upstream_reset_before_response_started{protocol_error}",
         ),
         (
             Attempt::Http(Upstream::status(101, "")),
@@ -242,8 +242,8 @@ async fn a_truncated_response_is_a_reset() {
         (
             StreamError::Truncated,
             Version::HTTP_11,
-            "UC",
-            "upstream_reset_after_response_started{connection_termination}",
+            "UPE",
+            "upstream_reset_after_response_started{protocol_error}",
         ),
         (
             StreamError::Reset(ErrorCode::Internal),

@@ -66,6 +66,7 @@ impl Core {
             }
             Report::Timeout => &stats.upstream_rq_timeout,
             Report::PerTryTimeout => &stats.upstream_rq_per_try_timeout,
+            Report::PerTryIdleTimeout => &stats.upstream_rq_per_try_idle_timeout,
             Report::MaxDuration => &stats.upstream_rq_max_duration_reached,
             // HTTP/1 has no resets to count.
             Report::ReceivedReset | Report::SentReset if self.plan.http.is_http1() => return,

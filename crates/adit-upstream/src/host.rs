@@ -167,7 +167,7 @@ impl Host for HostState {
                 counter.fetch_add(1, Relaxed);
                 self.core.outlier_response(self, status.as_u16());
             }
-            Report::Timeout | Report::PerTryTimeout => {
+            Report::Timeout | Report::PerTryTimeout | Report::PerTryIdleTimeout => {
                 stats.rq_timeout.fetch_add(1, Relaxed);
                 stats.rq_error.fetch_add(1, Relaxed);
                 self.core.outlier_local(self, crate::outlier::LocalOrigin::Timeout);

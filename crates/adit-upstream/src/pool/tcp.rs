@@ -165,6 +165,9 @@ impl WorkerCluster {
 
     /// A connect failed: who waits for this host is told the same.
     fn tcp_failed(&self, host: &Arc<HostState>, priority: Priority, failed: &Failed) {
+        // The connection that was made for somebody, and the somebody.
+        self.core.stats.traffic.upstream_cx_destroy_remote.inc();
+        self.core.stats.traffic.upstream_rq_pending_failure_eject.inc();
         let waiters = {
             let mut state = lock(&self.state);
             tcp_pool(&mut state, host, priority).map(|pool| std::mem::take(&mut pool.waiters)).unwrap_or_default()
