@@ -206,8 +206,7 @@ async fn h1(mut stream: TcpStream) -> Result<()> {
 
 /// Answers requests on every stream.
 async fn h2(stream: TcpStream) -> Result<()> {
-    let mut connection =
-        h2::server::Builder::new().max_concurrent_streams(1024).handshake::<_, Bytes>(stream).await?;
+    let mut connection = h2::server::Builder::new().max_concurrent_streams(1024).handshake::<_, Bytes>(stream).await?;
     while let Some(request) = connection.accept().await {
         let (_, mut respond) = request?;
         let response = http::Response::builder().header("content-type", "text/plain").body(())?;

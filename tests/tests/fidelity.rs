@@ -98,7 +98,10 @@ fn path(kind: &str, idle: Option<&str>) -> Path {
             let allow = "http2_protocol_options: { allow_connect: true }\n";
             let more = format!("{}{allow}{idle_http}", upgrades(&["websocket"]));
             let far = resources(&[listener("far", middle, &hcm("far", &prefix("c"), &more))], &[cluster("c", at, "")]);
-            let near = resources(&[listener("near", front, &hcm("near", &prefix("c"), &more))], &[cluster("c", middle, HTTP2)]);
+            let near = resources(
+                &[listener("near", front, &hcm("near", &prefix("c"), &more))],
+                &[cluster("c", middle, HTTP2)],
+            );
             (vec![Proxy::adit(&far), Proxy::adit(&near)], "upgrade")
         }
         "internal" => {
@@ -151,7 +154,8 @@ fn each(idle: Option<&'static str>, cell: impl Fn(&str, &Path) + Send + Sync + C
             thread::Builder::new().name(kind.into()).spawn(move || cell(kind, &path(kind, idle))).unwrap()
         })
         .collect();
-    let failed: Vec<_> = KINDS.into_iter().zip(threads).filter_map(|(kind, thread)| thread.join().err().map(|_| kind)).collect();
+    let failed: Vec<_> =
+        KINDS.into_iter().zip(threads).filter_map(|(kind, thread)| thread.join().err().map(|_| kind)).collect();
     assert!(failed.is_empty(), "{failed:?}");
 }
 

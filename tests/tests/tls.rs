@@ -2,7 +2,9 @@
 #![cfg(feature = "e2e")]
 
 use adit_tests::certs::Certs;
-use adit_tests::config::{HTTP2, cluster, hcm, listener, listener_with, prefix, resources, tcp_proxy, terminate, upgrades};
+use adit_tests::config::{
+    HTTP2, cluster, hcm, listener, listener_with, prefix, resources, tcp_proxy, terminate, upgrades,
+};
 use adit_tests::{Proxy, curl, free_port, origin, python};
 
 const HELLO: &str = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nhello\n";
@@ -63,7 +65,10 @@ fn chains_by_server_name_and_protocol() {
         .map(|text| origin::http(format!("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n{text}").leak()).0)
         .collect();
     let chain = |matching: &str, cluster: &str, socket: &str| {
-        format!("    - filter_chain_match: {{ {matching} }}\n      filters:\n{}      {socket}\n", tcp_proxy(cluster, ""))
+        format!(
+            "    - filter_chain_match: {{ {matching} }}\n      filters:\n{}      {socket}\n",
+            tcp_proxy(cluster, "")
+        )
     };
     let socket = certs.downstream("", "");
     let yaml = format!(
@@ -138,7 +143,12 @@ fn a_browser() {
     let adit = Proxy::adit(&resources(
         &[
             listener_with("front", front, &hcm("front", &prefix("c"), &allow), &certs.downstream("h2, http/1.1", "")),
-            listener_with("proxy", proxy, &hcm("proxy", &terminate("front"), ""), &certs.downstream("h2, http/1.1", "")),
+            listener_with(
+                "proxy",
+                proxy,
+                &hcm("proxy", &terminate("front"), ""),
+                &certs.downstream("h2, http/1.1", ""),
+            ),
         ],
         &[cluster("c", server, ""), cluster("front", front, "")],
     ));

@@ -265,7 +265,8 @@ impl Far {
     }
 }
 
-const ACCEPTED: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: connect-udp\r\ncapsule-protocol: ?1\r\n\r\n";
+const ACCEPTED: &str =
+    "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: connect-udp\r\ncapsule-protocol: ?1\r\n\r\n";
 
 fn near(far: &Far, more: &str) -> (Proxy, Client) {
     let port = free_port();
@@ -276,13 +277,18 @@ fn near(far: &Far, more: &str) -> (Proxy, Client) {
 #[test]
 fn the_request_is_rfc_9298s_and_datagrams_wait_for_the_answer() {
     let far = Far::new();
-    let more = format!("{BUFFERED}\n  proxy_port: 8443\n  headers_to_add: [{{ header: {{ key: x-peer, value: '%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%' }} }}]");
+    let more = format!(
+        "{BUFFERED}\n  proxy_port: 8443\n  headers_to_add: [{{ header: {{ key: x-peer, value: '%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%' }} }}]"
+    );
     let (near, client) = near(&far, &tunnel(&more));
     client.send("one");
     client.send("two");
     let mut peer = Peer::accept(&far.0);
     let head = peer.head();
-    assert!(head.starts_with("GET /.well-known/masque/udp/target.host.com/443/ HTTP/1.1\r\nhost: proxy.host.com:8443\r\n"), "{head}");
+    assert!(
+        head.starts_with("GET /.well-known/masque/udp/target.host.com/443/ HTTP/1.1\r\nhost: proxy.host.com:8443\r\n"),
+        "{head}"
+    );
     for field in ["connection: Upgrade", "upgrade: connect-udp", "capsule-protocol: ?1", "x-peer: 127.0.0.1"] {
         assert!(head.to_lowercase().contains(&format!("{}\r\n", field.to_lowercase())), "{field}: {head}");
     }
@@ -330,7 +336,8 @@ fn refusals_are_tried_again_and_then_logged() {
     let log = "access_log:\n- name: log\n  typed_config:\n    \"@type\": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog\n    \
                log_format: { text_format_source: { inline_string: \"udp %ACCESS_LOG_TYPE% %RESPONSE_FLAGS% %UPSTREAM_TRANSPORT_FAILURE_REASON% %UPSTREAM_REQUEST_ATTEMPT_COUNT%\\n\" } }\n\
                access_log_options: { flush_access_log_on_tunnel_connected: true }\n";
-    let retry = "retry_options: { max_connect_attempts: 3, backoff_options: { base_interval: 0.05s, max_interval: 0.1s } }";
+    let retry =
+        "retry_options: { max_connect_attempts: 3, backoff_options: { base_interval: 0.05s, max_interval: 0.1s } }";
     let (adit, client) = near(&far, &(tunnel(&format!("{BUFFERED}\n  {retry}")) + log));
     const REFUSED: &str = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
     client.send("first");
@@ -469,8 +476,10 @@ fn a_client_that_does_not_keep_up_costs_a_bounded_amount() {
 fn connect_udp_is_forwarded_as_it_is() {
     let far = Far::new();
     let port = free_port();
-    let route = "- match: { connect_matcher: {} }\n  route: { cluster: c, upgrade_configs: [{ upgrade_type: CONNECT-UDP }] }\n";
-    let _adit = Proxy::adit(&resources(&[stream_listener("f", port, &hcm("f", route, ""))], &[cluster("c", far.1, "")]));
+    let route =
+        "- match: { connect_matcher: {} }\n  route: { cluster: c, upgrade_configs: [{ upgrade_type: CONNECT-UDP }] }\n";
+    let _adit =
+        Proxy::adit(&resources(&[stream_listener("f", port, &hcm("f", route, ""))], &[cluster("c", far.1, "")]));
     let mut client = Peer::connect(port);
     client.send(CONNECT_UDP.replace("upgrade: connect-udp", "upgrade: connect-udp\r\ncapsule-protocol: ?1"));
     let (mut peer, head) = far.accept(ACCEPTED);
@@ -493,7 +502,8 @@ fn connect_udp_is_forwarded_as_it_is() {
 fn a_route_may_have_a_uri_template_of_its_own() {
     let port = free_port();
     let route = "- match: { prefix: /masque }\n  metadata: { filter_metadata: { adit.connect_udp: { uri_template: 'https://proxy/masque{?target_host,target_port}' } } }\n  route: { cluster: c, upgrade_configs: [{ upgrade_type: CONNECT-UDP, connect_config: {} }] }\n";
-    let _adit = Proxy::adit(&resources(&[stream_listener("t", port, &hcm("t", route, ""))], &[cluster("c", echo(), "")]));
+    let _adit =
+        Proxy::adit(&resources(&[stream_listener("t", port, &hcm("t", route, ""))], &[cluster("c", echo(), "")]));
     let ask = |path: &str| {
         let mut client = Peer::connect(port);
         client.send(CONNECT_UDP.replace("/.well-known/masque/udp/127.0.0.1/53/", path));

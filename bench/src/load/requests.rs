@@ -52,8 +52,11 @@ fn measure(spec: &LoadSpec, folder: &std::path::Path) -> Result<LoadResult> {
     let out = command(spec.secs).output()?;
     let to = Moment::now(&spec.pids, spec.core);
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
-    let mut result =
-        if spec.transport == Transport::Wrk { of_wrk(&text)? } else { of_h2load(&text, &std::fs::read_to_string(&log)?)? };
+    let mut result = if spec.transport == Transport::Wrk {
+        of_wrk(&text)?
+    } else {
+        of_h2load(&text, &std::fs::read_to_string(&log)?)?
+    };
     account(&mut result, &from.until(&to));
     if result.ops == 0 {
         bail!("no request succeeded: {} {}", text.trim(), String::from_utf8_lossy(&out.stderr).trim());
@@ -66,7 +69,14 @@ fn of_wrk(text: &str) -> Result<LoadResult> {
     let numbers: Vec<f64> = line.split_whitespace().filter_map(|number| number.parse().ok()).collect();
     let [ops, errors, p50, p99, p999] = numbers[..] else { bail!("wrk has printed {line}") };
     // Answers of a wrong status count as requests too.
-    Ok(LoadResult { ops: (ops - errors).max(0.0) as u64, errors: errors as u64, p50, p99, p999, ..LoadResult::default() })
+    Ok(LoadResult {
+        ops: (ops - errors).max(0.0) as u64,
+        errors: errors as u64,
+        p50,
+        p99,
+        p999,
+        ..LoadResult::default()
+    })
 }
 
 fn of_h2load(text: &str, log: &str) -> Result<LoadResult> {

@@ -25,9 +25,10 @@ pub fn bootstrap(role: Role, hop: usize, ports: &Ports, certificates: &Certifica
             vec![listener(ports.listen, hcm(upgrade_route("out"), websocket()))],
             vec![cluster("out", ports.origin, Some(json!({"http_protocol_options": {}})))],
         ),
-        Role::Terminate => {
-            (vec![listener(ports.listen, hcm(connect_route("out"), json!([])))], vec![cluster("out", ports.origin, None)])
-        }
+        Role::Terminate => (
+            vec![listener(ports.listen, hcm(connect_route("out"), json!([])))],
+            vec![cluster("out", ports.origin, None)],
+        ),
         Role::TwoHops(between) if first => two_hops_first(between, ports),
         Role::TwoHops(between) => two_hops_second(between, ports, certificates),
         Role::UpgradeTwoHops if first => (
@@ -163,8 +164,7 @@ fn cluster(name: &str, port: u16, options: Option<Value>) -> Value {
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(port)}}]}]}});
     if let Some(options) = options {
         let kind = format!("{TYPE}.extensions.upstreams.http.v3.HttpProtocolOptions");
-        cluster["typed_extension_protocol_options"] =
-            json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {"@type": kind, "explicit_http_config": options}});
+        cluster["typed_extension_protocol_options"] = json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {"@type": kind, "explicit_http_config": options}});
     }
     cluster
 }

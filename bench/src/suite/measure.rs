@@ -40,11 +40,8 @@ impl Contender {
 /// Measures the cells of a scenario.
 pub fn scenario(scenario: &Scenario, options: &Options, place: &Place, results: &mut Results) -> Result<()> {
     println!("\n== {}", scenario.title);
-    let mut contenders: Vec<Contender> = options
-        .proxies(scenario)
-        .into_iter()
-        .map(|proxy| Contender { proxy, running: None, failed: None })
-        .collect();
+    let mut contenders: Vec<Contender> =
+        options.proxies(scenario).into_iter().map(|proxy| Contender { proxy, running: None, failed: None }).collect();
     for contender in &mut contenders {
         contender.start(scenario, place);
     }

@@ -199,15 +199,7 @@ pub const SCENARIOS: &[Scenario] = &[
         ENVOY,
         NO_GOALS,
     ),
-    scenario(
-        "ws-h2-h1",
-        "WebSocket h2 → h1",
-        Role::Upgrade,
-        Transport::H2Extended,
-        OriginKind::Upgrade,
-        H2,
-        NO_GOALS,
-    ),
+    scenario("ws-h2-h1", "WebSocket h2 → h1", Role::Upgrade, Transport::H2Extended, OriginKind::Upgrade, H2, NO_GOALS),
     scenario(
         "hops-h1-connect",
         "TCP → h1 CONNECT → TCP",

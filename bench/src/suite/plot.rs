@@ -62,7 +62,10 @@ pub fn svg(results: &Results) -> String {
     let mut y = TOP;
     for scenario in SCENARIOS {
         let measured = |cell: Cell| {
-            Proxy::ALL.iter().filter(|proxy| results.medians(scenario, column_of(scenario, cell), **proxy).is_some()).count()
+            Proxy::ALL
+                .iter()
+                .filter(|proxy| results.medians(scenario, column_of(scenario, cell), **proxy).is_some())
+                .count()
         };
         let most = columns.iter().map(|(cell, _)| measured(*cell)).max().unwrap_or(0);
         if most == 0 {

@@ -35,8 +35,17 @@ fn section(results: &Results) -> String {
     text.push_str("\n### Goals\n\nadit's cost as a ratio to the best peer's in the same run, the median of pairs. Below 1, adit is cheaper.\n\n");
     text.push_str(&tables::goals(results));
     text.push_str("\n![Cost of each proxy](benchmarks.svg)\n");
-    let cells = [Cell::BulkUp1, Cell::BulkDown1, Cell::BulkUp16, Cell::BulkDown16, Cell::Echo, Cell::NewClient,
-        Cell::NewServer, Cell::Idle, Cell::Requests];
+    let cells = [
+        Cell::BulkUp1,
+        Cell::BulkDown1,
+        Cell::BulkUp16,
+        Cell::BulkDown16,
+        Cell::Echo,
+        Cell::NewClient,
+        Cell::NewServer,
+        Cell::Idle,
+        Cell::Requests,
+    ];
     for cell in cells {
         let _ = write!(text, "\n### {}\n\n{}", cell.name(), tables::costs(cell, results));
     }

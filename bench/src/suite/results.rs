@@ -173,9 +173,8 @@ impl Results {
     }
 
     fn of(&self, scenario: &Scenario, cell: Cell, proxy: Proxy) -> Vec<&Sample> {
-        let is = |sample: &&Sample| {
-            sample.scenario == scenario.name && sample.cell == cell && sample.proxy == proxy.name()
-        };
+        let is =
+            |sample: &&Sample| sample.scenario == scenario.name && sample.cell == cell && sample.proxy == proxy.name();
         self.samples.iter().filter(is).collect()
     }
 

@@ -54,7 +54,8 @@ fn row(text: &mut String, results: &Results, scenario: &Scenario, cell: Cell, pr
         }
         return;
     };
-    let cost = if proxy == Proxy::Direct { String::new() } else { format!("{} {}", number(medians.cost), cell.cost_unit()) };
+    let cost =
+        if proxy == Proxy::Direct { String::new() } else { format!("{} {}", number(medians.cost), cell.cost_unit()) };
     let cost = if cell == Cell::Idle && medians.kib_each.len() > 1 {
         let each: Vec<String> = medians.kib_each.iter().map(|kib| number(*kib)).collect();
         format!("{} = {} KiB/tunnel", number(medians.cost), each.join(" + "))
@@ -63,7 +64,8 @@ fn row(text: &mut String, results: &Results, scenario: &Scenario, cell: Cell, pr
     };
     let ratio = if proxy.is_peer() { results.ratio(scenario, cell, proxy) } else { None };
     let ratio = ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
-    let rate = if cell == Cell::Idle { String::new() } else { format!("{} {}", number(medians.rate), cell.rate_unit()) };
+    let rate =
+        if cell == Cell::Idle { String::new() } else { format!("{} {}", number(medians.rate), cell.rate_unit()) };
     let latency = |micros: f64| if cell.is_bulk() || micros == 0.0 { String::new() } else { number(micros) };
     let mut notes = Vec::new();
     if medians.proxy_idle {
@@ -90,7 +92,9 @@ pub fn costs(cell: Cell, results: &Results) -> String {
     let names: Vec<&str> = proxies.iter().map(|proxy| proxy.name()).collect();
     let mut text = format!("| {} | {} |\n|---|{}\n", cell.cost_unit(), names.join(" | "), "---|".repeat(names.len()));
     for scenario in SCENARIOS.iter().filter(|scenario| scenario.cells().contains(&cell)) {
-        let of = |proxy: &Proxy| results.medians(scenario, cell, *proxy).map(|medians| number(medians.cost)).unwrap_or_default();
+        let of = |proxy: &Proxy| {
+            results.medians(scenario, cell, *proxy).map(|medians| number(medians.cost)).unwrap_or_default()
+        };
         let row: Vec<String> = proxies.iter().map(of).collect();
         let _ = writeln!(text, "| {} | {} |", scenario.title, row.join(" | "));
     }

@@ -170,12 +170,16 @@ async fn a_relay_ends_as_it_should() {
     assert!(matches!(cause, UdpCause::MaxDuration), "{cause:?}");
     assert!(matches!(end, Some(Err(_))));
 
-    let closing = UdpRelayOptions { closing: Some(Box::pin(tokio::time::sleep(Duration::from_secs(1)))), ..UdpRelayOptions::default() };
+    let closing = UdpRelayOptions {
+        closing: Some(Box::pin(tokio::time::sleep(Duration::from_secs(1)))),
+        ..UdpRelayOptions::default()
+    };
     let (cause, end) = relayed(closing, Echo::default(), echoes).await;
     assert!(matches!(cause, UdpCause::Closing) && end.is_none(), "{cause:?} {end:?}");
 
     let fails = Echo { fails: true, ..Echo::default() };
-    let (cause, end) = relayed(UdpRelayOptions::default(), fails, async |tx, _| send(&mut **tx, b"\0\x01\0", false).await).await;
+    let (cause, end) =
+        relayed(UdpRelayOptions::default(), fails, async |tx, _| send(&mut **tx, b"\0\x01\0", false).await).await;
     assert!(matches!(cause, UdpCause::Port(_)), "{cause:?}");
     assert_eq!(end, Some(Err(StreamError::Reset(ErrorCode::Connect))));
 

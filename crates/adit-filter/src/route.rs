@@ -4,8 +4,8 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit_http::target::{ConnectTarget, TargetError};
 use adit_http::RequestHead;
+use adit_http::target::{ConnectTarget, TargetError};
 
 use crate::StreamInfo;
 

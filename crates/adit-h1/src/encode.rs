@@ -278,7 +278,8 @@ pub(crate) fn request(
         switch_fields(out, case, &head.headers);
     }
     // As Envoy: with every method but those that have no body as a rule.
-    let must_say = !matches!(head.method, Method::GET | Method::HEAD | Method::DELETE | Method::TRACE | Method::CONNECT);
+    let must_say =
+        !matches!(head.method, Method::GET | Method::HEAD | Method::DELETE | Method::TRACE | Method::CONNECT);
     match body {
         Out::Nothing if must_say && !head.headers.contains_key(header::CONTENT_LENGTH) => {
             field(out, case, "content-length", b"0");

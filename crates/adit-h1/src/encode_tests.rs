@@ -30,7 +30,14 @@ fn answers() {
     for (status, fields, end, to, text, body) in [
         (200, &[][..], true, PLAIN, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Out::Nothing),
         (200, &[("content-length", "0")], true, PLAIN, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Out::Nothing),
-        (299, &[("content-length", "7")], false, PLAIN, "HTTP/1.1 299 Unknown\r\ncontent-length: 7\r\n\r\n", Out::Length(7)),
+        (
+            299,
+            &[("content-length", "7")],
+            false,
+            PLAIN,
+            "HTTP/1.1 299 Unknown\r\ncontent-length: 7\r\n\r\n",
+            Out::Length(7),
+        ),
         (200, &[], false, PLAIN, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", Out::Chunked),
         (200, &[], false, old, "HTTP/1.0 200 OK\r\nconnection: close\r\n\r\n", Out::UntilClose),
         (200, &[], true, old, "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 0\r\n\r\n", Out::Nothing),

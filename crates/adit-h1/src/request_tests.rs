@@ -213,11 +213,9 @@ fn u27_heads_that_peers_read_differently() {
         let refusal = take(text).unwrap_err();
         assert_eq!(refusal.status, StatusCode::BAD_REQUEST, "{:?}", String::from_utf8_lossy(text));
     }
-    for text in [
-        &b"GET / HTTP/1.2\r\nhost: h\r\n\r\n"[..],
-        b"GET / HTTP/2.0\r\nhost: h\r\n\r\n",
-        b"PRI * HTTP/2.0\r\n\r\n",
-    ] {
+    for text in
+        [&b"GET / HTTP/1.2\r\nhost: h\r\n\r\n"[..], b"GET / HTTP/2.0\r\nhost: h\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\n"]
+    {
         assert_eq!(take(text).unwrap_err(), Refusal::LOW_VERSION, "{:?}", String::from_utf8_lossy(text));
     }
 }

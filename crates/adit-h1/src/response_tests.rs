@@ -74,7 +74,8 @@ fn u6_u7_u8_u10_a_switch_must_have_been_asked_for() {
         let framed = switch(&format!("upgrade: foo\r\nconnection: upgrade\r\n{bad}\r\n"));
         assert!(take(&upgrade("foo"), &framed).is_err(), "{bad}");
     }
-    let response = take(&upgrade("foo"), &switch("upgrade: foo\r\nconnection: upgrade\r\ncontent-length: 0\r\n")).unwrap();
+    let response =
+        take(&upgrade("foo"), &switch("upgrade: foo\r\nconnection: upgrade\r\ncontent-length: 0\r\n")).unwrap();
     assert_eq!((response.body, response.head.headers.len()), (Body::Raw, 2));
 }
 

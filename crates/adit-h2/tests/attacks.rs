@@ -536,7 +536,11 @@ async fn connection_errors_of_rfc_9113() {
         ("PING on a stream", frame(PING, 0, 1, &[0; 8]), &["goaway:1"]),
         ("SETTINGS of odd length", frame(SETTINGS, 0, 0, &[0; 5]), &["goaway:6"]),
         ("SETTINGS ack with a payload", frame(SETTINGS, ACK, 0, &[0; 6]), &["goaway:6"]),
-        ("RST_STREAM of three bytes", [headers(1, GET, true), frame(RST_STREAM, 0, 1, &[0; 3])].concat(), &["goaway:6"]),
+        (
+            "RST_STREAM of three bytes",
+            [headers(1, GET, true), frame(RST_STREAM, 0, 1, &[0; 3])].concat(),
+            &["goaway:6"],
+        ),
         ("WINDOW_UPDATE of five bytes", frame(WINDOW_UPDATE, 0, 0, &[0; 5]), &["goaway:6"]),
         ("SETTINGS ack unasked", frame(SETTINGS, ACK, 0, &[]).repeat(2), &["goaway:1"]),
         ("SETTINGS window too large", frame(SETTINGS, 0, 0, &[0, 4, 0xff, 0, 0, 0]), &["goaway:1", "goaway:3"]),

@@ -16,13 +16,13 @@ use adit_stats::Scope;
 use http::HeaderValue;
 use pb::http_connection_manager as hcm;
 
+use crate::Hcm;
 use crate::path::{EscapedSlashes, PathOptions};
 use crate::request::{RequestOptions, StripPort, Underscores};
 use crate::response::ServerHeader;
 use crate::stats::Stats;
 use crate::upgrade::{UpgradeEntry, UpgradeTable};
 use crate::xfcc::ClientCert;
-use crate::Hcm;
 
 /// Makes a thing of a message at a path, or says all that is wrong with it.
 pub type Make<'a, M, T> = dyn Fn(&M, &Path) -> Result<T, Vec<Diagnostic>> + 'a;
@@ -85,11 +85,18 @@ pub(crate) struct Config {
 
 impl Hcm {
     /// Makes a connection manager, or says all that is wrong with it.
-    pub fn from_proto(message: &pb::HttpConnectionManager, context: &HcmContext<'_>, path: &Path) -> Result<Arc<Self>, Vec<Diagnostic>> {
+    pub fn from_proto(
+        message: &pb::HttpConnectionManager,
+        context: &HcmContext<'_>,
+        path: &Path,
+    ) -> Result<Arc<Self>, Vec<Diagnostic>> {
         let mut errors = Vec::new();
         let routes = match &message.route_specifier {
             Some(hcm::RouteSpecifier::RouteConfig(routes)) => (context.routes)(routes, &path.field("route_config")),
-            _ => Err(vec![Diagnostic::error(path, "a route_config is required: rds and scoped_routes are not implemented by adit")]),
+            _ => Err(vec![Diagnostic::error(
+                path,
+                "a route_config is required: rds and scoped_routes are not implemented by adit",
+            )]),
         };
         let routes = keep(routes, &mut errors);
         let chain = keep((context.chain)(&message.http_filters, &path.field("http_filters")), &mut errors);
@@ -244,10 +251,7 @@ fn config(
         access_logs: access_logs?,
         log_on_new_request: log_options.flush_access_log_on_new_request,
         log_on_tunnel: log_options.flush_log_on_tunnel_successfully_established,
-        log_interval: timeout(
-            log_options.access_log_flush_interval.as_ref(),
-            None,
-        ),
+        log_interval: timeout(log_options.access_log_flush_interval.as_ref(), None),
     })
 }
 
@@ -376,9 +380,8 @@ fn http1(
         allow_chunked_length: options.allow_chunked_length,
         enable_trailers: options.enable_trailers,
         proxy_100_continue: message.proxy_100_continue,
-        ignore_upgrade: (!ignored.is_empty()).then(|| {
-            adit_h1::TokenMatcher::new(move |token| ignored.iter().any(|matcher| matcher.matches(token)))
-        }),
+        ignore_upgrade: (!ignored.is_empty())
+            .then(|| adit_h1::TokenMatcher::new(move |token| ignored.iter().any(|matcher| matcher.matches(token)))),
         header_case: header_case(&options),
         delayed_close_timeout: message
             .delayed_close_timeout

@@ -52,7 +52,13 @@ impl Ends {
 }
 
 impl ConnShared {
-    fn new(hcm: &Arc<Hcm>, worker: Arc<WorkerEnv>, info: Arc<ConnInfo>, buffer_limit: usize, template: StreamInfo) -> Self {
+    fn new(
+        hcm: &Arc<Hcm>,
+        worker: Arc<WorkerEnv>,
+        info: Arc<ConnInfo>,
+        buffer_limit: usize,
+        template: StreamInfo,
+    ) -> Self {
         Self {
             hcm: hcm.clone(),
             worker,

@@ -31,8 +31,8 @@ use adit_http::{RequestHead, ResponseHead};
 use adit_io::{ConnInfo, Io};
 use http::Version;
 
-pub use config::{HcmContext, Make};
 use config::{CodecType, Config};
+pub use config::{HcmContext, Make};
 use conn::ConnShared;
 use stats::Stats;
 use upgrade::UpgradeTable;
@@ -57,9 +57,7 @@ impl Hcm {
             (CodecType::Auto, None) => {
                 let sniff = conn::sniff_http2(&mut io);
                 match self.config.idle_timeout {
-                    Some(limit) => tokio::time::timeout(limit, sniff)
-                        .await
-                        .map_err(|_| conn::IDLE.to_owned())??,
+                    Some(limit) => tokio::time::timeout(limit, sniff).await.map_err(|_| conn::IDLE.to_owned())??,
                     None => sniff.await?,
                 }
             }
@@ -71,7 +69,13 @@ impl Hcm {
         })
     }
 
-    fn log(&self, info: &StreamInfo, request: Option<&RequestHead>, response: Option<&ResponseHead>, kind: AccessLogType) {
+    fn log(
+        &self,
+        info: &StreamInfo,
+        request: Option<&RequestHead>,
+        response: Option<&ResponseHead>,
+        kind: AccessLogType,
+    ) {
         for log in &self.config.access_logs {
             log.log(&LogContext { request, response, kind, ..LogContext::new(info) });
         }

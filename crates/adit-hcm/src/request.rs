@@ -202,7 +202,12 @@ pub(crate) fn without_dot(authority: Authority, options: &RequestOptions) -> Aut
 }
 
 /// Sets the fields by which upstreams know the client, and takes away those that it may not set.
-pub(crate) fn prepare(head: &mut RequestHead, conn: &ConnInfo, options: &RequestOptions, id: impl FnOnce() -> Option<HeaderValue>) -> Client {
+pub(crate) fn prepare(
+    head: &mut RequestHead,
+    conn: &ConnInfo,
+    options: &RequestOptions,
+    id: impl FnOnce() -> Option<HeaderValue>,
+) -> Client {
     let client = identify(head, conn, options);
     let edge = options.use_remote_address && !client.internal;
     if !client.internal {
@@ -216,7 +221,9 @@ pub(crate) fn prepare(head: &mut RequestHead, conn: &ConnInfo, options: &Request
         }
     }
     if options.use_remote_address {
-        if !options.skip_xff_append && let Some(ip) = conn.remote.ip() {
+        if !options.skip_xff_append
+            && let Some(ip) = conn.remote.ip()
+        {
             append(head, X_FORWARDED_FOR, &ip.to_string(), ",");
         }
         if edge && let Some(ip) = client.remote.as_ref().or(Some(&conn.remote)).and_then(Address::ip) {
@@ -228,7 +235,10 @@ pub(crate) fn prepare(head: &mut RequestHead, conn: &ConnInfo, options: &Request
         let proto = if conn.tls.is_some() || conn.transport == "quic" { Scheme::Https } else { Scheme::Http };
         head.headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto.as_str()));
     }
-    if options.append_x_forwarded_port && !head.headers.contains_key(X_FORWARDED_PORT) && let Some(port) = conn.local.port() {
+    if options.append_x_forwarded_port
+        && !head.headers.contains_key(X_FORWARDED_PORT)
+        && let Some(port) = conn.local.port()
+    {
         set(head, X_FORWARDED_PORT, &port.to_string());
     }
     if client.internal {
@@ -243,7 +253,10 @@ pub(crate) fn prepare(head: &mut RequestHead, conn: &ConnInfo, options: &Request
     if edge && !options.preserve_external_request_id && options.generate_request_id {
         head.headers.remove(X_REQUEST_ID);
     }
-    if options.generate_request_id && !head.headers.contains_key(X_REQUEST_ID) && let Some(value) = id() {
+    if options.generate_request_id
+        && !head.headers.contains_key(X_REQUEST_ID)
+        && let Some(value) = id()
+    {
         head.headers.insert(X_REQUEST_ID, value);
     }
     if let Some(via) = options.via.as_ref().and_then(|via| via.to_str().ok()) {

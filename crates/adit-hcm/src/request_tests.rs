@@ -48,8 +48,7 @@ fn without_use_remote_address_the_forwarded_fields_are_left_alone() {
 
 #[test]
 fn an_edge_appends_the_peer_and_drops_what_only_friends_may_send() {
-    let options =
-        RequestOptions { use_remote_address: true, generate_request_id: true, ..RequestOptions::default() };
+    let options = RequestOptions { use_remote_address: true, generate_request_id: true, ..RequestOptions::default() };
     let mut head = get(&[
         ("x-forwarded-for", "1.2.3.4"),
         ("x-forwarded-proto", "https"),
@@ -102,7 +101,8 @@ fn heads_that_no_route_may_see() {
     let run = |change: &dyn Fn(&mut RequestHead)| {
         let mut head = get(&[]);
         change(&mut head);
-        check(&mut head, &conn("9.9.9.9:1"), &options).map_err(|reply| (reply.status.as_u16(), reply.details.to_string()))
+        check(&mut head, &conn("9.9.9.9:1"), &options)
+            .map_err(|reply| (reply.status.as_u16(), reply.details.to_string()))
     };
     assert_eq!(run(&|head| head.authority = None), Err((400, "missing_host_header".into())));
     assert_eq!(run(&|head| head.path = None), Err((404, "missing_path_rejected".into())));

@@ -80,7 +80,9 @@ impl Hcm {
             }
             ServerHeader::PassThrough => {}
         }
-        if !head.headers.contains_key(header::DATE) && let Some(date) = crate::date::now() {
+        if !head.headers.contains_key(header::DATE)
+            && let Some(date) = crate::date::now()
+        {
             head.headers.insert(header::DATE, date);
         }
         if let Some(via) = &config.request.via {
@@ -88,7 +90,9 @@ impl Hcm {
         }
         let id = request.and_then(|request| request.headers.get(X_REQUEST_ID));
         let traced = request.is_some_and(|request| request.headers.contains_key("x-envoy-force-trace"));
-        if (config.always_set_request_id_in_response || traced) && let Some(id) = id {
+        if (config.always_set_request_id_in_response || traced)
+            && let Some(id) = id
+        {
             head.headers.insert(X_REQUEST_ID, id.clone());
         }
         // A client that asked to switch is told what it may switch to.
@@ -131,7 +135,12 @@ impl ResponseHook for ResponsePath {
         info.timing.downstream_first_sent.get_or_insert_with(|| info.started.elapsed());
     }
 
-    fn render_reply(&mut self, reply: LocalReply, request: &RequestHead, info: &mut StreamInfo) -> (ResponseHead, Bytes) {
+    fn render_reply(
+        &mut self,
+        reply: LocalReply,
+        request: &RequestHead,
+        info: &mut StreamInfo,
+    ) -> (ResponseHead, Bytes) {
         // A 400 says that the message was broken: nothing more is taken from a connection of HTTP/1.
         let broken = reply.status == StatusCode::BAD_REQUEST && !self.conn.hcm.config.stream_error;
         let (mut head, body) = self.conn.hcm.word(reply, Some(request), info);

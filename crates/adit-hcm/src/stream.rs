@@ -9,7 +9,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use adit_codec::{IncomingStream, RecvStream};
-use adit_filter::{AccessLogType, BoxFuture, FilterChain, HttpStream, LocalReply, ResponseFlag, Route, StreamInfo, Verdict};
+use adit_filter::{
+    AccessLogType, BoxFuture, FilterChain, HttpStream, LocalReply, ResponseFlag, Route, StreamInfo, Verdict,
+};
 use adit_http::{ErrorCode, RequestKind, StreamError, target};
 use adit_io::ByteSource;
 use bytes::{Bytes, BytesMut};
@@ -326,10 +328,7 @@ pub(crate) fn client_gone(stream: &mut HttpStream, error: StreamError) {
 }
 
 /// Shows the head to each filter. The filters then wait in the response path, where they see the answer.
-async fn run_filters(
-    stream: &mut HttpStream,
-    filters: Vec<Box<dyn adit_filter::HttpFilter>>,
-) -> Result<(), FilterEnd> {
+async fn run_filters(stream: &mut HttpStream, filters: Vec<Box<dyn adit_filter::HttpFilter>>) -> Result<(), FilterEnd> {
     let mut filters = filters.into_iter();
     let result = show_request(stream, &mut filters).await;
     if matches!(result, Err(FilterEnd::Reply(_))) {

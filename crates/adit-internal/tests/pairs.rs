@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use adit_internal::{ConnectError, InternalListeners, InternalStream, Limits, Passed, Refused, pair};
 use adit_io::{
-    Address, ByteSource, Cause, ConnInfo, FilterState, FilterValue, Io, Peer as Who, Refusal, RelayOptions, Sharing, Side,
-    Stream, Transport, relay,
+    Address, ByteSource, Cause, ConnInfo, FilterState, FilterValue, Io, Peer as Who, Refusal, RelayOptions, Sharing,
+    Side, Stream, Transport, relay,
 };
 use adit_testkit::{Check, End, Payload, Peer, tcp_pair, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

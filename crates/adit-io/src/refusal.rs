@@ -168,7 +168,11 @@ mod tests {
             first.follow(&middle);
             middle.follow(&last);
             assert!(first.is_deciding() && !decided(&first) && first.get().is_none());
-            if refuse { last.set(Refusal::default()) } else { last.open() }
+            if refuse {
+                last.set(Refusal::default())
+            } else {
+                last.open()
+            }
             assert!(decided(&first) && !first.is_deciding());
             assert_eq!(first.get().is_some(), refuse);
         }
@@ -189,7 +193,11 @@ mod tests {
             let slot = RefusalSlot::new();
             slot.defer();
             assert!(slot.is_deciding() && !decided(&slot));
-            if refuse { slot.set(Refusal::default()) } else { slot.open() }
+            if refuse {
+                slot.set(Refusal::default())
+            } else {
+                slot.open()
+            }
             assert!(decided(&slot));
             assert_eq!(slot.get().is_some(), refuse);
         }

@@ -58,13 +58,7 @@ pub struct Io {
 impl Io {
     /// A stream of which nothing was read yet.
     pub fn new(stream: Stream, info: Arc<ConnInfo>) -> Self {
-        Self {
-            stream,
-            read_ahead: Bytes::new(),
-            info,
-            state: FilterState::default(),
-            metadata: Metadata::default(),
-        }
+        Self { stream, read_ahead: Bytes::new(), info, state: FilterState::default(), metadata: Metadata::default() }
     }
 
     /// A plain TCP stream. The socket should have `TCP_NODELAY` set.

@@ -8,7 +8,7 @@ use adit_config::proto::envoy::config::core::v3::{TrafficDirection, TransportSoc
 use adit_config::proto::envoy::config::listener::v3 as pb;
 
 use adit_config::{Diagnostic, Path};
-use adit_filter::{AccessLog, QuicFilter, ListenerFilter, ListenerInfo, UdpListenerFilter};
+use adit_filter::{AccessLog, ListenerFilter, ListenerInfo, QuicFilter, UdpListenerFilter};
 use adit_runtime::DrainType;
 use adit_stats::Scope;
 use pb::listener::ListenerSpecifier;
@@ -133,7 +133,10 @@ impl ListenerPlan {
         let info = listener_info(message, internal, &sockets);
         let scope = factories.stats().listener(&info.stats_address);
         let context = ChainContext { factories, info: &info, scope: &scope };
-        let chains = keep(&mut problems, context.chains(if is_quic(message) { &[] } else { &message.filter_chains }, &path.field("filter_chains")));
+        let chains = keep(
+            &mut problems,
+            context.chains(if is_quic(message) { &[] } else { &message.filter_chains }, &path.field("filter_chains")),
+        );
         let default_chain = message.default_filter_chain.as_ref();
         let default_chain = default_chain
             .and_then(|chain| keep(&mut problems, context.chain(chain, &path.field("default_filter_chain"))));

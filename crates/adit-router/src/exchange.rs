@@ -115,7 +115,8 @@ impl<'r> Exchange<'r> {
 
     /// What is left of the route's `timeout` for another attempt, as the upstream is told.
     fn expect_less(&self, stream: &mut HttpStream) {
-        let Some(whole) = self.timeouts.response.filter(|_| stream.request.headers.contains_key(EXPECTED_TIMEOUT)) else {
+        let Some(whole) = self.timeouts.response.filter(|_| stream.request.headers.contains_key(EXPECTED_TIMEOUT))
+        else {
             return;
         };
         // The time counts from the request's end.

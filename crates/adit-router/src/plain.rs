@@ -112,8 +112,10 @@ impl Exchange<'_> {
             body.is_end()
         };
         let expects = head.headers.contains_key(header::EXPECT);
-        let opened =
-            upstream.opener.open(head, end).map_err(|error| (Missed::Failed(stream_failure(stream, &error, version)), None))?;
+        let opened = upstream
+            .opener
+            .open(head, end)
+            .map_err(|error| (Missed::Failed(stream_failure(stream, &error, version)), None))?;
         self.sent(stream);
         self.waits.start_try(self.timeouts.per_try, self.timeouts.per_try_idle);
         let mut upload = (!end).then(|| Pump::new(opened.send, false));
@@ -379,9 +381,11 @@ fn cut(
                     ResponseFlag::UpstreamMaxStreamDurationReached,
                     Some(Report::MaxDuration),
                 ),
-                Interrupt::PerTry | Interrupt::PerTryIdle => {
-                    ("upstream_per_try_idle_timeout", ResponseFlag::UpstreamRequestTimeout, Some(Report::PerTryIdleTimeout))
-                }
+                Interrupt::PerTry | Interrupt::PerTryIdle => (
+                    "upstream_per_try_idle_timeout",
+                    ResponseFlag::UpstreamRequestTimeout,
+                    Some(Report::PerTryIdleTimeout),
+                ),
                 Interrupt::Response | Interrupt::Client(_) => {
                     ("response_timeout", ResponseFlag::UpstreamRequestTimeout, Some(Report::Timeout))
                 }

@@ -239,12 +239,7 @@ async fn an_idle_request_is_answered_504_and_an_idle_response_is_reset() {
 #[tokio::test(start_paused = true)]
 async fn a_truncated_response_is_a_reset() {
     for (error, version, flags, details) in [
-        (
-            StreamError::Truncated,
-            Version::HTTP_11,
-            "UPE",
-            "upstream_reset_after_response_started{protocol_error}",
-        ),
+        (StreamError::Truncated, Version::HTTP_11, "UPE", "upstream_reset_after_response_started{protocol_error}"),
         (
             StreamError::Reset(ErrorCode::Internal),
             Version::HTTP_2,

@@ -122,7 +122,9 @@ async fn establish(proxy: Arc<TcpProxy>, connection: Connection) -> Result<Relay
         Outcome::Up(up) => {
             if let Some(slot) = &info.conn.refusal {
                 match &up.stream {
-                    UpStream::Plain(io) => io.info.refusal.as_ref().map_or_else(|| slot.open(), |next| slot.follow(next)),
+                    UpStream::Plain(io) => {
+                        io.info.refusal.as_ref().map_or_else(|| slot.open(), |next| slot.follow(next))
+                    }
                     UpStream::Tunnel(..) => slot.open(),
                 }
             }

@@ -7,9 +7,9 @@ use adit_filter::{AccessLogType, Datagram, UdpHandler, UdpLink, UdpListenerFilte
 use adit_io::Address;
 
 use crate::inbox::Inbox;
-use crate::{UdpProxy, tunnel};
 use crate::plain::Plain;
 use crate::session::{Key, Session};
+use crate::{UdpProxy, tunnel};
 
 /// Sessions of one socket on one worker. Those of a cluster are limited by its circuit breakers, which are lower by default.
 const MAX_SESSIONS: usize = 65_536;

@@ -105,12 +105,10 @@ mod tests {
         assert_eq!(inbox.push(b""), Pushed::Full);
         inbox.open();
         assert_eq!(inbox.push(b"def"), Pushed::Taken);
-        assert_eq!([pop(&inbox), pop(&inbox), pop(&inbox), pop(&inbox)].map(|one| one.map(|one| one.len())), [
-            Some(3),
-            Some(0),
-            Some(3),
-            None
-        ]);
+        assert_eq!(
+            [pop(&inbox), pop(&inbox), pop(&inbox), pop(&inbox)].map(|one| one.map(|one| one.len())),
+            [Some(3), Some(0), Some(3), None]
+        );
         assert_eq!(inbox.push(&vec![0; OPEN.bytes + 1]), Pushed::Full);
         for _ in 0..OPEN.datagrams {
             assert_eq!(inbox.push(b"x"), Pushed::Taken);

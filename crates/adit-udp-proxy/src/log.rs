@@ -1,7 +1,7 @@
 //! Writing access-log lines.
 
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use adit_filter::{AccessLogType, LogContext, StreamInfo};
 use adit_io::{Address, ConnInfo, Value};

@@ -14,10 +14,10 @@ use adit_config::{Diagnostic, Path};
 use adit_filter::AccessLog;
 use adit_stats::{Scope, Store};
 use adit_udp_proxy::{Factories, UdpProxy};
+use pb::UdpProxyConfig;
 use pb::udp_proxy_config::session_filter::ConfigType;
 use pb::udp_proxy_config::udp_tunneling_config::RetryOptions;
 use pb::udp_proxy_config::{RouteSpecifier, SessionFilter, UdpTunnelingConfig};
-use pb::UdpProxyConfig;
 use prost_types::Any;
 
 struct Fakes(Scope);
@@ -37,14 +37,10 @@ fn pack<T: prost::Message + prost::Name>(message: &T) -> Any {
 }
 
 fn plain() -> UdpProxyConfig {
-    let action = TypedExtensionConfig {
-        name: "route".into(),
-        typed_config: Some(pack(&pb::Route { cluster: "c".into() })),
-    };
-    let on_no_match = matcher::OnMatch {
-        on_match: Some(matcher::on_match::OnMatch::Action(action)),
-        ..matcher::OnMatch::default()
-    };
+    let action =
+        TypedExtensionConfig { name: "route".into(), typed_config: Some(pack(&pb::Route { cluster: "c".into() })) };
+    let on_no_match =
+        matcher::OnMatch { on_match: Some(matcher::on_match::OnMatch::Action(action)), ..matcher::OnMatch::default() };
     UdpProxyConfig {
         stat_prefix: "p".into(),
         route_specifier: Some(RouteSpecifier::Matcher(Matcher {
@@ -96,7 +92,10 @@ fn what_is_not_implemented_or_makes_no_sense_is_refused() {
     };
     for (text, found) in [
         ("use_original_src_ip is not supported", changed(plain(), &|m| m.use_original_src_ip = true)),
-        ("use_per_packet_load_balancing is not supported", changed(plain(), &|m| m.use_per_packet_load_balancing = true)),
+        (
+            "use_per_packet_load_balancing is not supported",
+            changed(plain(), &|m| m.use_per_packet_load_balancing = true),
+        ),
         ("one of cluster, matcher", changed(plain(), &|m| m.route_specifier = None)),
         ("http_capsule needs a tunneling_config", changed(plain(), &|m| m.session_filters = tunnel().session_filters)),
         ("needs the session filter http_capsule", changed(tunnel(), &|m| m.session_filters.clear())),

@@ -23,9 +23,18 @@ fn addresses() {
         ("remote, skip append", "use_remote_address: true\nskip_xff_append: true\n"),
         ("hops 1", "xff_num_trusted_hops: 1\n"),
         ("remote, hops 1", "use_remote_address: true\nxff_num_trusted_hops: 1\n"),
-        ("remote, internal", "use_remote_address: true\ninternal_address_config: { cidr_ranges: [{ address_prefix: 127.0.0.0, prefix_len: 8 }] }\n"),
-        ("internal", "internal_address_config: { cidr_ranges: [{ address_prefix: 127.0.0.0, prefix_len: 8 }, { address_prefix: 10.0.0.0, prefix_len: 8 }] }\n"),
-        ("preserve id", "use_remote_address: true\npreserve_external_request_id: true\nalways_set_request_id_in_response: true\n"),
+        (
+            "remote, internal",
+            "use_remote_address: true\ninternal_address_config: { cidr_ranges: [{ address_prefix: 127.0.0.0, prefix_len: 8 }] }\n",
+        ),
+        (
+            "internal",
+            "internal_address_config: { cidr_ranges: [{ address_prefix: 127.0.0.0, prefix_len: 8 }, { address_prefix: 10.0.0.0, prefix_len: 8 }] }\n",
+        ),
+        (
+            "preserve id",
+            "use_remote_address: true\npreserve_external_request_id: true\nalways_set_request_id_in_response: true\n",
+        ),
         ("no id", "generate_request_id: false\n"),
         ("port", "append_x_forwarded_port: true\nvia: me\nadd_user_agent: true\nserver_name: mine\n"),
         ("scheme", "scheme_header_transformation: { scheme_to_overwrite: https }\n"),
@@ -66,8 +75,36 @@ fn paths() {
     ] {
         let mut lab = Yaml::routes("- { match: { prefix: /b }, route: { cluster: c, prefix_rewrite: /B } }\n- { match: { prefix: / }, route: { cluster: c } }\n").hcm(hcm).lab();
         for path in [
-            "/a/../b", "/a/./b", "//a//b", "/a%2Fb", "/a%2fb?x=%2F", "/a%5cb", "/a\\b", "/%61", "/a/..", "/..", "/../b", "/%2e%2e/b", "/a%00b", "/%zz", "/a%",
-            "/a?b/../c", "/a/b/../../../c", "/a;x/../b", "/caf%C3%A9", "/a%20b", "/a//../b", "/.", "/a/.", "/~x", "/%7ex", "/a|b", "/a\"b", "/{a}", "/[a]", "/a^b`c",
+            "/a/../b",
+            "/a/./b",
+            "//a//b",
+            "/a%2Fb",
+            "/a%2fb?x=%2F",
+            "/a%5cb",
+            "/a\\b",
+            "/%61",
+            "/a/..",
+            "/..",
+            "/../b",
+            "/%2e%2e/b",
+            "/a%00b",
+            "/%zz",
+            "/a%",
+            "/a?b/../c",
+            "/a/b/../../../c",
+            "/a;x/../b",
+            "/caf%C3%A9",
+            "/a%20b",
+            "/a//../b",
+            "/.",
+            "/a/.",
+            "/~x",
+            "/%7ex",
+            "/a|b",
+            "/a\"b",
+            "/{a}",
+            "/[a]",
+            "/a^b`c",
         ] {
             lab.case(Case::get(path).named(format!("{name}: {path}")));
         }
@@ -87,7 +124,10 @@ fn answers_of_the_manager() {
         ("proxied 100", "proxy_100_continue: true\n"),
         ("proper case", "http_protocol_options: { header_key_format: { proper_case_words: {} } }\n"),
         ("absolute off", "http_protocol_options: { allow_absolute_url: false }\n"),
-        ("ignored upgrades", "upgrade_configs: [{ upgrade_type: websocket }]\nhttp_protocol_options: { ignore_http_11_upgrade: [{ prefix: TLS/ }, { exact: foo }] }\n"),
+        (
+            "ignored upgrades",
+            "upgrade_configs: [{ upgrade_type: websocket }]\nhttp_protocol_options: { ignore_http_11_upgrade: [{ prefix: TLS/ }, { exact: foo }] }\n",
+        ),
         ("small heads", "max_request_headers_kb: 1\ncommon_http_protocol_options: { max_headers_count: 5 }\n"),
         ("errors of streams", "stream_error_on_invalid_http_message: true\n"),
         ("custom methods", "http_protocol_options: { allow_custom_methods: true }\n"),
@@ -98,8 +138,11 @@ fn answers_of_the_manager() {
             with("plain", ""),
             with("server", "").origin(Reply::Answer("HTTP/1.1 200 OK\r\nserver: theirs\r\ncontent-length: 0\r\n\r\n")),
             with("underscore", "a_b: 1\r\n"),
-            Case::new(format!("{name}: expect body"), "POST / HTTP/1.1\r\nhost: a.com\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\nhi")
-                .origin(Reply::Answer("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")),
+            Case::new(
+                format!("{name}: expect body"),
+                "POST / HTTP/1.1\r\nhost: a.com\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\nhi",
+            )
+            .origin(Reply::Answer("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")),
             Case::new(format!("{name}: absolute"), "GET http://b.com/x HTTP/1.1\r\nhost: a.com\r\n\r\n"),
             with("upgrade TLS", "connection: upgrade\r\nupgrade: TLS/1.2\r\n"),
             with("upgrade foo", "connection: upgrade\r\nupgrade: foo\r\n"),
@@ -109,7 +152,8 @@ fn answers_of_the_manager() {
             Case::new(format!("{name}: custom"), "FOO / HTTP/1.1\r\nhost: a.com\r\n\r\n"),
             Case::new(format!("{name}: bad"), "GET / HTTP/1.1\r\nhost: a.com\r\na b: c\r\n\r\n"),
             Case::new(format!("{name}: no host"), "GET / HTTP/1.1\r\n\r\n"),
-            with("answer 1xx", "").origin(Reply::Answer("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")),
+            with("answer 1xx", "")
+                .origin(Reply::Answer("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")),
         ]);
         report += &lab.report();
     }
@@ -135,7 +179,9 @@ fn local_replies() {
         Case::get("/d"),
         Case::get("/dead"),
         Case::get("/up"),
-        Case::get("/up").named("503 of the origin").origin(Reply::Answer("HTTP/1.1 503 No\r\ncontent-length: 2\r\n\r\nno")),
+        Case::get("/up")
+            .named("503 of the origin")
+            .origin(Reply::Answer("HTTP/1.1 503 No\r\ncontent-length: 2\r\n\r\nno")),
         Case::with("html", "/d", "x-html: 1\r\n"),
         Case::new("head", "HEAD /d HTTP/1.1\r\nhost: a.com\r\n\r\n"),
         Case::new("bad", "GET / HTTP/1.1\r\nhost: a.com\r\na b: c\r\n\r\n"),

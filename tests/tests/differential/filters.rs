@@ -23,9 +23,17 @@ fn buffer_and_mutation() {
     ))
     .lab();
     let post = |path: &str, body: &str| {
-        Case::new(format!("{path} {}", body.len()), format!("POST {path} HTTP/1.1\r\nhost: a.com\r\ncontent-length: {}\r\n\r\n{body}", body.len()))
+        Case::new(
+            format!("{path} {}", body.len()),
+            format!("POST {path} HTTP/1.1\r\nhost: a.com\r\ncontent-length: {}\r\n\r\n{body}", body.len()),
+        )
     };
-    let chunked = |path: &str| Case::new(format!("{path} chunked"), format!("POST {path} HTTP/1.1\r\nhost: a.com\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"));
+    let chunked = |path: &str| {
+        Case::new(
+            format!("{path} chunked"),
+            format!("POST {path} HTTP/1.1\r\nhost: a.com\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+        )
+    };
     lab.cases([
         Case::get("/"),
         post("/", "hello"),
@@ -35,9 +43,14 @@ fn buffer_and_mutation() {
         post("/flag", "hello hello hello"),
         chunked("/"),
         chunked("/off"),
-        Case::with("mutation", "/mut", "gone: 1\r\na: 1\r\nb: 2\r\nc: 1\r\n").origin(Reply::Answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-gone: 1\r\n\r\n")),
-        Case::new("upgrade too large", "GET / HTTP/1.1\r\nhost: a.com\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello hello hello"),
-        Case::with("upgrade off", "/off", "connection: upgrade\r\nupgrade: websocket\r\n").origin(Reply::Tunnel("HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")),
+        Case::with("mutation", "/mut", "gone: 1\r\na: 1\r\nb: 2\r\nc: 1\r\n")
+            .origin(Reply::Answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-gone: 1\r\n\r\n")),
+        Case::new(
+            "upgrade too large",
+            "GET / HTTP/1.1\r\nhost: a.com\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello hello hello",
+        ),
+        Case::with("upgrade off", "/off", "connection: upgrade\r\nupgrade: websocket\r\n")
+            .origin(Reply::Tunnel("HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")),
     ]);
     lab.done();
 }
@@ -49,7 +62,8 @@ fn cors() {
     ))
     .filters(&filter("cors", "cors.v3.Cors", ""))
     .lab();
-    let options = |name: &str, fields: &str| Case::new(name, format!("OPTIONS / HTTP/1.1\r\nhost: a.com\r\n{fields}\r\n"));
+    let options =
+        |name: &str, fields: &str| Case::new(name, format!("OPTIONS / HTTP/1.1\r\nhost: a.com\r\n{fields}\r\n"));
     lab.cases([
         Case::get("/"),
         Case::with("good origin", "/", "origin: http://good.com\r\n"),
@@ -71,7 +85,11 @@ fn fault() {
         Case::get("/"),
         Case::with("abort", "/", "x-envoy-fault-abort-request: 503\r\n"),
         Case::with("abort bad", "/", "x-envoy-fault-abort-request: 42\r\n"),
-        Case::with("abort none", "/", "x-envoy-fault-abort-request: 503\r\nx-envoy-fault-abort-request-percentage: 0\r\n"),
+        Case::with(
+            "abort none",
+            "/",
+            "x-envoy-fault-abort-request: 503\r\nx-envoy-fault-abort-request-percentage: 0\r\n",
+        ),
         Case::with("delay", "/", "x-envoy-fault-delay-request: 100\r\n"),
         Case::with("both", "/", "x-envoy-fault-delay-request: 100\r\nx-envoy-fault-abort-request: 503\r\n"),
         Case::with("teapot", "/", "x-teapot: 1\r\n"),

@@ -112,17 +112,33 @@ fn request_bodies() {
         post("te xchunked", "transfer-encoding: xchunked\r\n\r\n0\r\n\r\n"),
         post("te empty", "transfer-encoding:\r\n\r\n"),
         raw("get with length", "GET / HTTP/1.1\r\nhost: a.com\r\ncontent-length: 5\r\n\r\nhello"),
-        raw("get with chunked", "GET / HTTP/1.1\r\nhost: a.com\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+        raw(
+            "get with chunked",
+            "GET / HTTP/1.1\r\nhost: a.com\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        ),
         post("expect", "expect: 100-continue\r\ncontent-length: 5\r\n\r\nhello"),
         post("expect other", "expect: x\r\ncontent-length: 5\r\n\r\nhello"),
-        Case::steps("expect, waiting", vec![
-            send("POST / HTTP/1.1\r\nhost: a.com\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n"),
-            Do::Head,
-            send("hello"),
-        ]),
-        Case::steps("body cut by FIN", vec![send("POST / HTTP/1.1\r\nhost: a.com\r\ncontent-length: 5\r\n\r\nhe"), Do::Pause(100), Do::Fin]),
-        Case::steps("body cut by RST", vec![send("POST / HTTP/1.1\r\nhost: a.com\r\ncontent-length: 5\r\n\r\nhe"), Do::Pause(100), Do::Rst]),
-        Case::steps("client leaves while waiting", vec![send("GET / HTTP/1.1\r\nhost: a.com\r\n\r\n"), Do::Pause(100), Do::Rst]).origin(Reply::Silence),
+        Case::steps(
+            "expect, waiting",
+            vec![
+                send("POST / HTTP/1.1\r\nhost: a.com\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n"),
+                Do::Head,
+                send("hello"),
+            ],
+        ),
+        Case::steps(
+            "body cut by FIN",
+            vec![send("POST / HTTP/1.1\r\nhost: a.com\r\ncontent-length: 5\r\n\r\nhe"), Do::Pause(100), Do::Fin],
+        ),
+        Case::steps(
+            "body cut by RST",
+            vec![send("POST / HTTP/1.1\r\nhost: a.com\r\ncontent-length: 5\r\n\r\nhe"), Do::Pause(100), Do::Rst],
+        ),
+        Case::steps(
+            "client leaves while waiting",
+            vec![send("GET / HTTP/1.1\r\nhost: a.com\r\n\r\n"), Do::Pause(100), Do::Rst],
+        )
+        .origin(Reply::Silence),
         post("answer before the body", "content-length: 50\r\n\r\nhello").origin(Reply::Tunnel(OK)),
     ]);
     lab.done();

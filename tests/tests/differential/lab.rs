@@ -206,17 +206,24 @@ impl Side {
     }
 
     fn stats(&self, ignored: &[&str]) -> BTreeMap<String, i64> {
-        let text = self.proxy.admin("/stats?filter=^(http%5C.h%5C.|cluster%5C.(c|dead|none)%5C.|http1%5C.|listener%5C.)");
+        let text =
+            self.proxy.admin("/stats?filter=^(http%5C.h%5C.|cluster%5C.(c|dead|none)%5C.|http1%5C.|listener%5C.)");
         text.lines()
             .filter_map(|line| {
                 let (name, value) = line.split_once(": ")?;
                 let name = self.mask(name);
                 let skip = [
-                    "_bytes_", "update_", "worker_", "membership", "listener.admin", "remaining",
+                    "_bytes_",
+                    "update_",
+                    "worker_",
+                    "membership",
+                    "listener.admin",
+                    "remaining",
                     // Our FIN leaves at once, so that clients close in time.
                     "delayed_close_timeout",
                     // Of clusters without hosts; and of answers with `connection: close`: not counted.
-                    "lb_healthy_panic", "close_notify",
+                    "lb_healthy_panic",
+                    "close_notify",
                 ];
                 if skip.iter().chain(ignored).any(|part| name.contains(part)) {
                     return None;
@@ -330,12 +337,17 @@ fn field(line: &str) -> Option<String> {
             let (before, last) = value.rsplit_once(',').unwrap_or(("", value.trim()));
             let sent = ["1.2.3.4", "5.6.7.8", "12", "10.0.0.1", "nonsense", "::1", "1.2.3.4:80"];
             let last = if sent.iter().any(|end| last.ends_with(end)) { last } else { "<peer>" };
-            Some(format!("{name}: {}", if before.is_empty() { last.to_owned() } else { format!("{},{last}", before.trim()) }))
+            Some(format!(
+                "{name}: {}",
+                if before.is_empty() { last.to_owned() } else { format!("{},{last}", before.trim()) }
+            ))
         }
         "x-request-id" if value.trim().len() == 36 => Some(format!("{name}: <uuid>")),
         "x-envoy-upstream-service-time" => Some(format!("{name}: <ms>")),
         // Less than the whole when an attempt went before.
-        "x-envoy-expected-rq-timeout-ms" if value.trim().parse().is_ok_and(|millis: u64| !millis.is_multiple_of(50)) => {
+        "x-envoy-expected-rq-timeout-ms"
+            if value.trim().parse().is_ok_and(|millis: u64| !millis.is_multiple_of(50)) =>
+        {
             Some(format!("{name}: <less>"))
         }
         _ => Some(line.to_owned()),
@@ -441,7 +453,8 @@ impl Lab {
         let mut case = case;
         case.ignored.extend(&self.ignored);
         let known = |entry: &&crate::deliberate::Entry| {
-            entry.test == self.test && entry.cases.iter().any(|name| *name == case.name || case.name.ends_with(&format!(" {name}")))
+            entry.test == self.test
+                && entry.cases.iter().any(|name| *name == case.name || case.name.ends_with(&format!(" {name}")))
         };
         if let Some(entry) = DELIBERATE.iter().find(known) {
             case.differs.extend(entry.parts);
@@ -458,7 +471,8 @@ impl Lab {
         if let Some(text) = case.expect
             && !adit.0[&Part::Answer].contains(text)
         {
-            let _ = writeln!(self.report, "=== {}: no {text:?} in adit's answer:\n{}", case.name, adit.0[&Part::Answer]);
+            let _ =
+                writeln!(self.report, "=== {}: no {text:?} in adit's answer:\n{}", case.name, adit.0[&Part::Answer]);
         }
         // What follows from another answer is not compared.
         let answered_otherwise = !case.differs.is_empty() && case.differs.iter().all(|part| *part < Part::Log);
@@ -515,7 +529,14 @@ fn tolerated(part: Part, ours: &str, theirs: &str) -> bool {
 }
 
 fn pooled(stats: &str) -> Vec<&str> {
-    const TOLD: &[&str] = &["upstream_cx_destroy", "upstream_cx_total", "upstream_cx_http1_total", "upstream_rq_pending_total", "upstream_cx_active", "upstream_cx_protocol_error"];
+    const TOLD: &[&str] = &[
+        "upstream_cx_destroy",
+        "upstream_cx_total",
+        "upstream_cx_http1_total",
+        "upstream_rq_pending_total",
+        "upstream_cx_active",
+        "upstream_cx_protocol_error",
+    ];
     stats.lines().filter(|line| !TOLD.iter().any(|name| line.contains(name))).collect()
 }
 

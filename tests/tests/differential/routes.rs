@@ -31,16 +31,62 @@ fn matching() {
         \x20 - { name: always, match: { prefix: /f, runtime_fraction: { default_value: { numerator: 100 } } }, direct_response: { status: 200, body: { inline_string: always } } }\n",
     )
     .lab();
-    for host in ["exact.com", "EXACT.com", "exact.com:80", "exact.com:8080", "a.suffix.com", "a-suffix.com", ".suffix.com", "suffix.com", "x.long.suffix.com", "prefix.com", "prefix.", "prefix-x", "tls.com", "tlsx.com", "tls.com:80"] {
+    for host in [
+        "exact.com",
+        "EXACT.com",
+        "exact.com:80",
+        "exact.com:8080",
+        "a.suffix.com",
+        "a-suffix.com",
+        ".suffix.com",
+        "suffix.com",
+        "x.long.suffix.com",
+        "prefix.com",
+        "prefix.",
+        "prefix-x",
+        "tls.com",
+        "tlsx.com",
+        "tls.com:80",
+    ] {
         lab.case(Case::new(host, format!("GET /path HTTP/1.1\r\nhost: {host}\r\n\r\n")));
     }
     for path in [
-        "/path", "/path?x", "/path/", "/ipath", "/IPREFIXx", "/sep", "/sep/a", "/sepa", "/sep?x", "/re/12", "/re/12?x", "/re/a", "/re/12/",
-        "/q?a=b", "/q?a=c", "/q?c&a=b", "/q?a=%62", "/q?p", "/q?p=", "/q?z=1", "/q", "/f", "/nothing", "/a", "/hi",
+        "/path",
+        "/path?x",
+        "/path/",
+        "/ipath",
+        "/IPREFIXx",
+        "/sep",
+        "/sep/a",
+        "/sepa",
+        "/sep?x",
+        "/re/12",
+        "/re/12?x",
+        "/re/a",
+        "/re/12/",
+        "/q?a=b",
+        "/q?a=c",
+        "/q?c&a=b",
+        "/q?a=%62",
+        "/q?p",
+        "/q?p=",
+        "/q?z=1",
+        "/q",
+        "/f",
+        "/nothing",
+        "/a",
+        "/hi",
     ] {
         lab.case(Case::get(path));
     }
-    for (name, fields) in [("x y", "x: y\r\n"), ("x two", "x: a\r\nx: y\r\n"), ("n 5", "n: 5\r\n"), ("n 10", "n: 10\r\n"), ("n x", "n: x\r\n"), ("p", "p:\r\n")] {
+    for (name, fields) in [
+        ("x y", "x: y\r\n"),
+        ("x two", "x: a\r\nx: y\r\n"),
+        ("n 5", "n: 5\r\n"),
+        ("n 10", "n: 10\r\n"),
+        ("n x", "n: x\r\n"),
+        ("p", "p:\r\n"),
+    ] {
         lab.case(Case::with(name, "/h", fields));
     }
     lab.case(Case::with("i b", "/hi", "i: b\r\n"));
@@ -96,8 +142,30 @@ fn actions() {
     .clusters(&cluster("named", "@ORIGIN@", "").replace("endpoint: {", "endpoint: { hostname: named.com,").lines().map(|line| line.get(2..).unwrap_or("").to_owned() + "\n").collect::<String>())
     .lab();
     for path in [
-        "/r1/a?b", "/r2/a?b", "/r3/a?b", "/r4/a?b", "/r5?b", "/r6/a?b", "/d1", "/d2?x", "/d3", "/w1/a?b", "/w2?b", "/w2", "/w3/abc/d?e", "/w3/",
-        "/w4", "/w5", "/w6/h.com/x", "/w7", "/w8/abc?x", "/c1", "/c2", "/c3", "/c4", "/c5",
+        "/r1/a?b",
+        "/r2/a?b",
+        "/r3/a?b",
+        "/r4/a?b",
+        "/r5?b",
+        "/r6/a?b",
+        "/d1",
+        "/d2?x",
+        "/d3",
+        "/w1/a?b",
+        "/w2?b",
+        "/w2",
+        "/w3/abc/d?e",
+        "/w3/",
+        "/w4",
+        "/w5",
+        "/w6/h.com/x",
+        "/w7",
+        "/w8/abc?x",
+        "/c1",
+        "/c2",
+        "/c3",
+        "/c4",
+        "/c5",
     ] {
         lab.case(Case::get(path));
     }
@@ -115,8 +183,11 @@ fn actions() {
         Case::with("x-cluster unknown", "/c1", "x-cluster: zz\r\n"),
         Case::with("x-cluster unknown 404", "/c2", "x-cluster: zz\r\n"),
         Case::with("weighted x-cluster", "/c5", "x-cluster: c\r\n"),
-        Case::with("headers", "/hd", "a: old\r\nb: old\r\nc: old\r\nd: old\r\ngone: 1\r\nlong: abcdef\r\n")
-            .origin(Reply::Answer("HTTP/1.1 200 OK\r\ncontent-length: 2\r\na: old\r\nb: old\r\nx-gone: 1\r\nserver: x\r\n\r\nok")),
+        Case::with("headers", "/hd", "a: old\r\nb: old\r\nc: old\r\nd: old\r\ngone: 1\r\nlong: abcdef\r\n").origin(
+            Reply::Answer(
+                "HTTP/1.1 200 OK\r\ncontent-length: 2\r\na: old\r\nb: old\r\nx-gone: 1\r\nserver: x\r\n\r\nok",
+            ),
+        ),
         Case::with("headers absent", "/hd", ""),
     ]);
     lab.done();
@@ -156,7 +227,8 @@ fn failures() {
         get("/dead", vec![]),
         get("/none", vec![]),
         get("/t1", vec![Reply::Silence]).quiet(900),
-        get("/t1-slow-body", vec![Reply::Slowly("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nok", 500, "ay")]).quiet(900),
+        get("/t1-slow-body", vec![Reply::Slowly("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nok", 500, "ay")])
+            .quiet(900),
         get("/t2", vec![Reply::Silence]).quiet(900),
         get("/t2-body", vec![Reply::Slowly("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nok", 700, "ay")]).quiet(900),
         get("/t3", vec![Reply::Silence]).quiet(900),
@@ -179,19 +251,40 @@ fn failures() {
         get("/y6", vec![Reply::Answer(E500), Reply::Answer(OK)]),
         get("/y7", vec![Reply::Close, Reply::Answer(OK)]),
         Case::with("may", "/y6", "may: 1\r\n").script(vec![Reply::Answer(E500), Reply::Answer(OK)]),
-        Case::new("post retried", "POST /y2 HTTP/1.1\r\nhost: a.com\r\ncontent-length: 5\r\n\r\nhello").script(vec![Reply::Answer(E500), Reply::Answer(OK)]),
-        Case::with("retry by header", "/", "x-envoy-retry-on: 5xx\r\nx-envoy-max-retries: 1\r\n").script(vec![Reply::Answer(E500), Reply::Answer(OK)]),
-        Case::with("timeout by header", "/", "x-envoy-upstream-rq-timeout-ms: 200\r\n").origin(Reply::Silence).quiet(900),
-        Case::with("per try by header", "/", "x-envoy-upstream-rq-per-try-timeout-ms: 200\r\n").origin(Reply::Silence).quiet(900),
-        Case::with("alt response", "/", "x-envoy-upstream-rq-timeout-alt-response: 1\r\nx-envoy-upstream-rq-timeout-ms: 200\r\n").origin(Reply::Silence).quiet(900),
+        Case::new("post retried", "POST /y2 HTTP/1.1\r\nhost: a.com\r\ncontent-length: 5\r\n\r\nhello")
+            .script(vec![Reply::Answer(E500), Reply::Answer(OK)]),
+        Case::with("retry by header", "/", "x-envoy-retry-on: 5xx\r\nx-envoy-max-retries: 1\r\n")
+            .script(vec![Reply::Answer(E500), Reply::Answer(OK)]),
+        Case::with("timeout by header", "/", "x-envoy-upstream-rq-timeout-ms: 200\r\n")
+            .origin(Reply::Silence)
+            .quiet(900),
+        Case::with("per try by header", "/", "x-envoy-upstream-rq-per-try-timeout-ms: 200\r\n")
+            .origin(Reply::Silence)
+            .quiet(900),
+        Case::with(
+            "alt response",
+            "/",
+            "x-envoy-upstream-rq-timeout-alt-response: 1\r\nx-envoy-upstream-rq-timeout-ms: 200\r\n",
+        )
+        .origin(Reply::Silence)
+        .quiet(900),
         ws("/t1", vec![Reply::Silence]),
         ws("/t2", vec![Reply::Silence]),
-        ws("/t2", vec![Reply::Tunnel("HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello")]).named("ws idle"),
+        ws("/t2", vec![Reply::Tunnel("HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello")])
+            .named("ws idle"),
         ws("/t3", vec![Reply::Silence]),
         ws("/t4", vec![Reply::Silence]),
-        ws("/t4", vec![Reply::Tunnel("HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello")]).named("ws max duration"),
-        ws("/t1", vec![Reply::Tunnel("HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello")]).named("ws timeout is over"),
-        ws("/y2", vec![Reply::Answer(E500), Reply::Tunnel("HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello")]),
+        ws("/t4", vec![Reply::Tunnel("HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello")])
+            .named("ws max duration"),
+        ws("/t1", vec![Reply::Tunnel("HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello")])
+            .named("ws timeout is over"),
+        ws(
+            "/y2",
+            vec![
+                Reply::Answer(E500),
+                Reply::Tunnel("HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello"),
+            ],
+        ),
         ws("/y2", vec![Reply::Answer(E500)]).named("ws retries used up"),
         ws("/dead", vec![]),
         ws("/none", vec![]),
@@ -207,9 +300,15 @@ fn timeouts_of_the_manager() {
     lab.cases([
         Case::new("head slow", "GET / HTTP/1.1\r\nho").quiet(900),
         Case::new("body slow", "POST / HTTP/1.1\r\nhost: a.com\r\ncontent-length: 5\r\n\r\nhe").quiet(900),
-        Case::steps("body in time", vec![send("POST / HTTP/1.1\r\nhost: a.com\r\ncontent-length: 5\r\n\r\nhe"), Do::Pause(100), send("llo")]),
+        Case::steps(
+            "body in time",
+            vec![send("POST / HTTP/1.1\r\nhost: a.com\r\ncontent-length: 5\r\n\r\nhe"), Do::Pause(100), send("llo")],
+        ),
         Case::get("/").named("answer slow").origin(Reply::Silence).quiet(900),
-        Case::get("/").named("answer stalls").origin(Reply::Slowly("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nok", 1000, "ay")).quiet(900),
+        Case::get("/")
+            .named("answer stalls")
+            .origin(Reply::Slowly("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nok", 1000, "ay"))
+            .quiet(900),
     ]);
     lab.done();
     let mut lab = Yaml::routes("- { match: { prefix: / }, route: { cluster: c } }\n")
@@ -227,8 +326,20 @@ fn timeouts_of_the_manager() {
         .lab();
     lab.cases([
         Case::get("/").named("old connection").quiet(1200),
-        Case::steps("request on an old connection", vec![send("GET /1 HTTP/1.1\r\nhost: a.com\r\n\r\n"), Do::Head, Do::Pause(400), send("GET /2 HTTP/1.1\r\nhost: a.com\r\n\r\n")]).quiet(900),
-        Case::get("/").named("busy when old").origin(Reply::Slowly("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nok", 800, "ay")).quiet(1200),
+        Case::steps(
+            "request on an old connection",
+            vec![
+                send("GET /1 HTTP/1.1\r\nhost: a.com\r\n\r\n"),
+                Do::Head,
+                Do::Pause(400),
+                send("GET /2 HTTP/1.1\r\nhost: a.com\r\n\r\n"),
+            ],
+        )
+        .quiet(900),
+        Case::get("/")
+            .named("busy when old")
+            .origin(Reply::Slowly("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nok", 800, "ay"))
+            .quiet(1200),
     ]);
     lab.done();
 }

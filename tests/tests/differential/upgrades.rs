@@ -3,11 +3,15 @@
 use crate::lab::{Case, Do, OK, Yaml, check, send};
 use crate::origin::Reply;
 
-const ACCEPT: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: x\r\n\r\n";
+const ACCEPT: &str =
+    "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: x\r\n\r\n";
 
 fn upgrade(name: &str, token: &str, path: &str) -> Case {
-    let head = format!("GET {path} HTTP/1.1\r\nhost: a.com\r\nconnection: Upgrade\r\nupgrade: {token}\r\nsec-websocket-key: k\r\n\r\n");
-    Case::steps(name, vec![send(head), Do::Head, send("payload"), Do::Pause(100), Do::Fin]).origin(Reply::Tunnel(ACCEPT))
+    let head = format!(
+        "GET {path} HTTP/1.1\r\nhost: a.com\r\nconnection: Upgrade\r\nupgrade: {token}\r\nsec-websocket-key: k\r\n\r\n"
+    );
+    Case::steps(name, vec![send(head), Do::Head, send("payload"), Do::Pause(100), Do::Fin])
+        .origin(Reply::Tunnel(ACCEPT))
 }
 
 /// Rows: what the connection manager says; columns: what the route says.
@@ -43,7 +47,8 @@ fn requests() {
         .hcm("upgrade_configs: [{ upgrade_type: websocket }, { upgrade_type: foo }]\n")
         .lab();
     let raw = |name: &str, text: &str| {
-        Case::steps(name, vec![send(text), Do::Head, send("more"), Do::Pause(100), Do::Fin]).origin(Reply::Tunnel(ACCEPT))
+        Case::steps(name, vec![send(text), Do::Head, send("more"), Do::Pause(100), Do::Fin])
+            .origin(Reply::Tunnel(ACCEPT))
     };
     lab.cases([
         upgrade("other token", "bar", "/"),
@@ -72,12 +77,18 @@ fn requests() {
 /// Switches to `websocket`, and the same to `foo`.
 const FOO: &[(&str, &str)] = &[
     (ACCEPT, "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: foo\r\n\r\n"),
-    ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello",
-     "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: foo\r\n\r\nhello"),
-    ("HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello",
-     "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: foo\r\n\r\nhello"),
-    ("HTTP/1.1 101 Mine\r\nconnection: upgrade\r\nupgrade: websocket\r\nserver: x\r\ndate: Mon, 01 Jan 2024 00:00:00 GMT\r\n\r\nhello",
-     "HTTP/1.1 101 Mine\r\nconnection: upgrade\r\nupgrade: foo\r\nserver: x\r\ndate: Mon, 01 Jan 2024 00:00:00 GMT\r\n\r\nhello"),
+    (
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: foo\r\n\r\nhello",
+    ),
+    (
+        "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello",
+        "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: foo\r\n\r\nhello",
+    ),
+    (
+        "HTTP/1.1 101 Mine\r\nconnection: upgrade\r\nupgrade: websocket\r\nserver: x\r\ndate: Mon, 01 Jan 2024 00:00:00 GMT\r\n\r\nhello",
+        "HTTP/1.1 101 Mine\r\nconnection: upgrade\r\nupgrade: foo\r\nserver: x\r\ndate: Mon, 01 Jan 2024 00:00:00 GMT\r\n\r\nhello",
+    ),
 ];
 
 #[test]
@@ -89,8 +100,11 @@ fn answers() {
         let answer = |name: &str, reply: Reply| {
             // What comes early counts as received in Envoy even where it goes nowhere.
             let early = if matches!(&reply, Reply::Tunnel(_)) { "early" } else { "" };
-            let head = format!("GET / HTTP/1.1\r\nhost: a.com\r\nconnection: Upgrade\r\nupgrade: {token}\r\n\r\n{early}");
-            let switched = |text: &'static str| if token == "foo" { FOO.iter().find(|(ws, _)| *ws == text).map_or(text, |(_, foo)| foo) } else { text };
+            let head =
+                format!("GET / HTTP/1.1\r\nhost: a.com\r\nconnection: Upgrade\r\nupgrade: {token}\r\n\r\n{early}");
+            let switched = |text: &'static str| {
+                if token == "foo" { FOO.iter().find(|(ws, _)| *ws == text).map_or(text, |(_, foo)| foo) } else { text }
+            };
             let reply = match reply {
                 Reply::Tunnel(text) => Reply::Tunnel(switched(text)),
                 Reply::AnswerAndReset(text) => Reply::AnswerAndReset(switched(text)),
@@ -123,7 +137,8 @@ fn answers() {
     lab.done();
 }
 
-const CONNECT: &str = "- match: { connect_matcher: {} }\n  route: { cluster: c, upgrade_configs: [{ upgrade_type: CONNECT }] }\n";
+const CONNECT: &str =
+    "- match: { connect_matcher: {} }\n  route: { cluster: c, upgrade_configs: [{ upgrade_type: CONNECT }] }\n";
 
 fn connect(name: &str, target: &str, fields: &str) -> Case {
     let head = format!("CONNECT {target} HTTP/1.1\r\n{fields}\r\n");
@@ -135,10 +150,36 @@ fn connect(name: &str, target: &str, fields: &str) -> Case {
 fn connect_targets() {
     let mut lab = Yaml::routes(CONNECT).lab();
     for target in [
-        "a.com:443", "A.com:443", "1.2.3.4:80", "[::1]:443", "a.com:0", "a.com:65535", "a.com:65536", "a.com", "a.com:", ":80",
-        "u@a.com:443", "/path", "http://a.com/", "*", "a.com:+443", "a.com:0x1bb", "a.com:443/x", "a.com:443?x", "a.com:443#x",
-        "[fe80::1%25eth0]:443", "[::ffff:1.2.3.4]:80", "2130706433:80", "a.com.:443", "xn--a:443", "%61.com:443", "[::1]", "a b:443",
-        "a_b.com:443", "a.com:0443", "a.com:443:443",
+        "a.com:443",
+        "A.com:443",
+        "1.2.3.4:80",
+        "[::1]:443",
+        "a.com:0",
+        "a.com:65535",
+        "a.com:65536",
+        "a.com",
+        "a.com:",
+        ":80",
+        "u@a.com:443",
+        "/path",
+        "http://a.com/",
+        "*",
+        "a.com:+443",
+        "a.com:0x1bb",
+        "a.com:443/x",
+        "a.com:443?x",
+        "a.com:443#x",
+        "[fe80::1%25eth0]:443",
+        "[::ffff:1.2.3.4]:80",
+        "2130706433:80",
+        "a.com.:443",
+        "xn--a:443",
+        "%61.com:443",
+        "[::1]",
+        "a b:443",
+        "a_b.com:443",
+        "a.com:0443",
+        "a.com:443:443",
     ] {
         lab.case(connect(target, target, ""));
     }
@@ -152,7 +193,11 @@ fn connect_heads() {
     lab.cases([
         connect("host differs", "a.com:443", "host: b.com\r\n"),
         connect("two hosts", "a.com:443", "host: b.com\r\nhost: c.com\r\n"),
-        connect("proxy fields", "a.com:443", "proxy-authorization: x\r\nproxy-connection: keep-alive\r\nkeep-alive: 1\r\nuser-agent: me\r\n"),
+        connect(
+            "proxy fields",
+            "a.com:443",
+            "proxy-authorization: x\r\nproxy-connection: keep-alive\r\nkeep-alive: 1\r\nuser-agent: me\r\n",
+        ),
         connect("length", "a.com:443", "content-length: 5\r\n"),
         connect("length 0", "a.com:443", "content-length: 0\r\n"),
         connect("chunked", "a.com:443", "transfer-encoding: chunked\r\n"),
@@ -161,15 +206,22 @@ fn connect_heads() {
         connect("connection close", "a.com:443", "connection: close\r\n"),
         Case::steps("early", vec![send("CONNECT a.com:443 HTTP/1.1\r\n\r\nearly"), Do::Head, Do::Pause(100), Do::Fin])
             .origin(Reply::Tunnel("HTTP/1.1 200 OK\r\n\r\n")),
-        connect("407", "a.com:443", "").origin(Reply::Answer("HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic\r\ncontent-length: 2\r\n\r\nno")),
+        connect("407", "a.com:443", "").origin(Reply::Answer(
+            "HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic\r\ncontent-length: 2\r\n\r\nno",
+        )),
         connect("202", "a.com:443", "").origin(Reply::Tunnel("HTTP/1.1 202 Accepted\r\n\r\n")),
         connect("204", "a.com:443", "").origin(Reply::Tunnel("HTTP/1.1 204 No Content\r\n\r\n")),
-        connect("200 with length", "a.com:443", "").origin(Reply::Tunnel("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nhello")),
-        connect("200 chunked", "a.com:443", "").origin(Reply::Tunnel("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nhello")),
-        connect("302", "a.com:443", "").origin(Reply::Answer("HTTP/1.1 302 Found\r\nlocation: /\r\ncontent-length: 0\r\n\r\n")),
+        connect("200 with length", "a.com:443", "")
+            .origin(Reply::Tunnel("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nhello")),
+        connect("200 chunked", "a.com:443", "")
+            .origin(Reply::Tunnel("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nhello")),
+        connect("302", "a.com:443", "")
+            .origin(Reply::Answer("HTTP/1.1 302 Found\r\nlocation: /\r\ncontent-length: 0\r\n\r\n")),
         connect("503", "a.com:443", "").origin(Reply::Answer("HTTP/1.1 503 No\r\ncontent-length: 2\r\n\r\nno")),
-        connect("100 then 200", "a.com:443", "").origin(Reply::Tunnel("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n")),
-        connect("101", "a.com:443", "").origin(Reply::Tunnel("HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n")),
+        connect("100 then 200", "a.com:443", "")
+            .origin(Reply::Tunnel("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n")),
+        connect("101", "a.com:443", "")
+            .origin(Reply::Tunnel("HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n")),
         connect("close", "a.com:443", "").origin(Reply::Close),
         connect("reset", "a.com:443", "").origin(Reply::Reset),
     ]);
@@ -189,7 +241,18 @@ fn connect_without_leave() {
          - name: header\n  domains: ['header.com:443']\n  routes:\n  - match: { connect_matcher: {}, headers: [{ name: foo, string_match: { exact: bar } }] }\n    route: { cluster: c, upgrade_configs: [{ upgrade_type: CONNECT }] }\n",
     )
     .lab();
-    for target in ["exact.com:443", "EXACT.com:443", "exact.com:80", "port.com:1", "x.com:8443", "direct.com:1", "direct.com:2", "off.com:443", "prefix.com:443", "header.com:443"] {
+    for target in [
+        "exact.com:443",
+        "EXACT.com:443",
+        "exact.com:80",
+        "port.com:1",
+        "x.com:8443",
+        "direct.com:1",
+        "direct.com:2",
+        "off.com:443",
+        "prefix.com:443",
+        "header.com:443",
+    ] {
         lab.case(connect(target, target, ""));
     }
     lab.case(connect("header", "header.com:443", "foo: bar\r\n"));
@@ -243,7 +306,11 @@ fn terminated() {
     lab.cases([
         term("plain", ""),
         term("early", "").named("early"),
-        Case::steps("early bytes", vec![send("CONNECT a.com:443 HTTP/1.1\r\n\r\nearly"), Do::Head, Do::Pause(100), Do::Fin]).origin(Reply::Raw("")),
+        Case::steps(
+            "early bytes",
+            vec![send("CONNECT a.com:443 HTTP/1.1\r\n\r\nearly"), Do::Head, Do::Pause(100), Do::Fin],
+        )
+        .origin(Reply::Raw("")),
         term("upstream speaks", "").origin(Reply::Raw("hello")),
         term("dead", "to: dead\r\n"),
         term("retry", "to: retry\r\n"),
@@ -252,9 +319,15 @@ fn terminated() {
         term("unknown cluster", "to: header\r\nx-cluster: zz\r\n"),
         term("cluster header", "to: header\r\nx-cluster: c\r\n"),
         term("expect", "expect: 100-continue\r\n"),
-        Case::new("post", "POST /post HTTP/1.1\r\nhost: a.com\r\ncontent-length: 5\r\n\r\nhello").origin(Reply::Raw("")),
-        Case::new("post chunked", "POST /post HTTP/1.1\r\nhost: a.com\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n").origin(Reply::Raw("")),
-        Case::new("post dead", "POST /dead HTTP/1.1\r\nhost: a.com\r\ncontent-length: 5\r\n\r\nhello").origin(Reply::Raw("")),
+        Case::new("post", "POST /post HTTP/1.1\r\nhost: a.com\r\ncontent-length: 5\r\n\r\nhello")
+            .origin(Reply::Raw("")),
+        Case::new(
+            "post chunked",
+            "POST /post HTTP/1.1\r\nhost: a.com\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        )
+        .origin(Reply::Raw("")),
+        Case::new("post dead", "POST /dead HTTP/1.1\r\nhost: a.com\r\ncontent-length: 5\r\n\r\nhello")
+            .origin(Reply::Raw("")),
         Case::new("get", "GET /post HTTP/1.1\r\nhost: a.com\r\n\r\n"),
         Case::new("get to the tunnel", "GET / HTTP/1.1\r\nhost: a.com\r\n\r\n"),
     ]);

@@ -66,7 +66,9 @@ fn path(kind: &str, extension: &str) -> Path {
         "tcp, 1 hop" => (vec![through(front, &tcp_proxy("in0", ""), 1, (at, ""), extension)], ""),
         "tcp, 3 hops" => (vec![through(front, &tcp_proxy("in0", ""), 3, (at, ""), extension)], ""),
         "tcp, 10 hops" => (vec![through(front, &tcp_proxy("in0", ""), 10, (at, ""), extension)], ""),
-        "connect terminated, 3 hops" => (vec![through(front, &hcm("h", &terminate("in0"), ""), 3, (at, ""), extension)], CONNECT),
+        "connect terminated, 3 hops" => {
+            (vec![through(front, &hcm("h", &terminate("in0"), ""), 3, (at, ""), extension)], CONNECT)
+        }
         // A tunnel within a tunnel, both made here and both undone by the far proxy, over this version.
         "connect in connect, h1" | "connect in connect, h2" => {
             let version = if kind.ends_with("h2") { HTTP2 } else { "" };
@@ -75,7 +77,10 @@ fn path(kind: &str, extension: &str) -> Path {
                 &[hop("in", "in", version), cluster("far", far, version)],
             );
             let undo = whole(
-                &[listener("far", far, &hcm("outer", &terminate("in"), "")), inner("in", &hcm("inner", &terminate("c"), ""))],
+                &[
+                    listener("far", far, &hcm("outer", &terminate("in"), "")),
+                    inner("in", &hcm("inner", &terminate("c"), "")),
+                ],
                 &[hop("in", "in", ""), cluster("c", at, "")],
             );
             (vec![Proxy::adit(&undo), Proxy::adit(&near)], "")
@@ -213,8 +218,7 @@ fn sixty_four_mebibytes_each_way_at_once() {
     ]) {
         let path = path(kind, extension);
         let (client, server) = path.open();
-        let [client_out, server_out] =
-            [client.0.try_clone().unwrap(), server.0.try_clone().unwrap()].map(Peer::from);
+        let [client_out, server_out] = [client.0.try_clone().unwrap(), server.0.try_clone().unwrap()].map(Peer::from);
         let threads = [
             thread::spawn(|| send(client_out)),
             thread::spawn(|| send(server_out)),
@@ -253,7 +257,12 @@ fn a_slow_reader_stops_the_writer_within_the_marks() {
         for from_server in [true, false] {
             let (upstream, at) = origin::listen();
             let front = free_port();
-            let direct = Path { proxies: vec![through(front, &tcp_proxy("c", ""), 0, (at, ""), "")], front, upstream, opening: "" };
+            let direct = Path {
+                proxies: vec![through(front, &tcp_proxy("c", ""), 0, (at, ""), "")],
+                front,
+                upstream,
+                opening: "",
+            };
             let without = held(&direct, from_server);
             let path = path("tcp, 3 hops", &extension);
             let with = held(&path, from_server);
@@ -271,7 +280,8 @@ fn a_slow_reader_stops_the_writer_within_the_marks() {
 fn a_get_inside_a_connect_over_either_version() {
     for (pool, outside) in [("", HTTP2), (HTTP2, HTTP2), ("", ""), (HTTP2, "")] {
         let (front, far) = (free_port(), free_port());
-        let answer = "- match: { prefix: / }\n  direct_response: { status: 200, body: { inline_string: \"Hello, world!\" } }\n";
+        let answer =
+            "- match: { prefix: / }\n  direct_response: { status: 200, body: { inline_string: \"Hello, world!\" } }\n";
         let undo = Proxy::adit(&whole(
             &[listener("far", far, &hcm("far", &terminate("in"), "")), inner("in", &hcm("in", answer, ""))],
             &[hop("in", "in", "")],
@@ -305,7 +315,10 @@ fn a_websocket_through_two_managers() {
         let allow = "http2_protocol_options: { allow_connect: true }\n";
         let more = format!("{}{allow}", upgrades(&["websocket"]));
         let adit = Proxy::adit(&whole(
-            &[listener("front", front, &hcm("outer", &prefix("in"), &more)), inner("in", &hcm("inner", &prefix("c"), &more))],
+            &[
+                listener("front", front, &hcm("outer", &prefix("in"), &more)),
+                inner("in", &hcm("inner", &prefix("c"), &more)),
+            ],
             &[hop("in", "in", version), cluster("c", at, "")],
         ));
         let mut client = Peer::connect(front);
@@ -325,17 +338,20 @@ fn a_websocket_through_two_managers() {
 #[test]
 fn filter_chains_of_an_internal_listener_are_matched_and_filters_look_at_first_bytes() {
     let front = free_port();
-    let text = |protocol: &str| format!(
-        "    - filter_chain_match: {{ application_protocols: [\"{protocol}\"] }}\n      filters:\n{}",
-        hcm(&protocol.replace(['/', '.'], "_"), "- match: { prefix: / }\n  direct_response: { status: 200 }\n", "")
-    );
+    let text = |protocol: &str| {
+        format!(
+            "    - filter_chain_match: {{ application_protocols: [\"{protocol}\"] }}\n      filters:\n{}",
+            hcm(&protocol.replace(['/', '.'], "_"), "- match: { prefix: / }\n  direct_response: { status: 200 }\n", "")
+        )
+    };
     let inspected = format!(
         "  - name: in\n    internal_listener: {{}}\n    listener_filters:\n    - name: http\n      typed_config:\n        \"@type\": \
          type.googleapis.com/envoy.extensions.filters.listener.http_inspector.v3.HttpInspector\n    filter_chains:\n{}{}",
         text("http/1.1"),
         text("h2c")
     );
-    let adit = Proxy::adit(&whole(&[listener("front", front, &tcp_proxy("in", "")), inspected], &[hop("in", "in", "")]));
+    let adit =
+        Proxy::adit(&whole(&[listener("front", front, &tcp_proxy("in", "")), inspected], &[hop("in", "in", "")]));
     let mut client = Peer::connect(front);
     client.send(GET);
     assert!(client.head().starts_with("HTTP/1.1 200 OK\r\n"));

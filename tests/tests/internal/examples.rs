@@ -60,7 +60,10 @@ fn internal_connect_in_connect() {
     let (front, far) = (free_port(), free_port());
     let outer = hcm("outer", &terminate("in"), &log("outer %REQ(:AUTHORITY)%"));
     let undo = adit(&whole(
-        &[listener("far", far, &outer), inner("in", &hcm("inner", &terminate("echo"), &log("inner %REQ(:AUTHORITY)%")))],
+        &[
+            listener("far", far, &outer),
+            inner("in", &hcm("inner", &terminate("echo"), &log("inner %REQ(:AUTHORITY)%"))),
+        ],
         &[hop("in", "in", ""), adit_tests::config::cluster("echo", origin::echo(), "")],
     ));
     let _near = adit(&example("../internal_connect_in_connect.yaml", &[(10000, front), (10001, far)], 0));

@@ -62,7 +62,8 @@ fn run(state: State, front: u16, opening: &str, answers: bool) {
 fn storm(front: u16, opening: &'static str, answers: bool) {
     for state in STATES {
         for _ in 0..ROUNDS / WIDTH {
-            let threads: Vec<_> = (0..WIDTH).map(|_| thread::spawn(move || run(state, front, opening, answers))).collect();
+            let threads: Vec<_> =
+                (0..WIDTH).map(|_| thread::spawn(move || run(state, front, opening, answers))).collect();
             threads.into_iter().for_each(|thread| thread.join().unwrap());
         }
     }
@@ -72,7 +73,8 @@ fn storm(front: u16, opening: &'static str, answers: bool) {
 fn empty(adit: &Proxy) {
     adit_tests::eventually("every gauge is zero", || {
         let text = adit.admin("/stats?filter=(cx|rq|upgrades|pre_cx|pending)_active$");
-        text.lines().all(|line| line.ends_with(": 0") || line.starts_with("http.admin") || line.starts_with("listener.admin"))
+        text.lines()
+            .all(|line| line.ends_with(": 0") || line.starts_with("http.admin") || line.starts_with("listener.admin"))
     });
 }
 
@@ -139,7 +141,8 @@ fn tunnels_that_never_open_leave_nothing() {
                                 if i % 2 == 0 {
                                     thread::sleep(std::time::Duration::from_millis(20));
                                 }
-                                let _ = socket2::SockRef::from(&socket).set_linger((i % 3 == 0).then_some(std::time::Duration::ZERO));
+                                let _ = socket2::SockRef::from(&socket)
+                                    .set_linger((i % 3 == 0).then_some(std::time::Duration::ZERO));
                             })
                         })
                         .collect();
@@ -149,7 +152,13 @@ fn tunnels_that_never_open_leave_nothing() {
         };
         storms();
         storms();
-        let names = ["cluster.a.upstream_cx_active", "listener.envoy_internal_a.downstream_cx_active", "cluster.a.upstream_rq_pending_active", "cluster.b.upstream_rq_active", "listener.get.downstream_cx_active"];
+        let names = [
+            "cluster.a.upstream_cx_active",
+            "listener.envoy_internal_a.downstream_cx_active",
+            "cluster.a.upstream_rq_pending_active",
+            "cluster.b.upstream_rq_active",
+            "listener.get.downstream_cx_active",
+        ];
         for name in names {
             if !name.starts_with("listener.get") {
                 adit.wait_stat(name, 0);

@@ -10,7 +10,9 @@ const KINDS: &str = "[{ kind: { host: {} }, name: tunnel }, { kind: { cluster: {
 
 /// Endpoints of one listener, each with an `endpoint_id` and metadata that names a target.
 fn endpoints(name: &str, listener: &str, ids: &[&str], more: &str) -> String {
-    let mut text = format!("  - name: {name}\n    load_assignment:\n      cluster_name: {name}\n      endpoints:\n      - lb_endpoints:\n");
+    let mut text = format!(
+        "  - name: {name}\n    load_assignment:\n      cluster_name: {name}\n      endpoints:\n      - lb_endpoints:\n"
+    );
     for id in ids {
         text.push_str(&format!(
             "        - endpoint: {{ address: {{ envoy_internal_address: {{ server_listener_name: {listener}, endpoint_id: {id} }} }} }}\n          \
@@ -40,14 +42,14 @@ fn metadata_of_host_and_cluster_names_the_tunnel_and_endpoints_share_a_listener(
         &[listener("far", far, &terminator)],
         &[cluster("echo", origin::echo(), "")],
     ));
-    let more = format!(
-        "metadata: {{ filter_metadata: {{ place: {{ name: here }} }} }}\n{}",
-        internal_upstream(KINDS)
-    );
+    let more = format!("metadata: {{ filter_metadata: {{ place: {{ name: here }} }} }}\n{}", internal_upstream(KINDS));
     let line = "in %DYNAMIC_METADATA(tunnel:address)% %DYNAMIC_METADATA(tunnel:nested:port)% %DYNAMIC_METADATA(place:name)% \
                 %DOWNSTREAM_REMOTE_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS%";
     let tunnel = format!("tunneling_config: {{ hostname: '%DYNAMIC_METADATA(tunnel:address)%' }}\n{}", log(line));
-    let outer = tcp_proxy("hop", &log("out %UPSTREAM_HOST% %UPSTREAM_LOCAL_ADDRESS% %UPSTREAM_REMOTE_ADDRESS% %RESPONSE_FLAGS%"));
+    let outer = tcp_proxy(
+        "hop",
+        &log("out %UPSTREAM_HOST% %UPSTREAM_LOCAL_ADDRESS% %UPSTREAM_REMOTE_ADDRESS% %RESPONSE_FLAGS%"),
+    );
     let near = adit(&whole(
         &[listener("outer", front, &outer), inner("encap", &tcp_proxy("far", &tunnel))],
         &[endpoints("hop", "encap", &["a", "b"], &more), cluster("far", far, HTTP2)],
@@ -187,7 +189,13 @@ fn the_clients_address_reaches_the_inner_listener_by_the_proxy_protocol() {
                  type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer } }\n";
     let filter = "    listener_filters:\n    - name: proxy\n      typed_config:\n        \"@type\": \
                   type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol\n";
-    let listener_inner = inner("inner", &tcp_proxy("echo", &log("in %DOWNSTREAM_REMOTE_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_DIRECT_REMOTE_ADDRESS%")));
+    let listener_inner = inner(
+        "inner",
+        &tcp_proxy(
+            "echo",
+            &log("in %DOWNSTREAM_REMOTE_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_DIRECT_REMOTE_ADDRESS%"),
+        ),
+    );
     let near = adit(&whole(
         &[listener("outer", front, &tcp_proxy("hop", "")), format!("{listener_inner}{filter}")],
         &[hop("hop", "inner", proxy), cluster("echo", origin::echo(), "")],
@@ -202,7 +210,9 @@ fn the_clients_address_reaches_the_inner_listener_by_the_proxy_protocol() {
 
 #[test]
 fn kinds_that_cannot_be_passed_are_refused_at_load() {
-    for (kind, why) in [("request", "metadata type is not supported: request"), ("route", "metadata type is not supported: route")] {
+    for (kind, why) in
+        [("request", "metadata type is not supported: request"), ("route", "metadata type is not supported: route")]
+    {
         let more = internal_upstream(&format!("[{{ kind: {{ {kind}: {{}} }}, name: key }}]"));
         let yaml = whole(&[inner("inner", &tcp_proxy("hop", ""))], &[hop("hop", "inner", &more)]);
         let text = crate::config::refused(&yaml);

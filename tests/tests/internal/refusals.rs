@@ -9,7 +9,8 @@ use adit_tests::{Proxy, free_port, origin};
 
 use crate::build::{adit, hop, inner, log, set_state, wait_log, whole};
 
-const HTTP_LINE: &str = "outer %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %UPSTREAM_TRANSPORT_FAILURE_REASON%";
+const HTTP_LINE: &str =
+    "outer %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %UPSTREAM_TRANSPORT_FAILURE_REASON%";
 const TCP_LINE: &str = "outer %RESPONSE_FLAGS% %UPSTREAM_TRANSPORT_FAILURE_REASON%";
 const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 const CONNECT: &str = "CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n";
@@ -91,7 +92,8 @@ fn a_refusal_behind_listener_filters_and_network_filters_is_passed_on_too() {
     let filters = "    listener_filters:\n    - name: http\n      typed_config:\n        \"@type\": \
                    type.googleapis.com/envoy.extensions.filters.listener.http_inspector.v3.HttpInspector\n";
     let state = set_state(&[("k", "v", "NONE")]);
-    for (chain, inspect) in [(tcp_proxy("far", TUNNEL), filters), (format!("{state}{}", tcp_proxy("far", TUNNEL)), "")] {
+    for (chain, inspect) in [(tcp_proxy("far", TUNNEL), filters), (format!("{state}{}", tcp_proxy("far", TUNNEL)), "")]
+    {
         let front = free_port();
         let outer = hcm("outer", &prefix("hop"), &log(HTTP_LINE));
         let adit = adit(&whole(
@@ -234,7 +236,14 @@ fn a_loop_of_connection_managers_ends_at_once() {
         let adit = adit(&whole(
             &[
                 listener("outer", front, &hcm("outer", route, "")),
-                inner("self", &hcm("self", route, &log("in %RESPONSE_CODE% %RESPONSE_FLAGS% %UPSTREAM_TRANSPORT_FAILURE_REASON%"))),
+                inner(
+                    "self",
+                    &hcm(
+                        "self",
+                        route,
+                        &log("in %RESPONSE_CODE% %RESPONSE_FLAGS% %UPSTREAM_TRANSPORT_FAILURE_REASON%"),
+                    ),
+                ),
             ],
             &[hop("hop", "self", more)],
         ));
@@ -266,7 +275,9 @@ fn a_client_that_leaves_before_the_decision_leaves_nothing() {
     assert!(far.head().starts_with("CONNECT host.com:443 "));
     client.rst();
     let _ = far.rest();
-    for gauge in ["cluster.to_a.upstream_cx_active", "cluster.to_b.upstream_cx_active", "cluster.far.upstream_cx_active"] {
+    for gauge in
+        ["cluster.to_a.upstream_cx_active", "cluster.to_b.upstream_cx_active", "cluster.far.upstream_cx_active"]
+    {
         adit.wait_stat(gauge, 0);
     }
     for name in ["a", "b"] {

@@ -19,14 +19,17 @@ type Shared = Arc<Mutex<Box<dyn Datagrams>>>;
 
 /// The two halves of an accepted CONNECT-UDP with every datagram as a capsule, in both directions. Halves without
 /// datagrams beside them stay as they are; capsules of other types pass as they are.
-pub fn bridge(
-    mut recv: Box<dyn RecvStream>,
-    send: Box<dyn SendStream>,
-) -> (Box<dyn RecvStream>, Box<dyn SendStream>) {
+pub fn bridge(mut recv: Box<dyn RecvStream>, send: Box<dyn SendStream>) -> (Box<dyn RecvStream>, Box<dyn SendStream>) {
     let Some(datagrams) = recv.datagrams() else { return (recv, send) };
     let shared = Arc::new(Mutex::new(datagrams));
     let recv = BridgedRecv { inner: recv, datagrams: Some(shared.clone()), place: Place::default() };
-    let send = BridgedSend { inner: send, datagrams: shared, place: Place::default(), held: BytesMut::new(), raw: Bytes::new() };
+    let send = BridgedSend {
+        inner: send,
+        datagrams: shared,
+        place: Place::default(),
+        held: BytesMut::new(),
+        raw: Bytes::new(),
+    };
     (Box::new(recv), Box::new(send))
 }
 

@@ -9,8 +9,8 @@ use adit_config::proto::envoy::config::core::v3 as core;
 use adit_config::proto::envoy::config::route::v3 as pb;
 use adit_filter::PerFilterConfig;
 use adit_filter::upstream::Priority;
-use adit_io::Metadata;
 use adit_http::UdpTemplate;
+use adit_io::Metadata;
 use adit_match::{ConfigError, Fraction};
 use bytes::Bytes;
 use http::{HeaderName, StatusCode};
@@ -250,7 +250,8 @@ impl Builder<'_> {
             self.errors.push(ConfigError::unsupported(format!("{at}.{name}")));
         }
         let at = format!("{at}.uri_template");
-        let Some(Kind::StringValue(text)) = fields.fields.get("uri_template").and_then(|value| value.kind.as_ref()) else {
+        let Some(Kind::StringValue(text)) = fields.fields.get("uri_template").and_then(|value| value.kind.as_ref())
+        else {
             self.errors.push(ConfigError::new(at, "a text is required"));
             return None;
         };
@@ -525,7 +526,10 @@ impl Builder<'_> {
                 self.errors.push(ConfigError::new(&at, format!("Non-CONNECT upgrade type {name} has ConnectConfig")));
             }
             if let Some(connect) = config.connect_config.as_ref().filter(|_| name.eq_ignore_ascii_case("CONNECT-UDP")) {
-                self.refuse(connect.proxy_protocol_config.is_some(), &format!("{at}.connect_config.proxy_protocol_config"));
+                self.refuse(
+                    connect.proxy_protocol_config.is_some(),
+                    &format!("{at}.connect_config.proxy_protocol_config"),
+                );
                 self.refuse(connect.allow_post, &format!("{at}.connect_config.allow_post"));
             }
             let connect = config.connect_config.as_ref().map(|connect| {
