@@ -30,7 +30,6 @@ impl NetworkTerminal for TcpProxy {
 }
 
 /// The connect phase needs much and passes: it lives in a box of its own, which is freed when the relay begins.
-#[expect(clippy::large_enum_variant, reason = "the large one is the one that lasts")]
 enum Serving {
     Connecting(BoxFuture<'static, Result<Relaying, Box<StreamInfo>>>),
     Relaying(Relaying),
