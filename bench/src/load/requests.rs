@@ -11,8 +11,8 @@ use crate::spec::{LoadResult, LoadSpec, Transport};
 /// Makes wrk print what we read: requests, failures, and latencies in microseconds.
 const SCRIPT: &str = "done = function(summary, latency, requests)
   local e = summary.errors
-  io.write(string.format('RESULT %d %d %d %d %d\\n', summary.requests,
-    e.connect + e.read + e.write + e.status + e.timeout,
+  io.write(string.format('RESULT %d %d %d %d %d %d\\n', summary.requests, e.status,
+    e.connect + e.read + e.write + e.timeout,
     latency:percentile(50), latency:percentile(99), latency:percentile(99.9)))
 end
 ";
@@ -67,16 +67,10 @@ fn measure(spec: &LoadSpec, folder: &std::path::Path) -> Result<LoadResult> {
 fn of_wrk(text: &str) -> Result<LoadResult> {
     let line = text.lines().find_map(|line| line.strip_prefix("RESULT ")).context("wrk has printed no result")?;
     let numbers: Vec<f64> = line.split_whitespace().filter_map(|number| number.parse().ok()).collect();
-    let [ops, errors, p50, p99, p999] = numbers[..] else { bail!("wrk has printed {line}") };
-    // Answers of a wrong status count as requests too.
-    Ok(LoadResult {
-        ops: (ops - errors).max(0.0) as u64,
-        errors: errors as u64,
-        p50,
-        p99,
-        p999,
-        ..LoadResult::default()
-    })
+    let [ops, statuses, errors, p50, p99, p999] = numbers[..] else { bail!("wrk has printed {line}") };
+    // Answers of a wrong status count as requests too. Reads fail at wrk's own end, one for each connection.
+    let errors = (statuses + errors) as u64;
+    Ok(LoadResult { ops: (ops - statuses).max(0.0) as u64, errors, p50, p99, p999, ..LoadResult::default() })
 }
 
 fn of_h2load(text: &str, log: &str) -> Result<LoadResult> {

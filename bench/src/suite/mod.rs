@@ -9,6 +9,8 @@ mod proxies;
 mod report;
 mod results;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 

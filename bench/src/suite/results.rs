@@ -203,13 +203,15 @@ impl Results {
     pub fn ratio(&self, scenario: &Scenario, cell: Cell, peer: Proxy) -> Option<f64> {
         let ours = self.costs(scenario, cell, Proxy::Adit);
         let theirs: BTreeMap<usize, f64> = self.costs(scenario, cell, peer).into_iter().collect();
-        median(ours.iter().filter_map(|(run, cost)| Some(cost / theirs.get(run)?)).collect())
+        // A cost of nothing is one of which there were too few to measure.
+        let pair = |(run, cost): &(usize, f64)| Some(cost / theirs.get(run).filter(|cost| **cost > 0.0)?);
+        median(ours.iter().filter_map(pair).collect())
     }
 
     /// The peer whose median cost is the lowest.
     pub fn best_peer(&self, scenario: &Scenario, cell: Cell) -> Option<(Proxy, Medians)> {
         let all = scenario.peers.iter().filter_map(|peer| Some((*peer, self.medians(scenario, cell, *peer)?)));
-        all.min_by(|one, other| one.1.cost.total_cmp(&other.1.cost))
+        all.filter(|(_, medians)| medians.cost > 0.0).min_by(|one, other| one.1.cost.total_cmp(&other.1.cost))
     }
 }
 
