@@ -108,6 +108,11 @@ impl Stats {
         let http = root.http(stat_prefix);
         let below_listener = listener.http(stat_prefix);
         let http1 = root.scope("http1");
+        // There is no tracing; a codec of HTTP/1 knows no metadata, and bounds what it queues by itself.
+        for name in ["client_enabled", "health_check", "not_traceable", "random_sampling", "service_forced"] {
+            let _ = http.scope("tracing").counter(name);
+        }
+        let _ = (http1.counter("metadata_not_supported_error"), http1.counter("response_flood"));
         Self {
             classes: ResponseClasses::new(&http, "downstream_rq"),
             listener_classes: ResponseClasses::new(&below_listener, "downstream_rq"),

@@ -67,7 +67,9 @@ impl<'r> Exchange<'r> {
         let common = &*forward.common;
         let cluster = stream.worker.clusters.get(forward.cluster.resolve(&stream.request)?)?;
         let settings = cluster.settings();
-        stream.info.upstream_mut().cluster = Some(settings.name.clone());
+        let upstream = stream.info.upstream_mut();
+        upstream.cluster = Some(settings.name.clone());
+        upstream.cluster_metadata = settings.metadata.clone();
         let retry = RetryState::new(common.retry.as_ref(), &mut stream.request);
         let respect = options.respect_expected_timeout;
         let timeouts = timeouts(common.timeout, common.retry.as_deref(), &mut stream.request.headers, respect);

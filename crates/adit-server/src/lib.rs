@@ -20,6 +20,7 @@ mod memory;
 mod options;
 mod runtime_layers;
 mod serve;
+mod own_stats;
 mod server_stats;
 mod signals;
 mod transports;

@@ -68,6 +68,7 @@ async fn run(plans: Plans, options: Options, count: usize, log: LogControl) -> R
         ..WorkersOptions::default()
     })
     .context("worker threads")?;
+    crate::own_stats::register(&plans, count, options.version);
     let stats = Arc::new(ServerStats::new(&plans.store, count, plans.certificates.clone()));
     let refresh = {
         let (stats, control) = (stats.clone(), control.clone());

@@ -234,6 +234,17 @@ fn address_json(address: &Address) -> Value {
 fn cluster_text(out: &mut String, cluster: &ClusterView) -> std::fmt::Result {
     let name = &cluster.name;
     writeln!(out, "{name}::observability_name::{}", cluster.observability_name)?;
+    if cluster.outlier_detection {
+        // Success rates are not computed.
+        for key in [
+            "success_rate_average",
+            "success_rate_ejection_threshold",
+            "local_origin_success_rate_average",
+            "local_origin_success_rate_ejection_threshold",
+        ] {
+            writeln!(out, "{name}::outlier::{key}::-1")?;
+        }
+    }
     for (priority, limits) in [("default", &cluster.default_priority), ("high", &cluster.high_priority)] {
         for (key, value) in thresholds(limits) {
             writeln!(out, "{name}::{priority}_priority::{key}::{value}")?;

@@ -22,6 +22,8 @@ pub const RESPONSE_CODE: &str = "envoy_response_code";
 pub const RESPONSE_CODE_CLASS: &str = "envoy_response_code_class";
 /// `connection_limit.<stat_prefix>.`
 pub const CONNECTION_LIMIT_PREFIX: &str = "envoy_connection_limit_prefix";
+/// `<stat_prefix>.rbac.` of a network filter
+pub const RBAC_PREFIX: &str = "envoy_rbac_prefix";
 /// `<stat_prefix>.http_local_rate_limit.`
 pub const LOCAL_HTTP_RATELIMIT_PREFIX: &str = "envoy_local_http_ratelimit_prefix";
 /// `listener.<address>.ssl.ciphers.<cipher>`

@@ -104,6 +104,18 @@ impl SharedCluster {
     /// A cluster with its static hosts; those of DNS come later.
     pub fn new(plan: Arc<ClusterPlan>) -> Arc<Self> {
         let scope = &plan.scope;
+        if plan.http.is_http1() {
+            // A codec of HTTP/1 knows no metadata, drops no field and bounds what it queues by itself.
+            let http1 = scope.scope("http1");
+            for name in [
+                "dropped_headers_with_underscores",
+                "metadata_not_supported_error",
+                "requests_rejected_with_underscores_in_headers",
+                "response_flood",
+            ] {
+                let _ = http1.counter(name);
+            }
+        }
         let core = Arc::new(Core {
             stats: ClusterStats::new(scope),
             breakers: Breakers::new(plan.breakers, scope),
@@ -178,7 +190,10 @@ impl SharedCluster {
         }
         if changed || !old.is_empty() {
             self.core.stats.membership.membership_change.inc();
-            self.core.stats.membership.update_success.inc();
+            // Hosts of the configuration are no update.
+            if self.core.plan.fixed_hosts().is_empty() {
+                self.core.stats.membership.update_success.inc();
+            }
         } else {
             self.core.stats.membership.update_no_rebuild.inc();
         }

@@ -20,6 +20,8 @@ pub struct ClusterView {
     pub observability_name: Arc<str>,
     /// Came by an API; never, here.
     pub added_via_api: bool,
+    /// It has `outlier_detection`.
+    pub outlier_detection: bool,
     /// Limits of DEFAULT.
     pub default_priority: Thresholds,
     /// Limits of HIGH.
@@ -72,6 +74,7 @@ pub(crate) fn describe(cluster: &SharedCluster) -> ClusterView {
         name: plan.name().clone(),
         observability_name: plan.observability_name.clone(),
         added_via_api: false,
+        outlier_detection: plan.outlier.is_some(),
         default_priority: cluster.core().breaker(Priority::Default).limits,
         high_priority: cluster.core().breaker(Priority::High).limits,
         hosts: cluster.hosts().iter().map(|host| host_view(host)).collect(),

@@ -233,6 +233,11 @@ impl Side {
             .collect()
     }
 
+    /// What the admin interface answers, without what is different in every run.
+    pub fn masked_admin(&self, path: &str) -> String {
+        self.mask(&self.proxy.admin(path))
+    }
+
     /// What is different in every run becomes the same.
     fn mask(&self, text: &str) -> String {
         text.replace(&self.port.to_string(), "PORT")

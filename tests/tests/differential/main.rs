@@ -4,6 +4,7 @@
 mod lab;
 mod origin;
 
+mod admin;
 mod clients;
 mod deliberate;
 mod filters;

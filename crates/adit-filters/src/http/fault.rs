@@ -63,6 +63,8 @@ pub(super) struct Factory {
 impl Factory {
     pub fn new(message: &pb::HttpFault, env: &Env<'_>, path: &str) -> Result<Self, ConfigError> {
         let scope = env.http.scope("fault");
+        // The rate of answers is not limited.
+        let _ = scope.counter("response_rl_injected");
         let stats = Stats {
             delays: scope.counter("delays_injected"),
             aborts: scope.counter("aborts_injected"),

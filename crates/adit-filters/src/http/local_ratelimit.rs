@@ -25,6 +25,8 @@ struct Limit {
 }
 
 struct Stats {
+    /// There is no shadow mode.
+    _shadow: Counter,
     enabled: Counter,
     enforced: Counter,
     ok: Counter,
@@ -77,6 +79,7 @@ fn limit(message: &pb::LocalRateLimit, env: &Env<'_>, path: &str) -> Result<Limi
             "request_headers_to_add_when_not_enforced",
         )?,
         stats: Stats {
+            _shadow: scope.counter("shadow_mode"),
             enabled: scope.counter("enabled"),
             enforced: scope.counter("enforced"),
             ok: scope.counter("ok"),

@@ -27,7 +27,8 @@ impl Filter {
             prefix: "",
             shadow_prefix: &message.shadow_rules_stat_prefix,
         };
-        let scope = env.root.scope(&format!("{}.rbac", message.stat_prefix.trim_end_matches('.')));
+        let prefix = message.stat_prefix.trim_end_matches('.');
+        let scope = env.root.tagged(&format!("{prefix}.rbac"), "rbac", &[(adit_stats::tag::RBAC_PREFIX, prefix)]);
         let delay = message.delay_deny.as_ref().map(adit_config::duration).unwrap_or_default();
         Ok(Self { rules: Rules::new(&rules, &scope, path)?, delay })
     }
