@@ -260,6 +260,19 @@ impl Queue {
         Poll::Ready(Ok(()))
     }
 
+    /// Puts bytes back in front. They count against the marks again, which they may exceed.
+    pub(crate) fn unread(&self, data: Bytes) {
+        if data.is_empty() {
+            return;
+        }
+        let mut state = self.lock();
+        state.charged += charge(data.len());
+        let next = std::mem::replace(&mut state.front, Chunk::Bytes(data));
+        if !next.is_empty() {
+            state.rest.get_or_insert_default().push_front(next);
+        }
+    }
+
     /// Nothing comes any more: an end.
     pub(crate) fn end(&self) -> Result<(), StreamError> {
         let mut state = self.lock();

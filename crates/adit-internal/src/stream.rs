@@ -69,6 +69,13 @@ impl Transport for InternalStream {
         (Box::new(self.source), Box::new(self.sink))
     }
 
+    fn unread(&mut self, bytes: Bytes) -> Option<Bytes> {
+        // An end that was read already is read again behind them.
+        self.source.over = false;
+        incoming(&self.source.link, self.source.end).unread(bytes);
+        None
+    }
+
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.sink.poll_stopped(cx).is_ready() {
             return Poll::Ready(());

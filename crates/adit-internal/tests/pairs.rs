@@ -317,3 +317,17 @@ async fn spliced_bytes_are_read_into_memory_where_nobody_takes_them_as_they_are(
         _ = within(both) => {}
     }
 }
+
+#[tokio::test]
+async fn what_was_read_ahead_comes_first_and_the_end_behind_it() {
+    let (mut near, far) = pair(Limits::default());
+    near.write_all(b"first second").await.unwrap();
+    near.shutdown().await.unwrap();
+    let mut far = io(far);
+    assert_eq!(far.fill(100, 100).await.unwrap(), b"first second");
+    assert_eq!(far.take_ahead(6), "first ");
+    let (mut source, _sink) = far.into_halves();
+    let next = std::future::poll_fn(|cx| source.poll_chunk(cx, 100)).await;
+    assert_eq!(next.unwrap().unwrap(), "second");
+    assert!(std::future::poll_fn(|cx| source.poll_chunk(cx, 100)).await.is_none());
+}

@@ -23,6 +23,11 @@ pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     /// `transport_halves`.
     fn into_halves(self: Box<Self>) -> (Box<dyn ByteSource>, Box<dyn ByteSink>);
 
+    /// Puts bytes that were read from it back in front; gives them back if it cannot.
+    fn unread(&mut self, bytes: Bytes) -> Option<Bytes> {
+        Some(bytes)
+    }
+
     /// Ready when the peer is known to have reset or closed the stream, without reading from it. May stay pending for ever.
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let _ = cx;
@@ -158,12 +163,14 @@ impl Io {
             Stream::Tcp(socket) => {
                 (Box::new(TcpSource::new(socket.clone(), self.read_ahead)), Box::new(TcpSink::new(socket)))
             }
-            Stream::Other(transport) => {
+            Stream::Other(mut transport) => {
+                let ahead = Some(self.read_ahead).filter(|ahead| !ahead.is_empty());
+                let ahead = ahead.and_then(|ahead| transport.unread(ahead));
                 let (source, sink) = transport.into_halves();
-                if self.read_ahead.is_empty() {
-                    return (source, sink);
+                match ahead {
+                    Some(first) => (Box::new(Prefixed { first, source }), sink),
+                    None => (source, sink),
                 }
-                (Box::new(Prefixed { first: self.read_ahead, source }), sink)
             }
         }
     }
