@@ -60,7 +60,9 @@ fn listeners(root: &Scope, count: u64) {
             "listener_stopped",
         ],
     );
-    for name in ["total_filter_chains_draining", "total_listeners_draining", "total_listeners_warming", "workers_pinned"] {
+    for name in
+        ["total_filter_chains_draining", "total_listeners_draining", "total_listeners_warming", "workers_pinned"]
+    {
         let _ = manager.gauge(name);
     }
 }
@@ -68,10 +70,7 @@ fn listeners(root: &Scope, count: u64) {
 fn runtime(root: &Scope, plans: &Plans) {
     let runtime = root.scope("runtime");
     runtime.counter("load_success").inc();
-    zeros(
-        &runtime,
-        &["deprecated_feature_use", "load_error", "override_dir_exists", "override_dir_not_exists"],
-    );
+    zeros(&runtime, &["deprecated_feature_use", "load_error", "override_dir_exists", "override_dir_not_exists"]);
     let keys: std::collections::BTreeSet<&str> =
         plans.layers.values.iter().flatten().map(|(key, _)| key.as_str()).collect();
     runtime.gauge("num_keys").set(keys.len() as u64);
@@ -95,7 +94,8 @@ fn server(store: &Store, workers: usize) {
     zeros(&root, &["envoy.overload_actions.reset_high_memory_stream.count"]);
     let _ = root.histogram("overload.refresh_interval_delay");
     let _ = server.histogram("initialization_time_ms");
-    for name in ["compilation_settings.fips_mode", "seconds_until_first_ocsp_response_expiring", "stats_recent_lookups"] {
+    for name in ["compilation_settings.fips_mode", "seconds_until_first_ocsp_response_expiring", "stats_recent_lookups"]
+    {
         let _ = server.gauge(name);
     }
 }

@@ -7,7 +7,8 @@ use crate::origin::Reply;
 
 /// What Envoy has and adit has not: its admin interface counts itself, `track_remaining` has pools of pools, and the
 /// matches of transport sockets are counted.
-const ABSENT: &[&str] = &["http.admin.", "listener.admin.", "http.async-client.", "remaining_cx_pools", "default.total_match_count"];
+const ABSENT: &[&str] =
+    &["http.admin.", "listener.admin.", "http.async-client.", "remaining_cx_pools", "default.total_match_count"];
 
 fn names(lab: &Lab, path: &str) -> (BTreeSet<String>, BTreeSet<String>) {
     let of = |side: &crate::lab::Side| {
@@ -36,8 +37,11 @@ fn every_name_of_envoys_exists() {
         Case::get("/"),
         Case::get("/404").origin(Reply::Answer("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")),
         Case::new("bad", "BAD\r\n\r\n"),
-        Case::steps("connect", vec![send("CONNECT a.com:443 HTTP/1.1\r\n\r\n"), Do::Head, send("x"), Do::Pause(100), Do::Fin])
-            .origin(Reply::Tunnel("HTTP/1.1 200 OK\r\n\r\n")),
+        Case::steps(
+            "connect",
+            vec![send("CONNECT a.com:443 HTTP/1.1\r\n\r\n"), Do::Head, send("x"), Do::Pause(100), Do::Fin],
+        )
+        .origin(Reply::Tunnel("HTTP/1.1 200 OK\r\n\r\n")),
     ]);
     let mut report = String::new();
     for path in ["/stats", "/stats/prometheus"] {
