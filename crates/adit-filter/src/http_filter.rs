@@ -46,7 +46,7 @@ pub trait HttpFilter: Send {
 
 /// Makes a filter for each stream; made once from its configuration.
 pub trait HttpFilterFactory: Send + Sync {
-    /// A filter for one stream; `per_route` is what [`HttpFilterFactory::per_route`] made for the stream's route.
+    /// A filter for one stream; `per_route` is what the filter made of the configuration of the stream's route, where it has one.
     /// `None` when the filter has nothing to do here.
     fn create(&self, per_route: Option<&Arc<dyn Any + Send + Sync>>) -> Option<Box<dyn HttpFilter>>;
 }
