@@ -158,6 +158,9 @@ async fn connect(
     let (Some(factory), Some(ctx)) = (factory, ctx) else {
         return dial_any(core, host, host.address(), internal, None, hops).await;
     };
+    if let Some(through) = factory.through(ctx) {
+        return through.await;
+    }
     let proxy = factory.dial_address(ctx);
     let address = proxy.as_ref().unwrap_or(host.address());
     let io = dial_any(core, host, address, internal, Some((factory, ctx)), hops).await?;
@@ -178,10 +181,13 @@ pub(crate) async fn probe(
     address: &Address,
     ctx: &TransportContext,
 ) -> Result<Io, TransportError> {
+    let factory = core.plan.transport(host.facts.transport).filter(|factory| !factory.is_raw());
+    let proxy = factory.and_then(|factory| factory.dial_address(ctx));
+    let address = proxy.as_ref().unwrap_or(address);
     let io = dial(core, address, &NoInternalListeners, None, Hops { downstream: None }).await?;
-    match core.plan.transport(host.facts.transport) {
-        Some(factory) if !factory.is_raw() => factory.connect(io, ctx).await,
-        _ => Ok(io),
+    match factory {
+        Some(factory) => factory.connect(io, ctx).await,
+        None => Ok(io),
     }
 }
 

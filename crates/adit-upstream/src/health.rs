@@ -175,6 +175,7 @@ impl Checker {
             context: TransportContext {
                 host: host.clone(),
                 cluster_metadata: cluster.plan().settings.metadata.clone(),
+                clusters: None,
                 downstream: None,
                 state: FilterState::default(),
                 metadata: Metadata::default(),

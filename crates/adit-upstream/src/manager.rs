@@ -44,7 +44,12 @@ impl ClusterManager {
         let quic = Arc::<QuicEndpoints>::default();
         let cluster = |shared: &Arc<SharedCluster>| WorkerCluster::new(shared.clone(), deps.clone(), quic.clone());
         let clusters = self.clusters.iter().map(|(name, shared)| (name.clone(), cluster(shared)));
-        Arc::new(ClusterSet(clusters.collect()))
+        let set = Arc::new(ClusterSet(clusters.collect()));
+        for cluster in set.0.values() {
+            // Set nowhere else.
+            let _ = cluster.peers.set(Arc::downgrade(&set));
+        }
+        set
     }
 
     /// Resolution, health checks and outlier detection of every cluster: futures for the main runtime to run until the

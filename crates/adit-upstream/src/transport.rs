@@ -8,7 +8,7 @@ use adit_config::proto::envoy::config::core::v3 as core;
 use adit_config::proto::envoy::extensions::transport_sockets as pb;
 use adit_config::{Diagnostic, Path, unpack};
 use adit_filter::BoxFuture;
-use adit_filter::upstream::{FailureKind, Host};
+use adit_filter::upstream::{Clusters, FailureKind, Host};
 use adit_h3::endpoint::{ClientSetup, QuicOptions};
 use adit_io::{Address, ConnInfo, FilterState, FilterValue, Io, Metadata, TlsInfo};
 use adit_stats::Scope;
@@ -33,6 +33,13 @@ pub trait TransportSocketFactory: Send + Sync {
     /// QUIC's side of it (`QuicUpstreamTransport`), by which HTTP/3 is dialled. [`TransportSocketFactory::connect`] serves
     /// what is not HTTP/3.
     fn quic(&self) -> Option<&dyn QuicTransport> {
+        None
+    }
+
+    /// Makes the whole connection where it is a stream of another cluster's (`http_11_proxy` with a cluster): then nothing is
+    /// dialled, and [`TransportSocketFactory::connect`] is not called. Bounded like that.
+    fn through<'a>(&'a self, ctx: &'a TransportContext) -> Option<BoxFuture<'a, Result<Io, TransportError>>> {
+        let _ = ctx;
         None
     }
 
@@ -83,6 +90,8 @@ pub struct TransportContext {
     pub host: Arc<dyn Host>,
     /// The cluster's metadata (`internal_upstream` passes it on).
     pub cluster_metadata: Metadata,
+    /// All clusters of the worker; `None` off the workers (health checks).
+    pub clusters: Option<Arc<dyn Clusters>>,
     /// The downstream connection.
     pub downstream: Option<Arc<ConnInfo>>,
     /// Filter state of the stream or connection.

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use adit_filter::upstream::{
-    Cluster, ClusterSettings, ConnectFailure, FailureKind, HttpUpstream, Need, Priority, Report, TcpUpstream,
+    Cluster, ClusterSettings, Clusters, ConnectFailure, FailureKind, HttpUpstream, Need, Priority, Report, TcpUpstream,
     UdpUpstream,
 };
 use adit_filter::{BoxFuture, Spawn};
@@ -17,6 +17,7 @@ use crate::codec::CodecFactory;
 use crate::connect::{Failed, Hops, InternalConnector, establish};
 use crate::host::HostState;
 use crate::lb::{HostSet, LbState};
+use crate::manager::ClusterSet;
 use crate::original_dst;
 use crate::plan::Discovery;
 use crate::pool::{HostPools, Kicks, PoolSet};
@@ -42,6 +43,8 @@ pub struct WorkerCluster {
     pub(crate) state: Mutex<State>,
     pub(crate) kicks: Arc<Kicks>,
     pub(crate) this: Weak<WorkerCluster>,
+    /// The worker's clusters, this one among them.
+    pub(crate) peers: OnceLock<Weak<ClusterSet>>,
 }
 
 /// What changes; only this worker's thread locks it, save for guards that end elsewhere.
@@ -68,6 +71,7 @@ impl WorkerCluster {
             quic,
             kicks: Arc::default(),
             this: this.clone(),
+            peers: OnceLock::new(),
         })
     }
 
@@ -132,6 +136,7 @@ impl WorkerCluster {
         Some(TransportContext {
             host: host.clone(),
             cluster_metadata: self.core.plan.settings.metadata.clone(),
+            clusters: self.peers.get().and_then(Weak::upgrade).map(|peers| peers as Arc<dyn Clusters>),
             downstream: need.downstream.cloned(),
             state: need.state.clone(),
             metadata: need.metadata.clone(),

@@ -10,7 +10,10 @@
 //! endpoint's or else the cluster's metadata `adit.http_11_proxy` has a field `proxy_authorization`, that is sent as
 //! `Proxy-Authorization`; Envoy has nothing of the kind.
 //!
-//! With the field `protocol: h2` beside it the proxy is spoken to in HTTP/2 (prior knowledge), and any 2xx opens the tunnel.
+//! # Through a cluster
+//! With the field `cluster` beside it the CONNECT is a stream of that cluster's, in the version that it speaks: HTTP/2 or
+//! HTTP/3, over TLS or not, many tunnels on one connection. The cluster's own hosts are the proxies; one of type
+//! `ORIGINAL_DST` takes the address that is chosen above. Any 2xx opens the tunnel.
 //!
 //! # What it may answer
 //! Over HTTP/1.1: `200` without a body, in a head of at most 2000 octets, as in Envoy. What follows the head is the tunnel's.
@@ -23,18 +26,18 @@ use adit_config::proto::envoy::extensions::transport_sockets::http_11_proxy::v3:
 use adit_config::{Diagnostic, Path};
 use adit_filter::BoxFuture;
 use adit_io::{Address, FilterState, FilterValue, Io, Metadata, Value};
-use adit_upstream::transport::BuiltTransport;
+use adit_upstream::transport::{BuiltTransport, TransportSite, shared_state_key};
 use adit_upstream::{TransportContext, TransportError, TransportSocketFactory};
 use http::StatusCode;
 use tokio::io::AsyncWriteExt;
 
-use super::http2_tunnel;
+use super::proxy_tunnel::{self, Refused, Target};
 
 const STATE_KEY: &str = "envoy.network.transport_socket.http_11_proxy.address";
 const METADATA_KEY: &str = "envoy.http11_proxy_transport_socket.proxy_address";
 const OPTIONS_KEY: &str = "adit.http_11_proxy";
 const AUTHORIZATION: &str = "proxy_authorization";
-const PROTOCOL: &str = "protocol";
+const CLUSTER: &str = "cluster";
 /// The longest head of an answer that is read, in octets.
 const MAX_HEAD: usize = 2000;
 
@@ -49,9 +52,10 @@ impl Http11Proxy {
     pub(crate) fn build(
         message: &Http11ProxyUpstreamTransport,
         path: &Path,
+        site: &TransportSite<'_>,
         inner: &dyn Fn(Option<&core::TransportSocket>, &Path) -> BuiltTransport,
     ) -> BuiltTransport {
-        let mut problems = Vec::new();
+        let mut problems = cluster_problems(site, path);
         let at = path.field("default_proxy_address");
         let default = message.default_proxy_address.as_ref().and_then(|address| {
             let address = socket(address);
@@ -84,6 +88,30 @@ impl Http11Proxy {
     }
 }
 
+/// What a cluster that leads to the proxy cannot do.
+fn cluster_problems(site: &TransportSite<'_>, path: &Path) -> Vec<Diagnostic> {
+    let of_cluster = site.cluster_message.metadata.as_ref();
+    let endpoints = site.cluster_message.load_assignment.iter().flat_map(|all| &all.endpoints);
+    let of_hosts = endpoints.flat_map(|locality| &locality.lb_endpoints).filter_map(|host| host.metadata.as_ref());
+    let named: Vec<&str> = of_cluster
+        .into_iter()
+        .chain(of_hosts)
+        .filter_map(|metadata| match &metadata.filter_metadata.get(OPTIONS_KEY)?.fields.get(CLUSTER)?.kind {
+            Some(prost_types::value::Kind::StringValue(name)) => Some(&**name),
+            _ => None,
+        })
+        .collect();
+    let mut problems = Vec::new();
+    if named.contains(&site.cluster) {
+        problems.push(Diagnostic::error(path, format!("metadata {OPTIONS_KEY}: a cluster cannot lead to itself")));
+    }
+    if !named.is_empty() && !site.cluster_message.health_checks.is_empty() {
+        let message = format!("metadata {OPTIONS_KEY}: hosts behind a cluster's proxy cannot have health checks");
+        problems.push(Diagnostic::error(path, message));
+    }
+    problems
+}
+
 fn socket(address: &core::Address) -> Option<SocketAddr> {
     let Some(core::address::Address::SocketAddress(address)) = &address.address else { return None };
     let Some(core::socket_address::PortSpecifier::PortValue(port)) = address.port_specifier else { return None };
@@ -107,14 +135,19 @@ fn option<'a>(ctx: &'a TransportContext, name: &str) -> Option<&'a str> {
     host.or_else(|| ctx.cluster_metadata.get(OPTIONS_KEY).and_then(|fields| text_of(fields, name)))
 }
 
-/// The same request over HTTP/2 (RFC 9113 section 8.5), on a connection that carries this tunnel only.
-async fn over_http2(io: Io, ctx: &TransportContext) -> Result<Io, TransportError> {
+/// The same request on a stream of a cluster's (RFC 9113 section 8.5, RFC 9114 section 4.4).
+async fn over_cluster(name: &str, proxy: Option<SocketAddr>, ctx: &TransportContext) -> Result<Io, TransportError> {
     let unsendable = || TransportError::local("the host or the authorization cannot be sent to a proxy");
-    let authority = authority(ctx).parse().map_err(|_| unsendable())?;
-    let authorization = authorization(ctx).map(http::HeaderValue::from_str).transpose().map_err(|_| unsendable())?;
-    http2_tunnel::open(io, authority, authorization).await.map_err(|error| match error {
-        http2_tunnel::Refused::Status(status) => refused("it refused", Some(status)),
-        http2_tunnel::Refused::Failed(error) => TransportError::remote(error),
+    let target = Target {
+        authority: authority(ctx).parse().map_err(|_| unsendable())?,
+        authorization: authorization(ctx).map(http::HeaderValue::from_str).transpose().map_err(|_| unsendable())?,
+        proxy,
+    };
+    let cluster = ctx.clusters.as_ref().and_then(|clusters| clusters.get(name));
+    let cluster = cluster.ok_or_else(|| TransportError::local(format_args!("there is no cluster {name}")))?;
+    proxy_tunnel::open(&*cluster, &target, ctx).await.map_err(|error| match error {
+        Refused::Status(status) => refused("it refused", Some(status)),
+        Refused::Failed(error) => error,
     })
 }
 
@@ -208,9 +241,11 @@ fn judge(head: &[u8]) -> Result<(), TransportError> {
 impl TransportSocketFactory for Http11Proxy {
     fn connect<'a>(&'a self, mut io: Io, ctx: &'a TransportContext) -> BoxFuture<'a, Result<Io, TransportError>> {
         Box::pin(async move {
-            if self.proxy(ctx).is_some() && option(ctx, PROTOCOL) == Some("h2") {
-                io = over_http2(io, ctx).await?;
-            } else if self.proxy(ctx).is_some() {
+            if option(ctx, CLUSTER).is_some() {
+                // Only where another socket is around this one, or no worker runs it.
+                return Err(TransportError::local("a proxy that is reached through a cluster cannot be dialled"));
+            }
+            if self.proxy(ctx).is_some() {
                 let request = request(&authority(ctx), authorization(ctx))?;
                 io.write_all(&request).await.map_err(TransportError::remote)?;
                 io.flush().await.map_err(TransportError::remote)?;
@@ -224,6 +259,14 @@ impl TransportSocketFactory for Http11Proxy {
         self.inner.secure()
     }
 
+    fn through<'a>(&'a self, ctx: &'a TransportContext) -> Option<BoxFuture<'a, Result<Io, TransportError>>> {
+        let cluster = option(ctx, CLUSTER)?;
+        Some(Box::pin(async move {
+            let io = over_cluster(cluster, self.proxy(ctx), ctx).await?;
+            if self.inner.is_raw() { Ok(io) } else { self.inner.connect(io, ctx).await }
+        }))
+    }
+
     fn dial_address(&self, ctx: &TransportContext) -> Option<Address> {
         self.proxy(ctx).map(Address::Ip).or_else(|| self.inner.dial_address(ctx))
     }
@@ -232,17 +275,20 @@ impl TransportSocketFactory for Http11Proxy {
         self.inner.passes_on(ctx)
     }
 
-    /// Filter state may choose another proxy for the same host.
+    /// Filter state may choose another proxy for the same host, and may be passed on by the cluster of the proxy.
     fn pool_key(&self, ctx: &TransportContext) -> Option<Box<[u8]>> {
         let inner = self.inner.pool_key(ctx);
-        match self.proxy(ctx) {
-            Some(proxy) => {
-                let mut key = format!("{proxy} ").into_bytes();
-                key.extend_from_slice(&inner.unwrap_or_default());
-                Some(key.into())
-            }
-            None => inner,
+        let state = option(ctx, CLUSTER).and_then(|_| shared_state_key(&ctx.state));
+        let proxy = self.proxy(ctx);
+        if state.is_none() && proxy.is_none() {
+            return inner;
         }
+        let state = state.unwrap_or_default();
+        let mut key =
+            format!("{} {} ", proxy.map_or_else(String::new, |proxy| proxy.to_string()), state.len()).into_bytes();
+        key.extend_from_slice(&state);
+        key.extend_from_slice(&inner.unwrap_or_default());
+        Some(key.into())
     }
 }
 

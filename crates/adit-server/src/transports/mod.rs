@@ -1,8 +1,8 @@
 //! Transport sockets, from their messages.
 
-mod http2_tunnel;
 mod http_11_proxy;
 mod internal_upstream;
+mod proxy_tunnel;
 mod quic_upstream;
 mod tls;
 
@@ -57,7 +57,7 @@ impl TransportBuilder for Upstream {
             return Some(internal_upstream::InternalUpstream::build(&message, path, site.scope, inner));
         }
         if let Ok(message) = unpack::<Http11ProxyUpstreamTransport>(any) {
-            return Some(http_11_proxy::Http11Proxy::build(&message, path, inner));
+            return Some(http_11_proxy::Http11Proxy::build(&message, path, site, inner));
         }
         quic_upstream::upstream(any, &self.0, site.scope, path)
             .or_else(|| tls::upstream(any, &self.0, site.scope, path))

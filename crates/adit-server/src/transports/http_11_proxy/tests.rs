@@ -24,6 +24,7 @@ fn context(hostname: &str, metadata: Metadata) -> TransportContext {
     TransportContext {
         host: Arc::new(TestHost(info)),
         cluster_metadata: Metadata::default(),
+        clusters: None,
         downstream: None,
         state: FilterState::default(),
         metadata: Metadata::default(),
@@ -139,4 +140,30 @@ fn the_proxy_is_chosen_by_state_then_metadata_then_default() {
 fn a_line_break_never_reaches_the_proxy() {
     assert!(request("a:1\r\nx: y", None).is_err());
     assert!(request("a:1", Some("a\r\nx: y")).is_err());
+}
+
+#[test]
+fn a_cluster_that_leads_to_itself_or_checks_health_is_refused() {
+    let problems = |fields: &str| {
+        let text = format!("static_resources: {{ clusters: [{{ name: c, {fields} }}] }}");
+        let options = adit_config::LoadOptions::default();
+        let loaded = adit_config::load(&[adit_config::Source::new("a.yaml", &text)], &options).unwrap();
+        let message = loaded.bootstrap.static_resources.unwrap().clusters.remove(0);
+        let scope = adit_stats::Store::new(1).root();
+        let site = TransportSite { cluster: "c", scope: &scope, cluster_message: &message };
+        cluster_problems(&site, &Path::from("c")).len()
+    };
+    let through = |name: &str| format!("metadata: {{ filter_metadata: {{ {OPTIONS_KEY}: {{ cluster: {name} }} }} }}");
+    let check = "health_checks: [{ timeout: 1s, interval: 1s, unhealthy_threshold: 1, healthy_threshold: 1, tcp_health_check: {} }]";
+    assert_eq!(problems("connect_timeout: 1s"), 0);
+    assert_eq!(problems(check), 0);
+    assert_eq!(problems(&through("other")), 0);
+    assert_eq!(problems(&through("c")), 1);
+    assert_eq!(problems(&format!("{}, {check}", through("other"))), 1);
+    let endpoint = "endpoint: { address: { socket_address: { address: 127.0.0.1, port_value: 1 } } }";
+    let of_host = format!(
+        "load_assignment: {{ cluster_name: c, endpoints: [{{ lb_endpoints: [{{ {endpoint}, {} }}] }}] }}",
+        through("c")
+    );
+    assert_eq!(problems(&of_host), 1);
 }

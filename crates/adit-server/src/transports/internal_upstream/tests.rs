@@ -31,6 +31,7 @@ fn context(state: FilterState) -> TransportContext {
     TransportContext {
         host: Arc::new(OneHost(info)),
         cluster_metadata: named("cluster", "c"),
+        clusters: None,
         downstream: None,
         state,
         metadata: named("request", "r"),
