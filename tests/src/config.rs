@@ -134,3 +134,100 @@ pub fn quic_listener(name: &str, port: u16, hcm: &str, tls_context: &str) -> Str
          downstream_tls_context: {{ {tls_context} }}\n"
     )
 }
+
+/// The version that two proxies speak between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hop {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 in the clear.
+    Http2,
+    /// HTTP/3, with the certificates of `configs/certs`.
+    Http3,
+}
+
+impl Hop {
+    /// Every version.
+    pub const ALL: [Self; 3] = [Self::Http1, Self::Http2, Self::Http3];
+
+    /// A listener that speaks it, with these routes; extended CONNECT is allowed. `more` are fields of its connection manager.
+    pub fn listener(self, name: &str, port: u16, routes: &str, more: &str) -> String {
+        match self {
+            Self::Http1 => listener(name, port, &hcm(name, routes, more)),
+            Self::Http2 => {
+                let more = format!("{more}http2_protocol_options: {{ allow_connect: true }}\n");
+                listener(name, port, &hcm(name, routes, &more))
+            }
+            Self::Http3 => {
+                let more = format!("{more}http3_protocol_options: {{ allow_extended_connect: true }}\n");
+                quic_listener(name, port, &hcm(name, routes, &more), &own_certificate())
+            }
+        }
+    }
+
+    /// Fields that make a cluster speak it.
+    pub fn cluster(self) -> String {
+        match self {
+            Self::Http1 => String::new(),
+            Self::Http2 => HTTP2.to_owned(),
+            Self::Http3 => http3(&own("cacert.pem")),
+        }
+    }
+}
+
+/// A file of `configs/certs`.
+pub fn own(file: &str) -> String {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/certs");
+    folder.canonicalize().expect("configs/certs").join(file).display().to_string()
+}
+
+/// A `downstream_tls_context` with the certificate of `configs/certs`, in flow style.
+pub fn own_certificate() -> String {
+    format!(
+        "common_tls_context: {{ tls_certificates: [{{ certificate_chain: {{ filename: {} }}, private_key: {{ filename: {} }} }}] }}",
+        own("servercert.pem"),
+        own("serverkey.pem")
+    )
+}
+
+/// Fields that make a cluster speak HTTP/3 to `localhost`, trusting this CA.
+pub fn http3(ca: &str) -> String {
+    format!(
+        "typed_extension_protocol_options:\n  envoy.extensions.upstreams.http.v3.HttpProtocolOptions:\n    \
+         \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\n    \
+         explicit_http_config: {{ http3_protocol_options: {{ allow_extended_connect: true }} }}\n{}",
+        quic_socket(ca, "")
+    )
+}
+
+/// A cluster's transport socket for HTTP/3 to `localhost`, trusting this CA; `more` are fields of its TLS context's
+/// `common_tls_context`, in flow style with a comma in front.
+pub fn quic_socket(ca: &str, more: &str) -> String {
+    format!(
+        "transport_socket:\n  name: envoy.transport_sockets.quic\n  typed_config:\n    \
+         \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.quic.v3.QuicUpstreamTransport\n    \
+         upstream_tls_context: {{ sni: localhost, common_tls_context: {{ validation_context: {{ trusted_ca: {{ filename: {ca} }} }}{more} }} }}\n"
+    )
+}
+
+/// A route that passes CONNECT-UDP on to a cluster, or terminates it where `connect_config` is `, connect_config: {}`.
+pub fn connect_udp(cluster: &str, connect_config: &str) -> String {
+    format!(
+        "- match: {{ connect_matcher: {{}} }}\n  route: {{ cluster: {cluster}, upgrade_configs: [{{ upgrade_type: CONNECT-UDP{connect_config} }}] }}\n"
+    )
+}
+
+/// A UDP listener whose datagrams travel in CONNECT-UDP to a cluster, to `target.host.com:443`; datagrams wait for the tunnel.
+pub fn udp_tunnel(port: u16, cluster: &str) -> String {
+    format!(
+        "  - name: u\n    address: {{ socket_address: {{ protocol: UDP, address: 127.0.0.1, port_value: {port} }} }}\n    \
+         listener_filters:\n    - name: udp\n      typed_config:\n        \
+         \"@type\": type.googleapis.com/envoy.extensions.filters.udp.udp_proxy.v3.UdpProxyConfig\n        stat_prefix: p\n        \
+         matcher: {{ on_no_match: {{ action: {{ name: route, typed_config: {{ \
+         \"@type\": type.googleapis.com/envoy.extensions.filters.udp.udp_proxy.v3.Route, cluster: {cluster} }} }} }} }}\n        \
+         session_filters: [{{ name: capsule, typed_config: {{ \
+         \"@type\": type.googleapis.com/envoy.extensions.filters.udp.udp_proxy.session.http_capsule.v3.FilterConfig }} }}]\n        \
+         tunneling_config: {{ proxy_host: proxy.host.com, target_host: target.host.com, default_target_port: 443, \
+         buffer_options: {{ max_buffered_datagrams: 100, max_buffered_bytes: 10000 }} }}\n"
+    )
+}

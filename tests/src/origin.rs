@@ -1,7 +1,7 @@
 //! Origins: an echo over TCP, and an HTTP server that answers as the test says and records what it received.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -79,4 +79,17 @@ pub fn http(answer: &'static str) -> (u16, Heads) {
         }
     });
     (port, heads)
+}
+
+/// Answers every datagram with itself. Gives the port.
+pub fn udp_echo() -> u16 {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let port = socket.local_addr().expect("an address").port();
+    thread::spawn(move || {
+        let mut buffer = [0; 65_536];
+        while let Ok((size, peer)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(&buffer[..size], peer);
+        }
+    });
+    port
 }

@@ -1,46 +1,14 @@
 //! CONNECT-UDP and malformed requests by python's `aioquic`, and `aioquic` as the server behind adit.
 #![cfg(feature = "e2e")]
 
-use std::net::UdpSocket;
-
 use adit_tests::aioquic::CLIENT;
 use adit_tests::certs::Certs;
-use adit_tests::config::{cluster, hcm, listener, prefix, quic_listener, resources, terminate, upgrades};
+use adit_tests::config::{
+    cluster, connect_udp, hcm, http3, listener, prefix, quic_listener, resources, terminate, udp_tunnel, upgrades,
+};
 use adit_tests::{Proxy, free_port, origin, python};
 
 const EXTENDED: &str = "http3_protocol_options: { allow_extended_connect: true }\n";
-
-/// A route for CONNECT-UDP.
-fn udp_route(connect_config: &str) -> String {
-    format!(
-        "- match: {{ connect_matcher: {{}} }}\n  route: {{ cluster: u, upgrade_configs: [{{ upgrade_type: CONNECT-UDP{connect_config} }}] }}\n"
-    )
-}
-
-fn udp_echo() -> u16 {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let port = socket.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        let mut buffer = [0; 65_536];
-        while let Ok((size, peer)) = socket.recv_from(&mut buffer) {
-            let _ = socket.send_to(&buffer[..size], peer);
-        }
-    });
-    port
-}
-
-/// Fields that make a cluster speak HTTP/3, trusting the CA.
-fn http3_cluster(certs: &Certs) -> String {
-    format!(
-        "typed_extension_protocol_options:\n  envoy.extensions.upstreams.http.v3.HttpProtocolOptions:\n    \
-         \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\n    \
-         explicit_http_config: {{ http3_protocol_options: {{ allow_extended_connect: true }} }}\n\
-         transport_socket:\n  name: envoy.transport_sockets.quic\n  typed_config:\n    \
-         \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.quic.v3.QuicUpstreamTransport\n    \
-         upstream_tls_context: {{ sni: localhost, common_tls_context: {{ validation_context: {{ trusted_ca: {{ filename: {} }} }} }} }}\n",
-        certs.path("ca.pem")
-    )
-}
 
 /// Datagrams come back as QUIC datagrams; what comes as capsules counts as well; unknown contexts are dropped.
 const CONNECT_UDP: &str = r#"
@@ -89,9 +57,9 @@ asyncio.run(main())
 #[test]
 fn connect_udp_is_terminated() {
     let (certs, port) = (Certs::new(), free_port());
-    let routes = udp_route(", connect_config: {}");
+    let routes = connect_udp("u", ", connect_config: {}");
     let far = quic_listener("q", port, &hcm("h", &routes, EXTENDED), &certs.server_context("h3"));
-    let adit = Proxy::adit(&resources(&[far], &[cluster("u", udp_echo(), "")]));
+    let adit = Proxy::adit(&resources(&[far], &[cluster("u", origin::udp_echo(), "")]));
     assert_eq!(python(&format!("{CLIENT}{CONNECT_UDP}"), &[&port.to_string()]), "ok\n");
     adit.wait_stat("http.h.downstream_cx_upgrades_active", 0);
     adit.wait_stat("cluster.u.udp.sess_tx_datagrams", 208);
@@ -162,20 +130,9 @@ asyncio.run(main())
 fn aioquic_is_the_upstream() {
     let certs = Certs::new();
     let (front, udp, server) = (free_port(), free_port(), free_port());
-    let udp_listener = format!(
-        "  - name: u\n    address: {{ socket_address: {{ protocol: UDP, address: 127.0.0.1, port_value: {udp} }} }}\n    \
-         listener_filters:\n    - name: udp\n      typed_config:\n        \
-         \"@type\": type.googleapis.com/envoy.extensions.filters.udp.udp_proxy.v3.UdpProxyConfig\n        stat_prefix: p\n        \
-         matcher: {{ on_no_match: {{ action: {{ name: route, typed_config: {{ \
-         \"@type\": type.googleapis.com/envoy.extensions.filters.udp.udp_proxy.v3.Route, cluster: hop }} }} }} }}\n        \
-         session_filters: [{{ name: capsule, typed_config: {{ \
-         \"@type\": type.googleapis.com/envoy.extensions.filters.udp.udp_proxy.session.http_capsule.v3.FilterConfig }} }}]\n        \
-         tunneling_config: {{ proxy_host: proxy.host.com, target_host: target.host.com, default_target_port: 443, \
-         buffer_options: {{ max_buffered_datagrams: 100, max_buffered_bytes: 10000 }} }}\n"
-    );
     let yaml = resources(
-        &[listener("l", front, &hcm("h", &prefix("hop"), &upgrades(&["websocket"]))), udp_listener],
-        &[cluster("hop", server, &http3_cluster(&certs))],
+        &[listener("l", front, &hcm("h", &prefix("hop"), &upgrades(&["websocket"]))), udp_tunnel(udp, "hop")],
+        &[cluster("hop", server, &http3(&certs.path("ca.pem")))],
     );
     let adit = Proxy::adit(&yaml);
     let script = r#"

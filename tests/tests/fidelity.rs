@@ -4,7 +4,7 @@
 use std::net::TcpListener;
 use std::thread;
 
-use adit_tests::config::{HTTP2, cluster, hcm, listener, prefix, resources, tcp_proxy, terminate, upgrades};
+use adit_tests::config::{Hop, cluster, hcm, listener, prefix, resources, tcp_proxy, terminate, upgrades};
 use adit_tests::peer::{End, Peer};
 use adit_tests::{Proxy, free_port, origin};
 
@@ -71,11 +71,23 @@ fn path(kind: &str, idle: Option<&str>) -> Path {
     let idle_tcp = idle.map(|idle| format!("idle_timeout: {idle}\n")).unwrap_or_default();
     let idle_http = idle.map(|idle| format!("stream_idle_timeout: {idle}\n")).unwrap_or_default();
     let one = |filter: String| resources(&[listener("l", front, &filter)], &[cluster("c", at, "")]);
-    let two = |tunnel: &str, http2: &str, route: &str| {
+    let near = |tunnel: &str, hop: Hop, middle: u16| {
+        let filter = tcp_proxy("c", &format!("{idle_tcp}{tunnel}"));
+        Proxy::adit(&resources(&[listener("near", front, &filter)], &[cluster("c", middle, &hop.cluster())]))
+    };
+    let two = |tunnel: &str, hop: Hop, route: &str| {
         let middle = free_port();
-        let far = resources(&[listener("far", middle, &hcm("far", route, ""))], &[cluster("tcp", at, "")]);
-        let near_filter = tcp_proxy("c", &format!("{idle_tcp}{tunnel}"));
-        let near = resources(&[listener("near", front, &near_filter)], &[cluster("c", middle, http2)]);
+        let far = resources(&[hop.listener("far", middle, route, "")], &[cluster("tcp", at, "")]);
+        vec![Proxy::adit(&far), near(tunnel, hop, middle)]
+    };
+    let upgrade_over = |hop: Hop| {
+        let middle = free_port();
+        let more = format!("{}{idle_http}", upgrades(&["websocket"]));
+        let far = resources(&[hop.listener("far", middle, &prefix("c"), &more)], &[cluster("c", at, "")]);
+        let near = resources(
+            &[listener("near", front, &hcm("near", &prefix("c"), &more))],
+            &[cluster("c", middle, &hop.cluster())],
+        );
         vec![Proxy::adit(&far), Proxy::adit(&near)]
     };
     let post = "- match: { prefix: /, headers: [{ name: ':method', string_match: { exact: POST } }] }\n  route: { cluster: tcp, \
@@ -89,20 +101,24 @@ fn path(kind: &str, idle: Option<&str>) -> Path {
             (vec![Proxy::adit(&one(hcm("h", &prefix("c"), &more)))], "upgrade")
         }
         "h1 connect" => (vec![Proxy::adit(&one(hcm("h", &terminate("c"), &idle_http)))], "connect"),
-        "two hops, h1 connect" => (two(connect_tunnel, "", &terminate("tcp")), ""),
-        "two hops, h1 post" => (two(post_tunnel, "", post), ""),
-        "two hops, h2 connect" => (two(connect_tunnel, HTTP2, &terminate("tcp")), ""),
-        "two hops, h2 post" => (two(post_tunnel, HTTP2, post), ""),
-        "h1 upgrade over h2" => {
+        "two hops, h1 connect" => (two(connect_tunnel, Hop::Http1, &terminate("tcp")), ""),
+        "two hops, h1 post" => (two(post_tunnel, Hop::Http1, post), ""),
+        "two hops, h2 connect" => (two(connect_tunnel, Hop::Http2, &terminate("tcp")), ""),
+        "two hops, h2 post" => (two(post_tunnel, Hop::Http2, post), ""),
+        "two hops, h3 connect" => (two(connect_tunnel, Hop::Http3, &terminate("tcp")), ""),
+        "two hops, h3 post" => (two(post_tunnel, Hop::Http3, post), ""),
+        "h1 upgrade over h2" => (upgrade_over(Hop::Http2), "upgrade"),
+        "h1 upgrade over h3" => (upgrade_over(Hop::Http3), "upgrade"),
+        // The far end of the tunnel is an internal listener behind the QUIC one.
+        "two hops, h3 connect, internal" => {
             let middle = free_port();
-            let allow = "http2_protocol_options: { allow_connect: true }\n";
-            let more = format!("{}{allow}{idle_http}", upgrades(&["websocket"]));
-            let far = resources(&[listener("far", middle, &hcm("far", &prefix("c"), &more))], &[cluster("c", at, "")]);
-            let near = resources(
-                &[listener("near", front, &hcm("near", &prefix("c"), &more))],
-                &[cluster("c", middle, HTTP2)],
-            );
-            (vec![Proxy::adit(&far), Proxy::adit(&near)], "upgrade")
+            let listeners = [
+                Hop::Http3.listener("far", middle, &terminate("hop"), ""),
+                internal_listener("inner", &tcp_proxy("tcp", "")),
+            ];
+            let clusters = [internal_cluster("hop", "inner"), cluster("tcp", at, "")];
+            let far = format!("{INTERNAL}{}", resources(&listeners, &clusters));
+            (vec![Proxy::adit(&far), near(connect_tunnel, Hop::Http3, middle)], "")
         }
         "internal" => {
             let listeners = [
@@ -132,7 +148,7 @@ fn path(kind: &str, idle: Option<&str>) -> Path {
     Path { _proxies: proxies, front, upstream, opening }
 }
 
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 14] = [
     "tcp",
     "h1 upgrade",
     "h1 connect",
@@ -140,7 +156,11 @@ const KINDS: [&str; 10] = [
     "two hops, h1 post",
     "two hops, h2 connect",
     "two hops, h2 post",
+    "two hops, h3 connect",
+    "two hops, h3 post",
     "h1 upgrade over h2",
+    "h1 upgrade over h3",
+    "two hops, h3 connect, internal",
     "internal",
     "three internal hops, h1 connect",
 ];

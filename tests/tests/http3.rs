@@ -3,7 +3,7 @@
 
 use adit_tests::aioquic::CLIENT;
 use adit_tests::certs::Certs;
-use adit_tests::config::{cluster, hcm, prefix, quic_listener, resources, terminate, upgrades};
+use adit_tests::config::{cluster, hcm, http3, prefix, quic_listener, resources, terminate, upgrades};
 use adit_tests::{Proxy, free_port, origin, python};
 
 const HELLO: &str = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nhello\n";
@@ -66,19 +66,6 @@ asyncio.run(main())
     assert_eq!(adit.stat("http.h.downstream_rq_http3_total"), 5);
 }
 
-/// Fields that make a cluster speak HTTP/3, trusting the CA.
-fn http3_cluster(certs: &Certs) -> String {
-    format!(
-        "typed_extension_protocol_options:\n  envoy.extensions.upstreams.http.v3.HttpProtocolOptions:\n    \
-         \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\n    \
-         explicit_http_config: {{ http3_protocol_options: {{ allow_extended_connect: true }} }}\n\
-         transport_socket:\n  name: envoy.transport_sockets.quic\n  typed_config:\n    \
-         \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.quic.v3.QuicUpstreamTransport\n    \
-         upstream_tls_context: {{ sni: localhost, common_tls_context: {{ validation_context: {{ trusted_ca: {{ filename: {} }} }} }} }}\n",
-        certs.path("ca.pem")
-    )
-}
-
 fn start(who: &str, yaml: &str) -> Proxy {
     if who == "adit" { Proxy::adit(yaml) } else { Proxy::envoy(yaml) }
 }
@@ -100,7 +87,7 @@ fn two_hops_over_http3() {
             &[quic_listener("far", middle, &hcm("far", &routes, &more), &certs.server_context("h3"))],
             &[cluster("tcp", echo, ""), cluster("websocket", websocket, "")],
         );
-        let hop = http3_cluster(&certs);
+        let hop = http3(&certs.path("ca.pem"));
         let near_yaml = resources(
             &[
                 listener("tcp", tcp, &tcp_proxy("hop", "tunneling_config: { hostname: 'host.com:443' }")),
@@ -148,7 +135,7 @@ fn resets_cross_http3() {
     );
     let near = resources(
         &[listener("tcp", tcp, &tcp_proxy("hop", "tunneling_config: { hostname: 'host.com:443' }"))],
-        &[cluster("hop", middle, &http3_cluster(&certs))],
+        &[cluster("hop", middle, &http3(&certs.path("ca.pem")))],
     );
     let _far = Proxy::adit(&far);
     let _near = Proxy::adit(&near);

@@ -25,19 +25,6 @@ fn start(who: &str, yaml: &str) -> Proxy {
 const CASTS: &[(&str, &str)] =
     if cfg!(feature = "e2e") { &[("adit", "adit"), ("adit", "envoy"), ("envoy", "adit")] } else { &[("adit", "adit")] };
 
-/// Answers every datagram with itself. Gives the port.
-fn udp_echo() -> u16 {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let port = socket.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        let mut buffer = [0; 65_536];
-        while let Ok((size, peer)) = socket.recv_from(&mut buffer) {
-            let _ = socket.send_to(&buffer[..size], peer);
-        }
-    });
-    port
-}
-
 fn udp_client(port: u16) -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(("127.0.0.1", port)).unwrap();
@@ -111,7 +98,8 @@ fn udp_in_connect_udp_over_http3() {
     for &(near, far) in CASTS {
         let who = format!("{near} -> {far}");
         let (a, b) = (free_port(), free_port());
-        let far_proxy = start(far, &file("terminate_http3_connect_udp.yaml", &[(10001, b), (10002, udp_echo())]));
+        let far_proxy =
+            start(far, &file("terminate_http3_connect_udp.yaml", &[(10001, b), (10002, origin::udp_echo())]));
         let near_proxy = start(near, &file("raw_udp_tunneling_http3.yaml", &[(10000, a), (10001, b)]));
         let (client, second) = (udp_client(a), udp_client(a));
         for number in 0..500 {
@@ -138,7 +126,7 @@ fn udp_in_connect_udp_over_http3() {
 #[test]
 fn datagrams_larger_than_a_packet_arrive() {
     let (a, b) = (free_port(), free_port());
-    let far = Proxy::adit(&file("terminate_http3_connect_udp.yaml", &[(10001, b), (10002, udp_echo())]));
+    let far = Proxy::adit(&file("terminate_http3_connect_udp.yaml", &[(10001, b), (10002, origin::udp_echo())]));
     let _near = Proxy::adit(&file("raw_udp_tunneling_http3.yaml", &[(10000, a), (10001, b)]));
     let client = udp_client(a);
     for _ in 0..20 {
@@ -154,7 +142,10 @@ fn datagrams_larger_than_a_packet_arrive() {
 fn many_tunnels_of_many_workers() {
     const WORKERS: &[&str] = &["--concurrency", "3"];
     let (a, b) = (free_port(), free_port());
-    let far = Proxy::adit_with(&file("terminate_http3_connect_udp.yaml", &[(10001, b), (10002, udp_echo())]), WORKERS);
+    let far = Proxy::adit_with(
+        &file("terminate_http3_connect_udp.yaml", &[(10001, b), (10002, origin::udp_echo())]),
+        WORKERS,
+    );
     let near = Proxy::adit_with(&file("raw_udp_tunneling_http3.yaml", &[(10000, a), (10001, b)]), WORKERS);
     let clients: Vec<_> = (0..400).map(|_| udp_client(a)).collect();
     for round in 0..5 {
@@ -182,7 +173,7 @@ fn many_tunnels_of_many_workers() {
 fn passed_on(whose: [&str; 3], forward: &str, terminate: &str) {
     let who = format!("{whose:?} {forward}");
     let (a, b, c) = (free_port(), free_port(), free_port());
-    let far = start(whose[2], &file(terminate, &[(10001, c), (10002, udp_echo())]));
+    let far = start(whose[2], &file(terminate, &[(10001, c), (10002, origin::udp_echo())]));
     let middle = start(whose[1], &file(forward, &[(10003, b), (10001, c)]));
     let near = start(whose[0], &file("raw_udp_tunneling_http3.yaml", &[(10000, a), (10001, b)]));
     let client = udp_client(a);

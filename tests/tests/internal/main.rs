@@ -7,3 +7,4 @@ mod examples;
 mod left_behind;
 mod passing;
 mod refusals;
+mod steady;
