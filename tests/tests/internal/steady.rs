@@ -55,7 +55,7 @@ fn churn(raw: u16, connect: u16, over: &AtomicBool, made: &AtomicU64) {
     let mut count = 0_u64;
     while !over.load(Relaxed) {
         count += 1;
-        let mut client = Peer::connect(if count % 2 == 0 { raw } else { connect });
+        let mut client = Peer::connect(if count.is_multiple_of(2) { raw } else { connect });
         if count % 2 == 1 {
             client.send("CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n");
             assert!(client.head().starts_with("HTTP/1.1 200 OK\r\n"));

@@ -221,8 +221,9 @@ pub enum Cause {
 /// Each direction ends on its own: an end at its source becomes an end at its sink after the last byte. A reset at either
 /// side becomes a reset with its code at the other and ends both directions; bytes of the failed peer that are at hand
 /// are delivered first, for at most [`LINGER`]. A peer that only reads no more is heard out as long as it has something
-/// to say, and where that includes its end, the other side's reset follows [`LINGER`] later so as not to overtake it. A sink that says that its peer needs nothing more
-/// ([`StreamError::Stopped`] with [`ErrorCode::NoError`]) ends its own direction only.
+/// to say, and where that includes its end, the other side's reset follows [`LINGER`] later so as not to overtake it. An
+/// upstream that says that it needs nothing more ([`StreamError::Stopped`] with [`ErrorCode::NoError`]) ends its own direction
+/// only.
 pub fn relay(downstream: Side, upstream: Side, options: RelayOptions) -> RelayFuture {
     RelayFuture { sides: Some((downstream, upstream)), relay: Relay::new(options) }
 }
@@ -464,7 +465,8 @@ impl Relay {
                 if !lane.is_done() {
                     lane.finish(DirectionEnd::Stopped(error));
                 }
-                if error == StreamError::Stopped(ErrorCode::NoError) {
+                // Not a client: one that aborts reading ends its tunnel with any code (RFC 9114 section 4.4).
+                if error == StreamError::Stopped(ErrorCode::NoError) && to == Peer::Upstream {
                     sides.ends(direction).0.stop(ErrorCode::NoError);
                     return None;
                 }

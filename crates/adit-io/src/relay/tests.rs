@@ -142,6 +142,20 @@ async fn a_peer_that_needs_no_more_ends_its_direction_only() {
     assert_eq!(resets(&fakes.down.1), []);
 }
 
+/// RFC 9114 section 4.4: a client that aborts reading ends the tunnel, whatever its code.
+#[tokio::test]
+async fn a_client_that_reads_no_more_ends_both_directions() {
+    for code in [ErrorCode::NoError, ErrorCode::Cancel] {
+        let mut fakes = Fakes::new([Step::Chunk("last"), Step::Pending], []);
+        fakes.down.1.0.lock().unwrap().gone = Some(StreamError::Stopped(code));
+        let Poll::Ready(summary) = fakes.poll().await else { panic!("pending") };
+        assert_eq!(summary.cause, Cause::Reset { by: Peer::Downstream, error: StreamError::Stopped(code) });
+        assert_eq!(fakes.up.1.0.lock().unwrap().sent, b"last");
+        assert!(!fakes.up.1.0.lock().unwrap().ended);
+        assert_eq!(resets(&fakes.up.1), [code]);
+    }
+}
+
 /// What a failed peer had already sent still reaches the other one, its end included if that came; a reset does not
 /// overtake it.
 #[tokio::test(start_paused = true)]
