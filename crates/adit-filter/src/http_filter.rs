@@ -245,15 +245,6 @@ pub struct FilterChain {
     pub terminal: Arc<dyn HttpTerminal>,
 }
 
-/// Why a chain ended before its terminal filter.
-#[derive(Debug)]
-pub enum ChainError {
-    /// A filter answered.
-    Reply(LocalReply),
-    /// The client is gone.
-    Client(StreamError),
-}
-
 impl FilterChain {
     /// The filters of one stream, as its route has them.
     pub fn instantiate(&self, route: Option<&dyn Route>) -> Vec<Box<dyn HttpFilter>> {

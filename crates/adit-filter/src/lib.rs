@@ -22,7 +22,7 @@ pub mod upstream;
 
 pub use flags::{ResponseFlag, ResponseFlags};
 pub use http_filter::{
-    ChainEntry, ChainError, FilterChain, HttpFilter, HttpFilterFactory, HttpStream, HttpTerminal, ResponseHook, Verdict,
+    ChainEntry, FilterChain, HttpFilter, HttpFilterFactory, HttpStream, HttpTerminal, ResponseHook, Verdict,
 };
 pub use info::{AccessLog, AccessLogType, LogContext, StreamInfo, Timing, UpstreamInfo};
 pub use lifecycle::{Lifecycle, Spawn, WorkerEnv};

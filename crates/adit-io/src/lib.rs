@@ -28,7 +28,7 @@ pub use relay::{
 };
 pub use state::{FilterObject, FilterState, FilterValue, Metadata, Sharing, Value};
 pub use stream::{Io, Stream, Transport};
-pub use tcp::{TcpSink, TcpSource};
+pub use tcp::{TcpSink, TcpSource, error_event};
 pub use unix::UnixTransport;
 
 use std::task::{Context, Poll};

@@ -109,6 +109,14 @@ pub(crate) fn set_abortive(socket: &TcpStream) {
     let _ = socket2::SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO));
 }
 
+/// Ready at the socket's error event: a peer's RST, seen without reading.
+pub async fn error_event(socket: Arc<TcpStream>) {
+    // An error of the wait itself means that the reactor is gone: then nothing more will happen here.
+    while !socket.ready(Interest::ERROR).await.is_ok_and(|ready| ready.is_error()) {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// The reading half of a plain TCP socket.
 pub struct TcpSource {
     socket: Arc<TcpStream>,
@@ -216,13 +224,7 @@ impl ByteSink for TcpSink {
     fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
         let socket = &self.socket;
         let error = self.error.get_or_insert_with(|| {
-            let socket = socket.clone();
-            Box::new(Box::pin(async move {
-                // An error of the wait itself means that the reactor is gone: then nothing more will happen here.
-                while !socket.ready(Interest::ERROR).await.is_ok_and(|ready| ready.is_error()) {
-                    tokio::task::yield_now().await;
-                }
-            }))
+            Box::new(Box::pin(error_event(socket.clone())))
         });
         ready!(error.as_mut().as_mut().poll(cx));
         self.error = None;

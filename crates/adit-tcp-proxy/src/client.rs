@@ -3,14 +3,12 @@
 use std::future::{Future, poll_fn};
 use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use adit_io::Io;
 use adit_stats::Counter;
-use tokio::io::{AsyncWriteExt, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncWriteExt, ReadBuf};
 
 /// Read from a client that cannot be looked at without reading, where no early data is configured.
 const LOOK: usize = 4 << 10;
@@ -57,7 +55,10 @@ pub(crate) enum Left {
 
 impl Client {
     pub(crate) fn new(io: Io, early_data: Option<usize>, end_is_leaving: bool, early_reads: Counter) -> Self {
-        let error = io.tcp_socket().map(|socket| watch_error(socket.clone()));
+        let error = io.tcp_socket().map(|socket| {
+            let event = adit_io::error_event(socket.clone());
+            Box::pin(event) as Pin<Box<dyn Future<Output = ()> + Send>>
+        });
         let sent = !io.ahead().is_empty();
         let limit = early_data.unwrap_or(0);
         let watch = match sent {
@@ -160,13 +161,4 @@ impl Client {
         // Unread bytes make the kernel send a reset behind the end. Past the grace it is a reset too.
         let _ = tokio::time::timeout(CLOSE_GRACE, self.io.shutdown()).await;
     }
-}
-
-fn watch_error(socket: Arc<TcpStream>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-    Box::pin(async move {
-        // An error of the wait itself means that the reactor is gone: then nothing more will happen here.
-        while !socket.ready(Interest::ERROR).await.is_ok_and(|ready| ready.is_error()) {
-            tokio::task::yield_now().await;
-        }
-    })
 }

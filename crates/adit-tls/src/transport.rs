@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use adit_io::{ByteSink, ByteSource, Io, Transport, transport_halves};
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::scratch;
 use crate::session::{Action, Driven, Session};
@@ -340,12 +340,7 @@ impl Transport for TlsTransport {
         let Some(io) = &mut self.io else { return Poll::Ready(()) };
         let Some(socket) = io.tcp_socket() else { return io.poll_closed(cx) };
         let event = self.reset.get_or_insert_with(|| {
-            let socket = socket.clone();
-            Box::new(Box::pin(async move {
-                while !socket.ready(Interest::ERROR).await.is_ok_and(|ready| ready.is_error()) {
-                    tokio::task::yield_now().await;
-                }
-            }))
+            Box::new(Box::pin(adit_io::error_event(socket.clone())))
         });
         event.as_mut().as_mut().poll(cx)
     }

@@ -94,13 +94,7 @@ pub(crate) struct Watch(Pin<Box<dyn Future<Output = ()> + Send>>);
 
 impl Watch {
     pub(crate) fn new(socket: &Arc<TcpStream>) -> Self {
-        let socket = socket.clone();
-        Self(Box::pin(async move {
-            // An error of the wait itself means that the reactor is gone: then nothing more will happen here.
-            while !socket.ready(Interest::ERROR).await.is_ok_and(|ready| ready.is_error()) {
-                tokio::task::yield_now().await;
-            }
-        }))
+        Self(Box::pin(adit_io::error_event(socket.clone())))
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
