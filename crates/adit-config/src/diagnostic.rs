@@ -106,4 +106,27 @@ impl fmt::Display for ConfigError {
     }
 }
 
+/// The errors among some findings as a person reads them: a line for each, at most [`Report::MOST`], then how many more
+/// there are.
+#[derive(Clone, Copy, Debug)]
+pub struct Report<'a>(pub &'a [Diagnostic]);
+
+impl Report<'_> {
+    /// Errors that are shown.
+    pub const MOST: usize = 500;
+}
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut errors = self.0.iter().filter(|finding| finding.is_error());
+        for error in errors.by_ref().take(Self::MOST) {
+            writeln!(f, "{error}")?;
+        }
+        match errors.count() {
+            0 => Ok(()),
+            more => writeln!(f, "... and {more} more errors"),
+        }
+    }
+}
+
 impl std::error::Error for ConfigError {}

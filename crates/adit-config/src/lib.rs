@@ -52,7 +52,7 @@ mod walk;
 mod yaml;
 
 pub use data_source::{DataSourceError, read_data_source};
-pub use diagnostic::{ConfigError, Diagnostic, Severity};
+pub use diagnostic::{ConfigError, Diagnostic, Report, Severity};
 pub use load::{LoadOptions, Loaded, Source, load};
 pub use locations::Locations;
 pub use path::Path;

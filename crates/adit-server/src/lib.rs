@@ -50,9 +50,7 @@ pub fn run(options: Options) -> u8 {
     let plans = match plans {
         Ok(plans) => plans,
         Err(errors) => {
-            for error in errors.iter().filter(|error| error.is_error()) {
-                eprintln!("{error}");
-            }
+            eprint!("{}", adit_config::Report(&errors));
             return 1;
         }
     };
