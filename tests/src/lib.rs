@@ -35,6 +35,15 @@ pub fn free_port() -> u16 {
     panic!("no free port");
 }
 
+/// Raises the limit of file descriptors to its hard maximum, and gives it: many systems start a shell with 1024.
+pub fn raise_fd_limit() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    // Where it cannot be raised, the tests that need it say what they lack.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 /// Asks until the answer is yes.
 #[track_caller]
 pub fn eventually(what: &str, mut ask: impl FnMut() -> bool) {

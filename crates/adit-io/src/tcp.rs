@@ -223,9 +223,7 @@ impl ByteSink for TcpSink {
 
     fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
         let socket = &self.socket;
-        let error = self.error.get_or_insert_with(|| {
-            Box::new(Box::pin(error_event(socket.clone())))
-        });
+        let error = self.error.get_or_insert_with(|| Box::new(Box::pin(error_event(socket.clone()))));
         ready!(error.as_mut().as_mut().poll(cx));
         self.error = None;
         Poll::Ready(match self.socket.take_error() {

@@ -1,4 +1,15 @@
-//! How much memory the process has.
+//! How much memory the process has, and what a peak left behind of it.
+
+use std::time::{Duration, Instant};
+
+use adit_runtime::{Closing, Spawner};
+
+/// How often tasks are counted.
+const TICK: Duration = Duration::from_secs(1);
+/// A peak below this many tasks is not worth it.
+const WORTH_IT: usize = 1000;
+/// From one time to the next, at least.
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// Resident bytes, as the kernel counts them; 0 where it does not tell.
 pub(crate) fn resident() -> u64 {
@@ -6,3 +17,62 @@ pub(crate) fn resident() -> u64 {
     let pages: u64 = text.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
     pages * rustix::param::page_size() as u64
 }
+
+/// Gives free memory back to the kernel whenever half of a large number of connections and streams is gone: the allocator
+/// keeps what lies between blocks that are still in use, so that a peak would be paid for until the process ends.
+pub(crate) async fn give_back(workers: Vec<Spawner>, closing: Closing) {
+    tokio::pin!(closing);
+    let mut peak = Peak::default();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(TICK) => {}
+            () = &mut closing => return,
+        }
+        if peak.is_over(Instant::now(), workers.iter().map(Spawner::live).sum()) {
+            let before = resident();
+            // Takes milliseconds, in which this thread would serve nobody.
+            let _ = tokio::task::spawn_blocking(trim).await;
+            tracing::debug!(before, after = resident(), "memory of a peak is given back");
+        }
+    }
+}
+
+/// The most tasks there were since memory was last given back.
+#[derive(Debug, Default)]
+struct Peak {
+    tasks: usize,
+    /// Those of the last look.
+    before: usize,
+    last: Option<Instant>,
+}
+
+impl Peak {
+    /// Whether the moment has come, with this many tasks: the peak was worth it, half of it is gone, no more are going
+    /// just now, and the last time is a while ago. The next peak then counts from here.
+    fn is_over(&mut self, now: Instant, tasks: usize) -> bool {
+        self.tasks = self.tasks.max(tasks);
+        let falling = tasks.saturating_add(self.tasks / 20) < std::mem::replace(&mut self.before, tasks);
+        let paused = self.last.is_some_and(|last| now.saturating_duration_since(last) < PAUSE);
+        if self.tasks < WORTH_IT || tasks > self.tasks / 2 || falling || paused {
+            return false;
+        }
+        *self = Self { tasks, before: tasks, last: Some(now) };
+        true
+    }
+}
+
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "the allocator of the C library has no safe interface")]
+fn trim() {
+    // SAFETY: it takes no pointer, and the allocator's own locks guard what it changes.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Other C libraries give memory back by themselves, or cannot be asked.
+#[cfg(not(target_env = "gnu"))]
+fn trim() {}
+
+#[cfg(test)]
+mod tests;

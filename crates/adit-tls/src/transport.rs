@@ -339,9 +339,7 @@ impl Transport for TlsTransport {
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(io) = &mut self.io else { return Poll::Ready(()) };
         let Some(socket) = io.tcp_socket() else { return io.poll_closed(cx) };
-        let event = self.reset.get_or_insert_with(|| {
-            Box::new(Box::pin(adit_io::error_event(socket.clone())))
-        });
+        let event = self.reset.get_or_insert_with(|| Box::new(Box::pin(adit_io::error_event(socket.clone()))));
         event.as_mut().as_mut().poll(cx)
     }
 
