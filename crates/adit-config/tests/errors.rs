@@ -77,7 +77,10 @@ fn wrong_types() {
     let path = "static_resources.listeners[0]";
     for (field, value, why) in [
         ("freebind", "maybe", "expected a boolean, found 'maybe'"),
-        ("freebind", "'true'", "expected a boolean, found 'true'"),
+        ("freebind", "'on'", "expected a boolean, found 'on'"),
+        ("freebind", "{value: maybe}", "freebind.value: expected a boolean, found 'maybe'"),
+        ("listener_filters_timeout", "{seconds: -1}", "a duration may not be negative"),
+        ("listener_filters_timeout", "{nanos: 1000000000}", "a duration is out of range"),
         ("freebind", "1", "expected a boolean, found the number 1"),
         ("freebind", "[true]", "expected a boolean, found a list"),
         ("stat_prefix", "7", "expected a string, found the number 7 (put it in quotes)"),

@@ -72,6 +72,19 @@ fn numbers_and_booleans() {
     }
 }
 
+/// Wrappers and durations in the form of their messages, booleans and numbers of enums in quotes: Envoy reads them.
+#[test]
+fn forms_of_generated_files() {
+    let listener = first_listener(&listener(
+        "    tcp_backlog_size: {value: 7}\n    listener_filters_timeout: {seconds: 1, nanos: 5000000}\n    \
+         freebind: {value: 'yes'}\n    transparent: \"TRUE\"\n    drain_type: '1'\n",
+    ));
+    assert_eq!(listener.tcp_backlog_size, Some(7));
+    assert_eq!(duration(listener.listener_filters_timeout.as_ref().unwrap()).as_millis(), 1005);
+    assert_eq!((listener.freebind, listener.transparent), (Some(true), Some(true)));
+    assert_eq!(listener.drain_type, 1);
+}
+
 #[test]
 fn null_is_not_set() {
     let listener = first_listener(&listener("    freebind: null\n    stat_prefix: ~\n    metadata:\n"));

@@ -130,6 +130,9 @@ impl ListenerPlan {
             let text = "the addresses of a listener are all TCP or all UDP";
             problems.push(Diagnostic::error(path.field("additional_addresses"), text));
         }
+        if !takes_datagrams && message.filter_chains.is_empty() && message.default_filter_chain.is_none() {
+            problems.push(Diagnostic::error(path.field("filter_chains"), "no filter chains specified"));
+        }
         let info = listener_info(message, internal, &sockets);
         let scope = factories.stats().listener(&info.stats_address);
         let context = ChainContext { factories, info: &info, scope: &scope };

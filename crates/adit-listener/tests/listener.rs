@@ -447,6 +447,9 @@ async fn messages_that_ask_for_what_is_not_there_are_refused() {
         "l.use_original_dst",
     ];
     assert_eq!(paths, expected, "{problems:?}");
+    let problems = world.plan(&pb::Listener { filter_chains: Vec::new(), ..listener() }).err().unwrap();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!(problems[0].to_string(), "l.filter_chains: no filter chains specified");
 }
 
 #[tokio::test]

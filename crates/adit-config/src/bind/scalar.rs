@@ -26,8 +26,10 @@ pub(super) fn convert(data: &Data, kind: &Kind, json: bool) -> Result<Value, Str
         Kind::Bytes => {
             decode_base64(text).map(Value::Bytes).ok_or_else(|| format!("'{}' is not base64", shorten(text)))
         }
-        Kind::Bool if !plain => Err(unfit()),
-        Kind::Bool => boolean(text).map(Value::Bool).ok_or_else(unfit),
+        Kind::Bool => {
+            let value = if *plain { boolean(text) } else { quoted_boolean(text) };
+            value.map(Value::Bool).ok_or_else(unfit)
+        }
         Kind::Enum(descriptor) => enumeration(text, *plain, descriptor),
         Kind::Double => float(text).map(Value::F64).ok_or_else(unfit),
         Kind::Float => {
@@ -77,6 +79,16 @@ pub(crate) fn boolean(text: &str) -> Option<bool> {
     match lower.as_str() {
         "y" | "yes" | "true" | "on" => Some(true),
         "n" | "no" | "false" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+/// What protobuf's parser takes for a boolean in quotes.
+fn quoted_boolean(text: &str) -> Option<bool> {
+    let is = |words: [&str; 5]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    match text {
+        _ if is(["true", "t", "yes", "y", "1"]) => Some(true),
+        _ if is(["false", "f", "no", "n", "0"]) => Some(false),
         _ => None,
     }
 }
@@ -138,7 +150,9 @@ fn enumeration(text: &str, plain: bool, descriptor: &EnumDescriptor) -> Result<V
     if let Some(value) = descriptor.values().find(|value| value.name().eq_ignore_ascii_case(text)) {
         return Ok(Value::EnumNumber(value.number()));
     }
-    if plain && let Some(number) = integer(text).and_then(|number| i32::try_from(number).ok()) {
+    // In quotes a number has only digits; without, a YAML integer.
+    let number = if plain { integer(text).and_then(|number| number.try_into().ok()) } else { text.parse().ok() };
+    if let Some(number) = number.filter(|_| !text.contains('.')) {
         // An enum is open: whether a number must be defined is for the rules to say.
         return Ok(Value::EnumNumber(number));
     }

@@ -20,7 +20,13 @@ impl Binder<'_> {
     ) -> Option<DynamicMessage> {
         match descriptor.full_name() {
             "google.protobuf.Any" => self.any(node, descriptor, path),
-            "google.protobuf.Duration" => self.time(node, descriptor, path, "a duration like '0.25s'", duration),
+            "google.protobuf.Duration" => match &node.data {
+                Data::Mapping(entries) => {
+                    let message = self.fields(entries, descriptor, path, None);
+                    self.checked_duration(node, message, path)
+                }
+                _ => self.time(node, descriptor, path, "a duration like '0.25s'", duration),
+            },
             "google.protobuf.Timestamp" => {
                 self.time(node, descriptor, path, "a time like '2030-01-02T03:04:05Z'", timestamp)
             }
@@ -35,6 +41,10 @@ impl Binder<'_> {
                 Some(DynamicMessage::new(descriptor.clone()))
             }
             name if name.ends_with("Value") => {
+                // Envoy also reads a wrapper as the message that it is: `{ value: 5 }`.
+                if let Data::Mapping(entries) = &node.data {
+                    return Some(self.fields(entries, descriptor, path, None));
+                }
                 let field = descriptor.get_field(1)?;
                 let value = self.scalar(node, &field.kind(), path)?;
                 let mut message = DynamicMessage::new(descriptor.clone());
@@ -72,6 +82,21 @@ impl Binder<'_> {
                 None
             }
         }
+    }
+
+    /// A duration in the form of its message, `{ seconds: 1, nanos: 5 }`, which Envoy reads too.
+    fn checked_duration(&mut self, node: &Node, message: DynamicMessage, path: &Path) -> Option<DynamicMessage> {
+        let seconds = message.get_field_by_name("seconds").and_then(|value| value.as_i64()).unwrap_or(0);
+        let nanos = message.get_field_by_name("nanos").and_then(|value| value.as_i32()).unwrap_or(0);
+        let problem = if seconds < 0 || nanos < 0 {
+            "a duration may not be negative"
+        } else if seconds > MAX_SECONDS || nanos > 999_999_999 {
+            "a duration is out of range"
+        } else {
+            return Some(message);
+        };
+        self.error(path, node.line, problem);
+        None
     }
 
     fn structure(&mut self, node: &Node, descriptor: &MessageDescriptor, path: &Path) -> Option<DynamicMessage> {
