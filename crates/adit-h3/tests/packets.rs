@@ -1,0 +1,213 @@
+//! Packets from anybody: spoofed clients, garbage, paths that carry little. Straight on sockets, through a relay where a
+//! path has to be bad.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod common;
+
+use std::future::poll_fn;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use adit_codec::ServerConn;
+use adit_codec::conformance::peers;
+use adit_h3::ServerConfig;
+use adit_h3::endpoint::{Admission, QuicOptions, ServerEndpoint, ServerSetup};
+use common::raw::{GET, RawClient, WAIT, outcome, request};
+use common::{allow_connect, client_tls, server_tls, socket};
+use quinn::crypto::rustls::QuicClientConfig;
+
+/// Answers every request with 200 and as many bytes as asked.
+fn serve(admission: Admission, body: usize) -> SocketAddr {
+    let setup = ServerSetup::new(&server_tls(), &QuicOptions::default(), admission, 1).unwrap();
+    let mut endpoint = ServerEndpoint::bind(socket(), &setup, 0).unwrap();
+    let at = endpoint.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Some(handshake) = poll_fn(|cx| endpoint.poll_accept(cx)).await {
+            tokio::spawn(async move {
+                let Ok(conn) = handshake.await else { return };
+                let mut conn = adit_h3::server(conn, Arc::new(ServerConfig::default()));
+                while let Some(Ok(incoming)) = poll_fn(|cx| conn.poll_accept(cx)).await {
+                    let sink = incoming.responder.respond(peers::response(200, &[]), false).unwrap();
+                    tokio::spawn(peers::pour(sink, body));
+                }
+            });
+        }
+    });
+    at
+}
+
+fn client() -> quinn::Endpoint {
+    let mut tls = client_tls();
+    tls.alpn_protocols = vec![b"h3".to_vec()];
+    let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    endpoint.set_default_client_config(config);
+    endpoint
+}
+
+async fn ask(conn: &quinn::Connection, body: usize) {
+    let (mut send, mut recv) = conn.open_bi().await.unwrap();
+    send.write_all(&request(&GET)).await.unwrap();
+    send.finish().unwrap();
+    assert!(outcome(&mut recv).await.unwrap().len() >= body);
+}
+
+/// What a path does to a packet: from the client or to it, and its size.
+type Rule = Box<dyn Fn(bool, usize) -> bool + Send>;
+
+/// A path between one client and `server` that lets packets through as `passes` says. Gives the address for the client.
+async fn path(server: SocketAddr, passes: Rule) -> SocketAddr {
+    let near = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let far = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let at = near.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut up, mut down) = ([0; 65_536], [0; 65_536]);
+        let mut client = None;
+        loop {
+            tokio::select! {
+                Ok((n, from)) = near.recv_from(&mut up) => {
+                    client = Some(from);
+                    if passes(true, n) {
+                        let _ = far.send_to(&up[..n], server).await;
+                    }
+                }
+                Ok((n, _)) = far.recv_from(&mut down) => {
+                    if passes(false, n) && let Some(client) = client {
+                        let _ = near.send_to(&down[..n], client).await;
+                    }
+                }
+            }
+        }
+    });
+    at
+}
+
+/// RFC 9000 section 8.1: to an address that has not shown itself go three bytes for each that came; quinn fills the packet
+/// that reaches that limit.
+#[tokio::test]
+async fn amplification() {
+    let server = serve(Admission::default(), 0);
+    let (came, went) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (to, from) = (came.clone(), went.clone());
+    // One packet reaches the server; what it answers goes nowhere.
+    let rule = move |from_client: bool, size: usize| {
+        if from_client {
+            to.load(Relaxed) == 0 && to.fetch_add(size, Relaxed) == 0
+        } else {
+            from.fetch_add(size, Relaxed);
+            false
+        }
+    };
+    let at = path(server, Box::new(rule)).await;
+    let endpoint = client();
+    let _connecting = endpoint.connect(at, "localhost").unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (came, went) = (came.load(Relaxed), went.load(Relaxed));
+    assert!(came >= 1200 && went > 0 && went < 3 * came + 1350, "{went} bytes for {came}");
+}
+
+/// First packets of clients that never come back: handshakes are bounded, and who can show an address gets in meanwhile.
+#[tokio::test]
+async fn spoofed_initials() {
+    let server = serve(Admission { retry_from: 16, max_handshakes: 64, ..Admission::default() }, 0);
+    let answers = Arc::new(AtomicUsize::new(0));
+    let count = answers.clone();
+    let rule = move |from_client: bool, _: usize| {
+        if !from_client {
+            count.fetch_add(1, Relaxed);
+        }
+        from_client
+    };
+    let at = path(server, Box::new(rule)).await;
+    let endpoint = client();
+    // Each has a connection id of its own; to the server all come from one place and hear nothing.
+    let mut spoofed = Vec::new();
+    for _ in 0..500 {
+        spoofed.push(endpoint.connect(at, "localhost").unwrap());
+        tokio::task::yield_now().await;
+    }
+    let answered = async {
+        while answers.load(Relaxed) < 100 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(WAIT, answered).await.expect("answers, at least refusals");
+    let honest = client();
+    let conn = tokio::time::timeout(WAIT, honest.connect(server, "localhost").unwrap()).await.unwrap().unwrap();
+    ask(&conn, 0).await;
+    drop(spoofed);
+}
+
+/// Neither a storm of packets of no connection (stateless resets are their answer), nor one of other versions or of random
+/// long headers, hurts a connection that lives; and nobody gets more back than was sent.
+#[tokio::test]
+async fn storms_of_garbage() {
+    let server = serve(Admission::default(), 0);
+    let endpoint = client();
+    let conn = endpoint.connect(server, "localhost").unwrap().await.unwrap();
+    ask(&conn, 0).await;
+    let storm = UdpSocket::bind("127.0.0.1:0").unwrap();
+    storm.set_nonblocking(true).unwrap();
+    let (mut sent, mut got) = (0, 0);
+    let mut seed = 1_u64;
+    let mut buffer = [0; 2000];
+    for turn in 0..6000_usize {
+        let size = [21, 43, 600, 1200][turn % 4];
+        let mut packet: Vec<u8> = (0..size)
+            .map(|_| {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (seed >> 33) as u8
+            })
+            .collect();
+        // Short headers, long headers of version 1 of each type, of a version that is none, version negotiation.
+        let first = [0x40, 0xc0, 0xd0, 0xe0, 0xf0, 0x80][turn % 6];
+        packet[0] = first | (packet[0] & 0x0f);
+        if first >= 0x80 {
+            let version = [[0, 0, 0, 1], [0x1a, 0x2a, 0x3a, 0x4a], [0; 4]][turn % 3];
+            packet[1..5].copy_from_slice(&version);
+            packet[5] = 8;
+        }
+        sent += storm.send_to(&packet, server).unwrap_or(0);
+        while let Ok((n, _)) = storm.recv_from(&mut buffer) {
+            got += n;
+        }
+        if turn % 50 == 0 {
+            ask(&conn, 0).await;
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    while let Ok((n, _)) = storm.recv_from(&mut buffer) {
+        got += n;
+    }
+    assert!(got <= sent, "{got} bytes for {sent}");
+    ask(&conn, 0).await;
+    let another = client().connect(server, "localhost").unwrap().await.unwrap();
+    ask(&another, 0).await;
+}
+
+/// A path that carries 1200 bytes and no more, which is all that QUIC asks of one (RFC 9000 section 14).
+#[tokio::test]
+async fn tiny_mtu() {
+    const BODY: usize = 1 << 20;
+    let server = serve(Admission::default(), BODY);
+    let at = path(server, Box::new(|_, size| size <= 1200)).await;
+    let endpoint = client();
+    let whole = async {
+        let conn = endpoint.connect(at, "localhost").unwrap().await.unwrap();
+        ask(&conn, BODY).await;
+    };
+    tokio::time::timeout(Duration::from_secs(20), whole).await.expect("it works, if slowly");
+}
+
+/// A datagram larger than we announced to take (RFC 9221 section 3), and the largest that we take.
+#[tokio::test]
+async fn oversize_datagram() {
+    let mut client = RawClient::polite(allow_connect()).await;
+    let max = client.conn.max_datagram_size().unwrap();
+    let too_large = client.conn.send_datagram(vec![0; max + 1].into());
+    assert!(matches!(too_large, Err(quinn::SendDatagramError::TooLarge)), "{too_large:?}");
+    client.conn.send_datagram_wait(vec![0; max].into()).await.unwrap();
+    client.still_works().await;
+}
