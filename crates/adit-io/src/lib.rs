@@ -8,6 +8,8 @@
 //! Floor F1.
 
 mod address;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod halves;
 mod info;
 mod refusal;
