@@ -80,6 +80,18 @@ fn a_port_that_is_taken_ends_the_start_and_is_named() {
     assert!(err(&out).contains("192.0.2.1"), "{}", err(&out));
 }
 
+/// The kernel would let two share it.
+#[test]
+fn a_second_adit_on_the_same_port_is_refused_unless_it_is_meant() {
+    let port = free_port();
+    let yaml = one(port, &tcp_proxy("c", ""), origin::echo());
+    let _first = Proxy::adit(&yaml);
+    let out = run(&["--config-yaml", &yaml]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(err(&out).contains(&format!("127.0.0.1:{port}")), "{}", err(&out));
+    let _second = Proxy::adit_with(&yaml, &["--base-id", "1"]);
+}
+
 #[test]
 fn a_restart_on_the_same_port_works_at_once() {
     let port = free_port();

@@ -45,6 +45,11 @@ impl Listener {
         Ok(Self { plan, bound, global, limit, accepting: Drain::new(), workers: Workers::default() })
     }
 
+    /// Whether the addresses of a plan are free of other processes, to be asked before any listener of this one listens.
+    pub fn probe(plan: &ListenerPlan) -> Result<(), BindError> {
+        plan.sockets.iter().try_for_each(|socket| socket.probe(plan.name()))
+    }
+
     /// Begins to accept on a worker: `env` is what the worker lends, of which this listener makes its own with its own
     /// drain and its own tasks. Once for each worker; connections that came before the last one started are not lost.
     pub fn start(&self, worker: &Worker, env: &WorkerEnv) -> Result<Arc<WorkerListener>, BindError> {

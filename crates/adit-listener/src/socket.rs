@@ -79,16 +79,26 @@ impl std::error::Error for BindError {
 }
 
 impl SocketPlan {
+    /// Whether the address could be had without sharing it: the kernel lets any process of the same user share one that
+    /// is bound with SO_REUSEPORT, so that two by mistake would each get half of the connections.
+    pub(crate) fn probe(&self, listener: &Arc<str>) -> Result<(), BindError> {
+        let alone = Self { reuse_port: false, ..self.clone() };
+        let bound = match &self.address {
+            BindAddress::Tcp { socket, dual } => alone.tcp(*socket, *dual),
+            BindAddress::Udp { socket, dual } => alone.udp(*socket, *dual),
+            BindAddress::Pipe { .. } => return Ok(()),
+        };
+        bound.map(drop).map_err(self.failed(listener, "bind"))
+    }
+
+    fn failed(&self, listener: &Arc<str>, operation: &'static str) -> impl FnOnce(io::Error) -> BindError {
+        let (listener, address) = (listener.clone(), self.address.to_string());
+        move |error| BindError { listener, address, operation, error }
+    }
+
     /// Binds a socket for each of `workers`. Nothing is accepted before [`listen`].
     pub(crate) fn bind(&self, listener: &Arc<str>, workers: usize) -> Result<BoundAddress, BindError> {
-        let fail = |operation: &'static str| {
-            move |error: io::Error| BindError {
-                listener: listener.clone(),
-                address: self.address.to_string(),
-                operation,
-                error,
-            }
-        };
+        let fail = |operation| self.failed(listener, operation);
         let workers = workers.max(1);
         match &self.address {
             BindAddress::Tcp { socket, dual } => {
@@ -183,12 +193,8 @@ impl SocketPlan {
     /// Lets a bound socket take connections.
     pub(crate) fn listen(&self, listener: &Arc<str>, socket: &Socket) -> Result<(), BindError> {
         let backlog = self.backlog.map_or(DEFAULT_BACKLOG, |size| i32::try_from(size).unwrap_or(i32::MAX));
-        socket.listen(backlog).and_then(|()| self.set(When::Listening, socket)).map_err(|error| BindError {
-            listener: listener.clone(),
-            address: self.address.to_string(),
-            operation: "listen on",
-            error,
-        })
+        let listening = socket.listen(backlog).and_then(|()| self.set(When::Listening, socket));
+        listening.map_err(self.failed(listener, "listen on"))
     }
 }
 

@@ -107,6 +107,25 @@ async fn a_taken_port_and_a_foreign_address_fail_the_bind() {
 }
 
 #[tokio::test]
+async fn a_port_that_is_shared_is_not_free() {
+    let world = World::new();
+    let first = world.start(&listener());
+    let port = socket(&first).port();
+    let plan = world.plan(&pb::Listener { address: Some(address("127.0.0.1", port.into())), ..listener() }).unwrap();
+    let error = Listener::probe(&plan).err().unwrap();
+    assert_eq!(
+        error.to_string().split(": ").take(2).collect::<Vec<_>>(),
+        ["listener 'l'".to_owned(), format!("cannot bind '127.0.0.1:{port}'")]
+    );
+    let mut peer = Peer::connect(socket(&first)).await;
+    line(&mut peer).await;
+    first.stop_accepting();
+    eventually("the port is free, connections or not", || Listener::probe(&plan).is_ok()).await;
+    peer.send("x").await;
+    peer.expect("x").await;
+}
+
+#[tokio::test]
 async fn a_restart_on_the_same_port_works_at_once() {
     let world = World::new();
     let first = world.start(&listener());

@@ -16,6 +16,9 @@ pub struct Options {
     pub config_yaml: Option<String>,
     /// `--mode`.
     pub mode: Mode,
+    /// Another process may listen on the same ports, each getting a part of the connections, as in Envoy with
+    /// `--disable-hot-restart`, `--use-dynamic-base-id` or a `--base-id` or `--restart-epoch` other than 0.
+    pub share_ports: bool,
     /// `--concurrency`; the number of processors by default.
     pub concurrency: Option<usize>,
     /// `--log-level`.

@@ -52,6 +52,9 @@ async fn run(plans: Plans, options: Options, count: usize, log: LogControl) -> R
         plans.runtime.clone(),
         plans.layers.admin,
     ));
+    if !options.share_ports {
+        probe(&plans)?;
+    }
     let listeners = bind(&plans, count)?;
     control.set_listeners(listeners.clone());
     let manager = ClusterManager::new(plans.clusters.iter().cloned());
@@ -98,6 +101,13 @@ async fn run(plans: Plans, options: Options, count: usize, log: LogControl) -> R
         end_requested(&mut signals, &control).await;
     }
     end(workers, listeners, drain, &plans).await
+}
+
+/// Another process may not listen where this one will.
+fn probe(plans: &Plans) -> Result<()> {
+    let taken = plans.listeners.iter().filter_map(|plan| Listener::probe(plan).err());
+    let problems: Vec<String> = taken.map(|error| error.to_string()).collect();
+    if problems.is_empty() { Ok(()) } else { bail!(problems.join("\n")) }
 }
 
 fn bind(plans: &Plans, workers: usize) -> Result<Vec<Arc<Listener>>> {

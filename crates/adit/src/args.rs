@@ -75,21 +75,21 @@ pub(crate) struct Args {
 
 /// Flags of Envoy that mean nothing to one process without hot restart: taken, and warned of where that may surprise.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Accepted for compatibility, without effect")]
+#[command(next_help_heading = "Accepted for compatibility")]
 struct Unhonoured {
-    /// There is no shared memory to tell apart
+    /// Other than 0: another adit may listen on the same ports
     #[arg(long, value_name = "N")]
     base_id: Option<u64>,
     /// As above
     #[arg(long, action = ArgAction::SetTrue)]
     use_dynamic_base_id: bool,
-    /// As above
+    /// There is no shared memory to tell apart
     #[arg(long, value_name = "FILE")]
     base_id_path: Option<PathBuf>,
-    /// There is no hot restart to disable
+    /// There is none to disable; another adit may listen on the same ports
     #[arg(long, action = ArgAction::SetTrue)]
     disable_hot_restart: bool,
-    /// There is no hot restart
+    /// There is no hot restart; other than 0: another adit may listen on the same ports
     #[arg(long, value_name = "N")]
     restart_epoch: Option<u32>,
     /// There is no parent
@@ -134,6 +134,14 @@ struct Unhonoured {
 }
 
 impl Unhonoured {
+    /// In Envoy a second process with the same base id does not start, and a second one with any of these shares the ports.
+    fn share_ports(&self) -> bool {
+        self.use_dynamic_base_id
+            || self.disable_hot_restart
+            || self.base_id.is_some_and(|id| id != 0)
+            || self.restart_epoch.is_some_and(|epoch| epoch != 0)
+    }
+
     /// The flags that were given and that someone may have counted on.
     fn given(&self) -> Vec<&'static str> {
         [
@@ -187,6 +195,7 @@ impl Args {
                 ModeArg::Validate => Mode::Validate,
                 ModeArg::InitOnly => Mode::InitOnly,
             },
+            share_ports: self.unhonoured.share_ports(),
             concurrency: self.concurrency.map(|n| n.max(1) as usize),
             log_level,
             component_log_level,

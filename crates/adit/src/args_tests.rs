@@ -72,6 +72,20 @@ fn the_flags_that_envoys_scripts_use() {
 }
 
 #[test]
+fn ports_are_shared_where_envoys_would_be() {
+    for (args, shared) in [
+        (&[][..], false),
+        (&["--base-id", "0", "--restart-epoch", "0"], false),
+        (&["--base-id", "1"], true),
+        (&["--use-dynamic-base-id"], true),
+        (&["--disable-hot-restart"], true),
+        (&["--restart-epoch", "1"], true),
+    ] {
+        assert_eq!(options(&[&["-c", "a"], args].concat()).unwrap().share_ports, shared, "{args:?}");
+    }
+}
+
+#[test]
 fn words_that_are_wrong() {
     assert!(options(&["-c", "a", "-l", "loud"]).unwrap_err().contains("'loud'"));
     assert!(options(&["-c", "a", "--component-log-level", "router"]).unwrap_err().contains("'router'"));
