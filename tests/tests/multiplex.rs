@@ -1,0 +1,153 @@
+//! Many TCP tunnels on few HTTP/2 connections.
+
+use std::io::Write;
+use std::time::Duration;
+
+use adit_tests::config::{HTTP2, cluster, hcm, listener, resources, tcp_proxy, terminate};
+use adit_tests::frames::{ACK, CONNECT, H2, Outcome, PING, frame, headers};
+use adit_tests::peer::Peer;
+use adit_tests::{Proxy, eventually, free_port, origin};
+
+const LIMITS: &str =
+    "circuit_breakers: { thresholds: [{ max_connections: 5000, max_requests: 5000, max_pending_requests: 5000 }] }\n";
+
+/// A tunnelling proxy before a terminating one, and the port in front.
+fn tunnels(near_more: &str, far_more: &str) -> (Proxy, Proxy, u16) {
+    let (front, middle) = (free_port(), free_port());
+    let far = resources(
+        &[listener("far", middle, &hcm("far", &terminate("c"), far_more))],
+        &[cluster("c", origin::echo(), LIMITS)],
+    );
+    let near = resources(
+        &[listener("near", front, &tcp_proxy("c", "tunneling_config: { hostname: 'host.com:443' }\n"))],
+        &[cluster("c", middle, &format!("{HTTP2}{near_more}"))],
+    );
+    (Proxy::adit(&far), Proxy::adit(&near), front)
+}
+
+fn open(front: u16, count: usize) -> Vec<Peer> {
+    let mut clients: Vec<Peer> = (0..count).map(|_| Peer::connect(front)).collect();
+    clients.iter_mut().for_each(|client| client.send("hello"));
+    clients.iter_mut().for_each(|client| client.expect("hello"));
+    clients
+}
+
+/// One connection carries them all; neither way is one that does not read in the way of another.
+#[test]
+fn one_stalled_tunnel_among_hundreds() {
+    let (far, near, front) = tunnels(LIMITS, "");
+    let mut clients = open(front, 300);
+    let stalled: Vec<Peer> = (0..3).map(|_| Peer::connect(front)).collect();
+    let block = vec![1; 1 << 16];
+    for client in &stalled {
+        // What comes back is not read, so that both directions fill up.
+        client.0.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+        while (&client.0).write(&block).is_ok() {}
+    }
+    let block = vec![2; 20_000];
+    for _ in 0..3 {
+        for client in &mut clients {
+            client.send(&block);
+        }
+        for client in &mut clients {
+            client.expect(&block);
+        }
+    }
+    assert_eq!(near.stat("cluster.c.upstream_cx_total"), 1);
+    assert_eq!(far.stat("http.far.downstream_cx_http2_total"), 1);
+    drop((clients, stalled));
+    near.wait_stat("cluster.c.upstream_rq_active", 0);
+    far.wait_stat("cluster.c.upstream_cx_active", 0);
+}
+
+/// An idle tunnel is a stream's state and a socket on each side.
+#[test]
+fn idle_tunnels_on_a_shared_connection_are_small() {
+    let (far, near, front) = tunnels(LIMITS, "");
+    let warm = open(front, 300);
+    let before = (near.rss_kib(), far.rss_kib());
+    let more = open(front, 600);
+    let per_tunnel = |now: u64, before: u64| (now.saturating_sub(before)) as f64 / 600.0;
+    let (near_kib, far_kib) = (per_tunnel(near.rss_kib(), before.0), per_tunnel(far.rss_kib(), before.1));
+    println!("an idle tunnel: {near_kib:.1} KiB near, {far_kib:.1} KiB far");
+    // A debug build's futures are larger than a release build's.
+    assert!(near_kib < 16.0 && far_kib < 16.0, "{near_kib:.1} and {far_kib:.1} KiB");
+    drop((warm, more));
+}
+
+#[test]
+fn a_full_connection_is_followed_by_another() {
+    let (far, near, front) = tunnels(LIMITS, "http2_protocol_options: { max_concurrent_streams: 100 }\n");
+    let clients = open(front, 250);
+    // While the peer's SETTINGS are on their way more may be asked for than it takes; no tunnel is lost by it.
+    let connections = near.stat("cluster.c.upstream_cx_total");
+    assert!((3..=4).contains(&connections), "{connections}");
+    assert_eq!(far.stat("http.far.downstream_cx_upgrades_active"), 250);
+    drop(clients);
+    near.wait_stat("cluster.c.upstream_rq_active", 0);
+}
+
+#[test]
+fn circuit_breakers_bound_tunnels() {
+    let limits = "circuit_breakers: { thresholds: [{ max_requests: 3 }] }\n";
+    let (_far, near, front) = tunnels(limits, "");
+    let clients = open(front, 3);
+    let mut refused = Peer::connect(front);
+    assert!(refused.rest().0.is_empty());
+    assert_eq!(near.stat("cluster.c.circuit_breakers.default.rq_open"), 1);
+    assert!(near.stat("cluster.c.upstream_rq_pending_overflow") >= 1);
+    drop(clients);
+    near.wait_stat("cluster.c.upstream_rq_active", 0);
+    open(front, 3);
+}
+
+/// No connection is made before it is needed, unless that is asked for.
+#[test]
+fn connections_are_made_ahead_only_where_that_is_asked() {
+    for (policy, connections) in [("", 2), ("preconnect_policy: { per_upstream_preconnect_ratio: 3.0 }\n", 6)] {
+        let (front, middle) = (free_port(), free_port());
+        let far = resources(
+            &[listener("far", middle, &hcm("far", &terminate("c"), ""))],
+            &[cluster("c", origin::echo(), LIMITS)],
+        );
+        let one = HTTP2.replace("{ allow_connect: true }", "{ max_concurrent_streams: 1 }");
+        let near = resources(
+            &[listener("near", front, &tcp_proxy("c", "tunneling_config: { hostname: 'host.com:443' }\n"))],
+            &[cluster("c", middle, &format!("{one}{policy}"))],
+        );
+        let (_far, near) = (Proxy::adit(&far), Proxy::adit(&near));
+        assert_eq!(near.stat("cluster.c.upstream_cx_total"), 0);
+        let _clients = open(front, 2);
+        eventually("spare connections", || near.stat("cluster.c.upstream_cx_total") >= connections);
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(near.stat("cluster.c.upstream_cx_total"), connections, "{policy}");
+    }
+}
+
+/// `connection_keepalive`: who answers PINGs stays, who does not goes with its tunnels.
+#[test]
+fn pings_keep_connections_honest() {
+    let keepalive = "http2_protocol_options: { connection_keepalive: { interval: 0.2s, timeout: 0.6s, interval_jitter: { value: 0 } } }\n";
+    let port = free_port();
+    let adit = Proxy::adit(&resources(
+        &[listener("l", port, &hcm("h", &terminate("c"), keepalive))],
+        &[cluster("c", origin::echo(), "")],
+    ));
+    let mut client = H2::connect(port);
+    client.send(headers(1, CONNECT, false));
+    assert_eq!(client.outcome(1), Outcome::Status(200));
+    for _ in 0..5 {
+        let ping = loop {
+            let next = client.next().expect("a frame");
+            if next.kind == PING && next.flags & ACK == 0 {
+                break next;
+            }
+        };
+        client.send(frame(PING, ACK, 0, &ping.payload));
+    }
+    adit.wait_stat("cluster.c.upstream_cx_active", 1);
+    // Silence from here on.
+    client.end();
+    adit.wait_stat("cluster.c.upstream_cx_active", 0);
+    assert_eq!(adit.stat("http2.keepalive_timeout"), 1);
+}
