@@ -13,6 +13,11 @@ pub(crate) const CONTINUATION: u8 = 0x9;
 const ACK_OR_END_STREAM: u8 = 0x1;
 const PADDED: u8 = 0x8;
 const HEAD_LEN: usize = 9;
+/// SETTINGS frames up to this size are looked into, in octets: forty entries.
+const MAX_SETTINGS: u32 = 240;
+/// An entry of SETTINGS: an identifier and a value.
+const ENTRY_LEN: u8 = 6;
+const SETTINGS_INITIAL_WINDOW_SIZE: u8 = 0x4;
 /// The client's preface ahead of the first frame (RFC 9113 section 3.4).
 const PREFACE_LEN: u32 = 24;
 
@@ -23,6 +28,7 @@ pub(crate) struct FrameHead {
     pub(crate) kind: u8,
     flags: u8,
     peek: [u8; 4],
+    oversized_window: bool,
 }
 
 impl FrameHead {
@@ -58,14 +64,35 @@ impl FrameHead {
         }
     }
 
+    /// A SETTINGS whose SETTINGS_INITIAL_WINDOW_SIZE is beyond 2^31-1 (RFC 9113 section 6.5.2).
+    pub(crate) fn has_oversized_window(self) -> bool {
+        self.kind == SETTINGS && self.oversized_window
+    }
+
     /// The code of an RST_STREAM.
     pub(crate) fn error_code(self) -> u32 {
         u32::from_be_bytes(self.peek)
     }
 
+    /// Takes octet `at` of a SETTINGS: the identifier is kept until the value's first octet comes, which holds its top bit.
+    fn settle(&mut self, at: u8, octet: u8) {
+        let [high, low, ..] = &mut self.peek;
+        match at % ENTRY_LEN {
+            0 => *high = octet,
+            1 => *low = octet,
+            2 => {
+                let window = *high == 0 && *low == SETTINGS_INITIAL_WINDOW_SIZE;
+                self.oversized_window |= window && octet & 0x80 != 0;
+            }
+            _ => {}
+        }
+    }
+
     fn wanted(self) -> usize {
         let wanted = match self.kind {
             RST_STREAM => 4,
+            // All of it, entry by entry; longer ones than anybody sends are left to the h2 crate.
+            SETTINGS if self.len <= MAX_SETTINGS => self.len as usize,
             _ if self.is_padded() => 1,
             _ => 0,
         };
@@ -99,7 +126,9 @@ impl FrameScanner {
     pub(crate) fn feed(&mut self, mut bytes: &[u8], mut found: impl FnMut(FrameHead)) {
         while let Some((&first, rest)) = bytes.split_first() {
             if let Some((mut head, at)) = self.peeking.take() {
-                if let Some(slot) = head.peek.get_mut(usize::from(at)) {
+                if head.kind == SETTINGS {
+                    head.settle(at, first);
+                } else if let Some(slot) = head.peek.get_mut(usize::from(at)) {
                     *slot = first;
                 }
                 self.left = self.left.saturating_sub(1);
@@ -121,7 +150,13 @@ impl FrameScanner {
                 if usize::from(self.have) == HEAD_LEN {
                     self.have = 0;
                     let [a, b, c, kind, flags, ..] = self.head;
-                    let head = FrameHead { len: u32::from_be_bytes([0, a, b, c]), kind, flags, peek: [0; 4] };
+                    let head = FrameHead {
+                        len: u32::from_be_bytes([0, a, b, c]),
+                        kind,
+                        flags,
+                        peek: [0; 4],
+                        oversized_window: false,
+                    };
                     self.left = head.len;
                     self.peek_or(head, 0, &mut found);
                 }
@@ -159,16 +194,20 @@ mod tests {
         bytes.extend(frame(DATA, 0, &[]));
         bytes.extend(frame(RST_STREAM, 0, &[0, 0, 1, 8]));
         bytes.extend(frame(PING, 1, &[9; 8]));
+        bytes.extend(frame(SETTINGS, 0, &[0, 3, 0xff, 0, 0, 0, 0, 4, 0x7f, 0xff, 0xff, 0xff]));
+        bytes.extend(frame(SETTINGS, 0, &[0, 1, 0, 0, 0, 0, 0, 4, 0x80, 0, 0, 0]));
         for step in 1..=bytes.len() {
             let mut scanner = FrameScanner::new(true);
-            let mut seen = Vec::new();
+            let (mut seen, mut oversized) = (Vec::new(), Vec::new());
             for piece in bytes.chunks(step) {
-                scanner.feed(piece, |head| seen.push((head.kind, head.is_empty(), head.error_code(), head.is_ack())));
+                scanner.feed(piece, |head| match head.kind {
+                    SETTINGS => oversized.push(head.has_oversized_window()),
+                    _ => seen.push((head.kind, head.is_empty(), head.error_code(), head.is_ack())),
+                });
             }
             assert_eq!(
                 seen,
                 [
-                    (SETTINGS, false, 0, false),
                     (DATA, true, 3 << 24, false),
                     (DATA, false, 2 << 24, false),
                     (DATA, true, 0, false),
@@ -177,6 +216,7 @@ mod tests {
                 ],
                 "in steps of {step}"
             );
+            assert_eq!(oversized, [false, false, true], "in steps of {step}");
             assert_eq!(scanner.left(), 0);
         }
     }

@@ -103,11 +103,14 @@ impl AsyncRead for Watched {
             tally.received(head);
         });
         me.shared.note_read(n, frames);
-        if me.shared.condemned() == Some(Reason::FRAME_SIZE_ERROR) {
+        if matches!(me.shared.condemned(), Some(Reason::FRAME_SIZE_ERROR | Reason::FLOW_CONTROL_ERROR)) {
             // The h2 crate, shown the frame, would call it a PROTOCOL_ERROR.
             buf.set_filled(before);
             if !me.tally.is_server {
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "frame size")));
+                return Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "a frame that breaks the connection",
+                )));
             }
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -199,6 +202,8 @@ impl Tally {
         }
         if !head.has_valid_size() {
             self.shared.condemn(Reason::FRAME_SIZE_ERROR);
+        } else if head.has_oversized_window() && !head.is_ack() {
+            self.shared.condemn(Reason::FLOW_CONTROL_ERROR);
         }
         match head.kind {
             frames::DATA | frames::CONTINUATION => self.check_empty(head),
