@@ -5,4 +5,5 @@ mod lab;
 
 mod messages;
 mod resources;
+mod tunnels;
 mod upstream;

@@ -145,6 +145,17 @@ fn h2_downgrade_trailers() {
             "{trailers:?}: {outcome:?}"
         );
     }
+    // Pseudo-header fields in trailers go nowhere; whatever else becomes of them, nothing of them is passed on.
+    for trailers in [headers(1, &[(":path", "/smuggled")], true), headers(1, &[(":status", "200"), ("x", "1")], true)] {
+        let mut client = lab.client();
+        let post = [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/trailers")];
+        client.send(headers(1, &post, false));
+        client.send(data(1, b"body", false));
+        client.send(&trailers);
+        let outcome = client.outcome(1);
+        assert!(matches!(outcome, Outcome::Reset(1) | Outcome::Status(200 | 400)), "{outcome:?}");
+        assert!(!lab.heads.lock().unwrap().iter().any(|head| head.contains("smuggled")));
+    }
     // Behind END_STREAM nothing may follow (RFC 9113 section 5.1).
     for late in [data(1, b"late", true), headers(1, &[("x", "1")], true)] {
         let mut client = lab.client();

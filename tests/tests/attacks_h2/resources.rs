@@ -111,6 +111,28 @@ fn control_frames_without_end() {
     }
 }
 
+/// PRIORITY and WINDOW_UPDATE beside streams that come and go: each stream earns some, and no more.
+#[test]
+fn control_frames_with_stream_churn() {
+    for piece in
+        [|stream| frame(PRIORITY, 0, stream, &[0, 0, 0, 0, 1]).repeat(200), |_| window_update(0, 1).repeat(200)]
+    {
+        let lab = Lab::new();
+        costs_the_connection(flood(&lab, b"", 20_000, |n| {
+            [headers(n * 2 + 1, &get("/churn"), true), piece(n * 2 + 1)].concat()
+        }));
+    }
+}
+
+/// HEADERS without a field, and header blocks that do nothing but resize the table.
+#[test]
+fn empty_headers() {
+    for block in [&[][..], &[0x20, 0x3f, 0xe1, 0x1f]] {
+        let lab = Lab::new();
+        costs_the_connection(flood(&lab, b"", 50_000, |n| frame(HEADERS, END_HEADERS | END_STREAM, n * 2 + 1, block)));
+    }
+}
+
 #[test]
 fn table_size_thrash() {
     let lab = Lab::new();

@@ -200,6 +200,15 @@ impl Leg {
         assert_eq!(got, bytes);
     }
 
+    /// TLS takes new keys (RFC 8446 section 4.6.3); others do nothing.
+    #[track_caller]
+    pub fn update_keys(&mut self) {
+        if let Self::Tls(tls) = self {
+            tls.session.refresh_traffic_keys().expect("TLS 1.3");
+            tls.flush().expect("a key update");
+        }
+    }
+
     /// Ends as told.
     #[track_caller]
     pub fn end(&mut self, ending: Ending) {
