@@ -1,5 +1,6 @@
 //! The sending half of a stream, for both sides.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -32,6 +33,8 @@ pub(crate) struct Sender {
     reset_on_drop: bool,
     /// The socket of a tunnel over plain TCP, where the writer stayed in the slot or went back there with the end.
     socket: Option<Arc<TcpStream>>,
+    /// The head is known to have left the writer in the slot: raw bytes may follow it past that writer.
+    head_left: Cell<bool>,
     watch: Option<Watch>,
 }
 
@@ -51,6 +54,7 @@ impl Sender {
             trailers,
             reset_on_drop,
             socket: None,
+            head_left: Cell::new(false),
             watch: None,
         }
     }
@@ -166,8 +170,17 @@ impl Sender {
         match &self.writer {
             Some(writer) if writer.out.is_empty() => writer.socket().map(|socket| &**socket),
             Some(_) => None,
-            None => self.socket.as_deref(),
+            None => self.socket.as_deref().filter(|_| self.head_left()),
         }
+    }
+
+    /// Whether nothing waits in the slot's writer. A peer may accept a tunnel before it has read the whole request.
+    fn head_left(&self) -> bool {
+        if !self.head_left.get() {
+            let waits = self.slot.lock().writer.as_ref().is_some_and(|writer| !writer.out.is_empty());
+            self.head_left.set(!waits);
+        }
+        self.head_left.get()
     }
 
     /// Ends the connection with a reset, unless this direction of a message has ended. That of a tunnel is reset behind its

@@ -4,6 +4,7 @@
 mod common;
 
 use std::future::poll_fn;
+use std::sync::Arc;
 
 use adit_codec::{ClientConn, OutgoingStream};
 use adit_h1::{Client, ClientConfig};
@@ -238,4 +239,42 @@ async fn an_idle_connection_that_the_peer_closes_is_noticed() {
     soon(poll_fn(|cx| conn.poll_ready(cx))).await.unwrap();
     drop(peer);
     assert_eq!(ready_error(&mut conn).await, StreamError::Stopped(ErrorCode::NoError));
+}
+
+/// A connection with socket buffers so small that a large head does not fit.
+async fn narrow() -> (tokio::net::TcpStream, Client) {
+    let acceptor = tokio::net::TcpSocket::new_v4().unwrap();
+    acceptor.set_recv_buffer_size(4096).unwrap();
+    acceptor.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let acceptor = acceptor.listen(1).unwrap();
+    let ours = tokio::net::TcpSocket::new_v4().unwrap();
+    ours.set_send_buffer_size(4096).unwrap();
+    let (ours, peer) = tokio::join!(ours.connect(acceptor.local_addr().unwrap()), acceptor.accept());
+    (peer.unwrap().0, adit_h1::client(io(ours.unwrap()), Arc::new(ClientConfig::default())))
+}
+
+#[tokio::test]
+async fn an_upgrade_that_is_accepted_before_its_head_was_read_does_not_lose_the_rest_of_the_head() {
+    let (mut peer, mut conn) = narrow().await;
+    let mut request = upgrade("foo");
+    request.headers.insert("x-long", http::HeaderValue::from_str(&"h".repeat(512 << 10)).unwrap());
+    let mut stream = open(&mut conn, request, false).await;
+    put(&mut peer, "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: foo\r\n\r\n").await;
+    assert_eq!(head(&mut stream).await.unwrap().status, 101);
+    assert!(stream.send.as_tcp().is_none(), "the head has not left yet");
+    let reading = tokio::spawn(async move { rest(&mut peer).await.unwrap() });
+    // As a relay does that has nothing to send.
+    for _ in 0..1000 {
+        let _ = poll_fn(|cx| std::task::Poll::Ready(stream.send.poll_stopped(cx))).await;
+        if stream.send.as_tcp().is_some() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let socket = stream.send.as_tcp().expect("the head has left");
+    assert_eq!(socket.try_write(b"payload").unwrap(), 7);
+    send(&mut stream.send, b"", true).await.unwrap();
+    let received = soon(reading).await.unwrap();
+    let (head, payload) = received.split_once("\r\n\r\n").unwrap();
+    assert_eq!((head.matches('h').count() > 512 << 10, payload), (true, "payload"));
 }
