@@ -7,8 +7,9 @@ use std::time::Duration;
 use adit_codec::{RecvStream, Responder, SendStream};
 use adit_http::{RequestHead, ResponseHead, StreamError};
 use http::uri::Authority;
+use http::{StatusCode, Version};
 
-use crate::{BoxFuture, LocalReply, Route, StreamInfo, WorkerEnv};
+use crate::{BoxFuture, LocalReply, ResponseFlag, Route, StreamInfo, WorkerEnv};
 
 /// What a filter decided about a request.
 #[derive(Debug)]
@@ -208,6 +209,39 @@ impl HttpStream {
         if let Some(responder) = self.responder.take() {
             responder.reset(code);
         }
+    }
+
+    /// Records a client that left, or broke its protocol, before the exchange was over.
+    pub fn client_gone(&mut self, error: StreamError) {
+        let (details, flag) = match error {
+            StreamError::Protocol(details) | StreamError::TooLarge(details) => {
+                (details, ResponseFlag::DownstreamProtocolError)
+            }
+            StreamError::Reset(_) | StreamError::Stopped(_) if self.request.version == Version::HTTP_2 => {
+                ("http2.remote_reset", ResponseFlag::DownstreamRemoteReset)
+            }
+            StreamError::Reset(_) | StreamError::Stopped(_) if self.request.version == Version::HTTP_3 => {
+                ("http3.remote_reset", ResponseFlag::DownstreamRemoteReset)
+            }
+            _ => ("downstream_remote_disconnect", ResponseFlag::DownstreamConnectionTermination),
+        };
+        self.info.details = Some(details.into());
+        self.info.flags.set(flag);
+    }
+
+    /// Answers a client whose request broke the protocol, as [`HttpStream::client_gone`] recorded; one that is gone is not
+    /// answered but reset.
+    pub async fn reject(&mut self, error: StreamError) {
+        let status = match error {
+            StreamError::Protocol(_) => StatusCode::BAD_REQUEST,
+            StreamError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            _ => return self.reset(adit_http::ErrorCode::Cancel),
+        };
+        let details = self.info.details.clone().unwrap_or_default();
+        let text = status.canonical_reason().unwrap_or_default();
+        let reply = LocalReply::new(status, details).body(text).flag(ResponseFlag::DownstreamProtocolError);
+        // A client that left meanwhile has nothing to be told.
+        let _ = self.reply(reply).await;
     }
 
     /// Keeps a filter that has seen the request, so that it sees the response.

@@ -305,7 +305,10 @@ async fn enter(stream: &mut HttpStream, filters: Vec<Box<dyn adit_filter::HttpFi
             // A client that left has nothing to be told.
             let _ = stream.reply(*reply).await;
         }
-        Err(FilterEnd::Client(error)) => client_gone(stream, error),
+        Err(FilterEnd::Client(error)) => {
+            stream.client_gone(error);
+            stream.reject(error).await;
+        }
     }
     false
 }
@@ -313,18 +316,6 @@ async fn enter(stream: &mut HttpStream, filters: Vec<Box<dyn adit_filter::HttpFi
 enum FilterEnd {
     Reply(Box<LocalReply>),
     Client(StreamError),
-}
-
-/// Records a client that left before it was answered.
-pub(crate) fn client_gone(stream: &mut HttpStream, error: StreamError) {
-    let details = if matches!(error, StreamError::Reset(_)) && stream.request.version >= Version::HTTP_2 {
-        "http2.remote_reset"
-    } else {
-        "downstream_remote_disconnect"
-    };
-    stream.info.details = Some(details.into());
-    stream.info.flags.set(ResponseFlag::DownstreamConnectionTermination);
-    stream.reset(ErrorCode::Cancel);
 }
 
 /// Shows the head to each filter. The filters then wait in the response path, where they see the answer.

@@ -435,7 +435,7 @@ impl<'r> Exchange<'r> {
         };
         let reply = match interrupt {
             Interrupt::Client(error) => {
-                client_gone(stream, error);
+                stream.client_gone(error);
                 return None;
             }
             Interrupt::Response | Interrupt::PerTry | Interrupt::PerTryIdle => {
@@ -498,25 +498,6 @@ pub(crate) fn stream_failure(stream: &mut HttpStream, error: &StreamError, versi
         _ => "",
     };
     Failure::Reset { reason: ResetReason::of_stream(error, version), detail: detail.into() }
-}
-
-/// Records a client that left, or broke its protocol, before it was answered.
-pub(crate) fn client_gone(stream: &mut HttpStream, error: StreamError) {
-    use adit_filter::ResponseFlag;
-    let (details, flag) = match error {
-        StreamError::Protocol(details) | StreamError::TooLarge(details) => {
-            (details, ResponseFlag::DownstreamProtocolError)
-        }
-        StreamError::Reset(_) | StreamError::Stopped(_) if stream.request.version == Version::HTTP_2 => {
-            ("http2.remote_reset", ResponseFlag::DownstreamRemoteReset)
-        }
-        StreamError::Reset(_) | StreamError::Stopped(_) if stream.request.version == Version::HTTP_3 => {
-            ("http3.remote_reset", ResponseFlag::DownstreamRemoteReset)
-        }
-        _ => ("downstream_remote_disconnect", ResponseFlag::DownstreamConnectionTermination),
-    };
-    stream.info.details = Some(details.into());
-    stream.info.flags.set(flag);
 }
 
 fn apply_request(

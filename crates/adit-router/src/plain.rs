@@ -10,7 +10,7 @@ use adit_http::{ErrorCode, ResponseHead, StreamError};
 use http::{Method, StatusCode, Version, header};
 
 use crate::body::{Pump, PumpError, RequestBody, ResponseBody};
-use crate::exchange::{Exchange, Missed, Next, client_gone, stream_failure};
+use crate::exchange::{Exchange, Missed, Next, stream_failure};
 use crate::mirror;
 use crate::reply::Failure;
 use crate::reset::ResetReason;
@@ -233,7 +233,7 @@ impl Exchange<'_> {
             Ok(sink) => sink,
             Err(error) => {
                 host.report(Report::SentReset);
-                client_gone(stream, error);
+                stream.client_gone(error);
                 return;
             }
         };
@@ -326,20 +326,12 @@ fn is_interim(status: StatusCode) -> bool {
     status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
 }
 
-/// Answers a client whose request broke the protocol; one that is gone is not answered.
+/// The end of a request that has no answer of its own: see [`HttpStream::reject`].
 pub(crate) async fn reject(stream: &mut HttpStream, interrupt: Interrupt) {
-    let status = match interrupt {
-        Interrupt::Client(StreamError::Protocol(_)) => StatusCode::BAD_REQUEST,
-        Interrupt::Client(StreamError::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
-        _ => {
-            stream.reset(ErrorCode::Cancel);
-            return;
-        }
-    };
-    let details = stream.info.details.clone().unwrap_or_default();
-    let text = status.canonical_reason().unwrap_or_default();
-    let reply = adit_filter::LocalReply::new(status, details).body(text).flag(ResponseFlag::DownstreamProtocolError);
-    let _ = stream.reply(reply).await;
+    match interrupt {
+        Interrupt::Client(error) => stream.reject(error).await,
+        _ => stream.reset(ErrorCode::Cancel),
+    }
 }
 
 /// Ends both sides of an exchange that was cut short: a truncated answer must never look complete.
@@ -354,7 +346,7 @@ fn cut(
     let code = match end {
         Cut::Client(error) => {
             host.report(Report::SentReset);
-            client_gone(stream, error);
+            stream.client_gone(error);
             error.code()
         }
         Cut::Upstream(error) => {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use adit_codec::{PendingResponse, RecvStream, SendStream};
 use adit_filter::upstream::{Host, HttpUpstream, Report, TcpUpstream};
 use adit_filter::{HttpStream, LocalReply, ResponseFlag};
-use adit_http::{ErrorCode, RequestHead, RequestKind, ResponseHead};
+use adit_http::{ErrorCode, RequestHead, RequestKind, ResponseHead, StreamError};
 use adit_io::{
     ByteSink, ByteSource, Cause as RelayCause, Direction, Peer, RelayObserver, RelayOptions, Side, TimeoutAction, relay,
 };
@@ -22,7 +22,7 @@ use http::{StatusCode, Version, header};
 use tokio::time::Instant;
 
 use crate::body::RequestBody;
-use crate::exchange::{Exchange, Missed, Next, client_gone, stream_failure};
+use crate::exchange::{Exchange, Missed, Next, stream_failure};
 use crate::plain::{Answered, reject, tell_reset};
 use crate::reply::{self, Failure};
 use crate::table::route::ConnectConfig;
@@ -381,8 +381,15 @@ impl Driver<'_> {
             (Some(Ready::Tcp(upstream)), _, _) => {
                 let head = ResponseHead::new(StatusCode::OK);
                 self.exchange.sent(stream);
+                let side = match self.raw_side(stream, upstream.io, permit).await {
+                    Ok(side) => side,
+                    Err(Some(error)) => {
+                        self.lost_before_answer(stream, &*upstream.host, &error).await;
+                        return None;
+                    }
+                    Err(None) => return None,
+                };
                 self.exchange.received(stream, &*upstream.host, &head);
-                let side = self.raw_side(stream, upstream.io, permit).await?;
                 (head, side, upstream.host, upstream.guard, None)
             }
             (_, Some(pending), Some(head)) => {
@@ -403,36 +410,55 @@ impl Driver<'_> {
             }
             Err(error) => {
                 host.report(Report::SentReset);
-                client_gone(stream, error);
+                stream.client_gone(error);
                 None
             }
         }
     }
 
-    /// The raw upstream's side, after the PROXY preamble was written. `None` when the client left meanwhile.
-    async fn raw_side(&mut self, stream: &mut HttpStream, io: adit_io::Io, permit: Permit) -> Option<Side> {
+    /// The upstream broke while the PROXY preamble was written. What it would give to a reader now looks like an end.
+    async fn lost_before_answer(&mut self, stream: &mut HttpStream, host: &dyn Host, error: &StreamError) {
+        host.report(Report::ReceivedReset);
+        let failure = stream_failure(stream, error, Version::HTTP_11);
+        let reply = failure.reply(self.exchange.retry.retried());
+        self.exchange.charge(stream, reply.status);
+        let reply = self.exchange.reply(reply, stream);
+        // A client that left meanwhile has nothing to be told.
+        let _ = stream.reply(reply).await;
+    }
+
+    /// The raw upstream's side, after the PROXY preamble was written. An error when that failed, `Err(None)` when the client
+    /// left meanwhile, or time was up.
+    async fn raw_side(
+        &mut self,
+        stream: &mut HttpStream,
+        io: adit_io::Io,
+        permit: Permit,
+    ) -> Result<Side, Option<StreamError>> {
         let (source, sink) = io.into_halves();
         let mut sink = Withheld::new(sink).release(permit);
         if let Some(version) = self.connect.and_then(|connect| connect.proxy_protocol) {
             let mut preamble = version.preamble(&stream.info.conn);
             let waits = &mut self.exchange.waits;
-            // A failed write shows again as the relay's own, and ends the tunnel with a reset.
             let interrupt = std::future::poll_fn(|cx| match sink.poll_send(cx, &mut preamble, false) {
-                Poll::Ready(_) => Poll::Ready(None),
-                Poll::Pending => waits.poll(cx, stream).map(Some),
+                Poll::Ready(result) => Poll::Ready(result.map(|()| None)),
+                Poll::Pending => waits.poll(cx, stream).map(|interrupt| Ok(Some(interrupt))),
             })
-            .await;
+            .await
+            .map_err(Some)?;
             if let Some(interrupt) = interrupt {
-                self.exchange.interrupted(stream, interrupt, None);
                 sink.reset(ErrorCode::Cancel);
-                stream.reset(ErrorCode::Cancel);
-                return None;
+                match self.exchange.interrupted(stream, interrupt, None) {
+                    Some(reply) => drop(stream.reply(reply).await),
+                    None => stream.reset(ErrorCode::Cancel),
+                }
+                return Err(None);
             }
         }
         if stream.request.version >= Version::HTTP_2 {
-            return Some(Side::new(Box::new(ConnectSource(source)), Box::new(ConnectSink(sink))));
+            return Ok(Side::new(Box::new(ConnectSource(source)), Box::new(ConnectSink(sink))));
         }
-        Some(Side::new(source, sink))
+        Ok(Side::new(source, sink))
     }
 }
 
@@ -529,7 +555,7 @@ fn record(stream: &mut HttpStream, cause: RelayCause, client_first: bool, versio
         }
         RelayCause::Reset { by: Peer::Downstream, error } => {
             host.report(Report::SentReset);
-            client_gone(stream, error);
+            stream.client_gone(error);
         }
         RelayCause::Reset { by: Peer::Upstream, error } => {
             host.report(Report::ReceivedReset);

@@ -17,7 +17,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
-use crate::exchange::{Exchange, Missed, Next, client_gone};
+use crate::exchange::{Exchange, Missed, Next};
 use crate::plain::reject;
 use crate::reply::{self, Failure};
 use crate::reset::ResetReason;
@@ -87,7 +87,7 @@ impl Exchange<'_> {
         let send = match stream.respond(head, false) {
             Ok(send) => send,
             Err(error) => {
-                client_gone(stream, error);
+                stream.client_gone(error);
                 return None;
             }
         };
@@ -295,7 +295,7 @@ fn record(stream: &mut HttpStream, cause: UdpCause, host: &dyn Host) {
                 info.flags.set(ResponseFlag::DownstreamConnectionTermination);
             }
         }
-        UdpCause::Stream(error) => client_gone(stream, error),
+        UdpCause::Stream(error) => stream.client_gone(error),
         UdpCause::Port(error) => {
             host.report(Report::ReceivedReset);
             let reason = ResetReason::of_stream(&StreamError::from(error), Version::HTTP_11);

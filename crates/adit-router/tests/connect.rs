@@ -174,6 +174,28 @@ async fn the_proxy_preamble_comes_first() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_is_lost_before_its_preamble_is_a_503_and_no_empty_tunnel() {
+    for version in [0, 1] {
+        let (ours, theirs) = tcp_pair().await;
+        Peer::new(theirs).rst();
+        // Told of the error by the write alone, as where the reset comes between the connect and the preamble.
+        ours.ready(tokio::io::Interest::ERROR).await.unwrap();
+        let address = |a: std::io::Result<std::net::SocketAddr>| Address::Ip(a.unwrap());
+        let info = ConnInfo::new(9, address(ours.local_addr()), Address::Ip("127.0.0.1:9".parse().unwrap()));
+        let cluster = FakeCluster::new("c", vec![Attempt::Tcp(Io::tcp(ours, Arc::new(info)))]);
+        let config = ConnectConfig {
+            proxy_protocol_config: Some(ProxyProtocolConfig { version, ..Default::default() }),
+            allow_post: false,
+        };
+        let mut case = Case::new(&terminating(config), cluster, h2("a:1"), Half::default());
+        case.run().await;
+        assert_eq!((case.client.status(), case.flags().as_str()), (Some(503), "UC"));
+        assert_eq!(case.details(), "upstream_reset_before_response_started{connection_termination}");
+        assert!(!case.client.tunnel());
+    }
+}
+
+#[tokio::test]
 async fn post_is_terminated_where_that_is_allowed() {
     let mut head = get("/");
     head.method = Method::POST;
