@@ -92,11 +92,11 @@ pub(crate) fn serve(hcm: Arc<Hcm>, connection: Connection) -> BoxFuture<'static,
         Box::pin(async move { hcm.open_codec(io, &shared).await })
     };
     Box::pin(async move {
-        let account = CxAccount::open(&shared);
+        let account = CxAccount::open(shared, started);
+        let shared = &account.shared;
         match opening.await {
             Ok((version, codec)) => {
-                serve_codec(&shared, codec, version, started).await;
-                account.close(&shared, started.elapsed());
+                serve_codec(shared, codec, version, started).await;
                 drop(guards);
                 shared.template.clone()
             }
@@ -105,7 +105,6 @@ pub(crate) fn serve(hcm: Arc<Hcm>, connection: Connection) -> BoxFuture<'static,
                     hcm.stats.http.downstream_cx_idle_timeout.inc();
                     shared.ends.note(Ends::LOCAL);
                 }
-                account.close(&shared, started.elapsed());
                 let mut info = shared.template.clone();
                 info.termination_details = Some(error.into());
                 info
@@ -122,9 +121,10 @@ pub(crate) async fn serve_session(hcm: Arc<Hcm>, codec: Box<dyn ServerConn>, ses
     let info = template.clone();
     let limit = session.listener.buffer_limit;
     let shared = Arc::new(ConnShared::new(&hcm, session.worker, session.info, limit, template));
-    let (account, started) = (CxAccount::open(&shared), Instant::now());
-    serve_codec(&shared, codec, Version::HTTP_3, started).await;
-    account.close(&shared, started.elapsed());
+    let started = Instant::now();
+    let account = CxAccount::open(shared, started);
+    serve_codec(&account.shared, codec, Version::HTTP_3, started).await;
+    drop(account);
     drop(session.guards);
     info
 }
@@ -132,9 +132,9 @@ pub(crate) async fn serve_session(hcm: Arc<Hcm>, codec: Box<dyn ServerConn>, ses
 async fn serve_codec(shared: &Arc<ConnShared>, codec: Box<dyn ServerConn>, version: Version, started: Instant) {
     let (total, active) = by_version(&shared.hcm, version);
     total.inc();
-    active.inc();
+    let active = active.hold();
     let end = run(shared, codec, version, started).await;
-    active.dec();
+    drop(active);
     if end == CxEnd::Local {
         shared.ends.note(Ends::LOCAL);
     }
@@ -371,25 +371,28 @@ fn protocol_error(shared: &ConnShared, error: ConnError) {
     }
 }
 
-/// Counts a connection from its first byte to its end.
+/// Counts a connection from its first byte to its end; dropped with the connection's future, however that ends.
 struct CxAccount {
-    tls: bool,
+    shared: Arc<ConnShared>,
+    started: Instant,
 }
 
 impl CxAccount {
-    fn open(shared: &ConnShared) -> Self {
+    fn open(shared: Arc<ConnShared>, started: Instant) -> Self {
         let stats = &shared.hcm.stats.http;
-        let tls = shared.info.tls.is_some();
         stats.downstream_cx_total.inc();
         stats.downstream_cx_active.inc();
-        if tls {
+        if shared.info.tls.is_some() {
             stats.downstream_cx_ssl_total.inc();
             stats.downstream_cx_ssl_active.inc();
         }
-        Self { tls }
+        Self { shared, started }
     }
+}
 
-    fn close(self, shared: &ConnShared, length: Duration) {
+impl Drop for CxAccount {
+    fn drop(&mut self) {
+        let shared = &self.shared;
         let stats = &shared.hcm.stats.http;
         stats.downstream_cx_active.dec();
         stats.downstream_cx_destroy.inc();
@@ -403,10 +406,11 @@ impl CxAccount {
             with_request.inc();
             stats.downstream_cx_destroy_active_rq.inc();
         }
-        if self.tls {
+        if shared.info.tls.is_some() {
             stats.downstream_cx_ssl_active.dec();
         }
-        stats.downstream_cx_length_ms.record(u64::try_from(length.as_millis()).unwrap_or(u64::MAX));
+        let length = self.started.elapsed().as_millis();
+        stats.downstream_cx_length_ms.record(u64::try_from(length).unwrap_or(u64::MAX));
     }
 }
 

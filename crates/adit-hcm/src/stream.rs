@@ -31,24 +31,26 @@ const CLOSING_GRACE: Duration = Duration::from_secs(1);
 /// needs is in a box that goes with the phase, and it is boxed here, once: a future that awaits another by value holds it
 /// twice.
 pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, live: Option<Live>) -> BoxFuture<'static, ()> {
-    let account = Account::open(&shared, incoming.head.version);
-    let (mut stream, disarmed) = new_stream(&shared, incoming);
+    let account = Account::open(shared, incoming.head.version);
+    let (mut stream, disarmed) = new_stream(&account.0, incoming);
     Box::pin(async move {
+        let shared = &account.0;
         let hcm = &shared.hcm;
         if hcm.config.log_on_new_request {
             hcm.log(&stream.info, Some(&stream.request), None, AccessLogType::DownstreamStart);
         }
-        match admit(&shared, &mut stream) {
+        match admit(shared, &mut stream) {
             Ok(chain) => {
                 let _upgrade = counts_as_upgrade(hcm, &stream).then(|| UpgradeAccount::open(&hcm.stats.http));
-                drive(&shared, &mut stream, &chain, disarmed).await;
+                drive(shared, &mut stream, &chain, disarmed).await;
             }
             Err(reply) => {
                 // A client that left has nothing to be told.
                 let _ = Box::pin(stream.reply(*reply)).await;
             }
         }
-        account.close(&shared, &mut stream);
+        account.close(&mut stream);
+        drop(account);
         drop(live);
     })
 }
@@ -475,11 +477,12 @@ impl RecvStream for Watched {
     }
 }
 
-/// Counts a request from its head to its end.
-struct Account;
+/// Counts a request from its head to its end; dropped with the stream's future, so that a stream cut from above is counted
+/// out too.
+struct Account(Arc<ConnShared>);
 
 impl Account {
-    fn open(shared: &ConnShared, version: Version) -> Self {
+    fn open(shared: Arc<ConnShared>, version: Version) -> Self {
         let stats = &shared.hcm.stats.http;
         stats.downstream_rq_total.inc();
         stats.downstream_rq_active.inc();
@@ -489,13 +492,13 @@ impl Account {
             _ => stats.downstream_rq_http1_total.inc(),
         }
         shared.streams_total.fetch_add(1, Ordering::Relaxed);
-        Self
+        Self(shared)
     }
 
-    fn close(self, shared: &ConnShared, stream: &mut HttpStream) {
+    fn close(&self, stream: &mut HttpStream) {
+        let shared = &*self.0;
         let hcm = &shared.hcm;
         let stats = &hcm.stats.http;
-        stats.downstream_rq_active.dec();
         name_cluster(stream);
         let info = &mut stream.info;
         let elapsed = info.elapsed();
@@ -510,6 +513,12 @@ impl Account {
         note_end(shared, stream.request.version, stream.request.kind.is_tunnel(), cut, info);
         stats.downstream_rq_time.record(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
         hcm.log(info, Some(&stream.request), stream.response.as_ref(), AccessLogType::DownstreamEnd);
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.0.hcm.stats.http.downstream_rq_active.dec();
     }
 }
 
