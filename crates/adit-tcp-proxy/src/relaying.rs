@@ -9,7 +9,7 @@ use std::time::Duration;
 use adit_codec::{RecvStream, SendStream};
 use adit_filter::{AccessLogType, Lifecycle, ResponseFlag, StreamInfo};
 use adit_io::{Cause, DirectionEnd, Peer, Relay, Side, SideMut, Summary};
-use adit_stats::Counter;
+use adit_stats::{Counter, GaugeHold};
 use tokio::time::{Instant, Sleep};
 
 use crate::session::Session;
@@ -23,6 +23,8 @@ pub(crate) struct Relaying {
     pub(crate) session: Arc<Session>,
     /// When the next periodic line is due.
     pub(crate) ticker: Option<Pin<Box<Sleep>>>,
+    /// Counts a client that is gone while its last bytes wait for the upstream.
+    pub(crate) flush: Option<Box<GaugeHold>>,
     /// Held while the connection lives; dropped after the sides.
     pub(crate) _guard: Box<dyn Send>,
 }
@@ -42,7 +44,14 @@ impl Relaying {
             Up::Plain(side) => SideMut { source: &mut *side.source, sink: &mut *side.sink },
             Up::Tunnel(send, recv) => SideMut { source: &mut **recv, sink: &mut **send },
         };
-        let summary = ready!(self.relay.poll_relay(cx, down, up));
+        let polled = self.relay.poll_relay(cx, down, up);
+        if self.flush.is_none() && self.relay.flushes_upstream() {
+            let stats = &self.session.proxy.stats;
+            stats.upstream_flush_total.inc();
+            self.flush = Some(Box::new(stats.upstream_flush_active.hold()));
+        }
+        let summary = ready!(polled);
+        self.flush = None;
         Poll::Ready(self.finish(cx, &summary))
     }
 

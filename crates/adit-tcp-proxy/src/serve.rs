@@ -222,6 +222,7 @@ fn relaying(
         },
         ticker: proxy.logs.interval.filter(|_| !proxy.logs.logs.is_empty()).map(ticker),
         session,
+        flush: None,
         // Most connections have none of their own.
         _guard: if downstream.is_empty() { guard } else { Box::new((guard, downstream)) },
     }

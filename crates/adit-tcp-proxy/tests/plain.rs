@@ -3,7 +3,9 @@
 
 mod common;
 
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use adit_config::proto::envoy::config::core::v3::BackoffStrategy;
@@ -17,7 +19,7 @@ use common::{Attempt, World, message};
 use http::StatusCode;
 use pb::UpstreamConnectMode;
 use pb::tcp_proxy::TcpAccessLogOptions;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 fn millis(millis: u64) -> Option<prost_types::Duration> {
@@ -387,4 +389,80 @@ async fn a_refusal_is_passed_on_before_the_reset() {
     assert_eq!(refusal.status, Some(403));
     assert_eq!(adit_filter::ResponseFlags::from_bits(refusal.flags).to_string(), "UF,URX");
     within(served).await.unwrap();
+}
+
+/// An upstream's transport that keeps its end back until it is told to let go, as TLS does with what it has not written.
+struct Slow {
+    inner: tokio::io::DuplexStream,
+    lets_go: std::sync::Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl tokio::io::AsyncRead for Slow {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl tokio::io::AsyncWrite for Slow {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        if self.lets_go.load(Ordering::SeqCst) {
+            return Pin::new(&mut self.inner).poll_shutdown(cx);
+        }
+        let waker = cx.waker().clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            waker.wake();
+        });
+        Poll::Pending
+    }
+}
+
+impl adit_io::Transport for Slow {
+    fn abort(&mut self) {}
+
+    fn into_halves(self: Box<Self>) -> (Box<dyn adit_io::ByteSource>, Box<dyn adit_io::ByteSink>) {
+        adit_io::transport_halves(*self)
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_is_gone_while_its_last_bytes_wait_is_counted() {
+    for client_first in [false, true] {
+        let world = World::new(&message());
+        let (inner, mut upstream) = tokio::io::duplex(1 << 10);
+        let lets_go = std::sync::Arc::<std::sync::atomic::AtomicBool>::default();
+        let info = ConnInfo::new(1, adit_io::Address::internal_client(), adit_io::Address::internal_client());
+        let slow = Slow { inner, lets_go: lets_go.clone() };
+        world.then(Attempt::Io(Io::new(Stream::Other(Box::new(slow)), std::sync::Arc::new(info))));
+        let (mut client, served) = world.client().await;
+        client.send("last").await;
+        let mut last = [0; 4];
+        within(upstream.read_exact(&mut last)).await.unwrap();
+        let active = || world.store.root().tcp("t").gauge("upstream_flush_active").value();
+        if client_first {
+            client.half_close().await;
+        }
+        within(upstream.shutdown()).await.unwrap();
+        client.expect_fin().await;
+        if !client_first {
+            assert_eq!(active(), 0, "the client may still send");
+            client.half_close().await;
+        }
+        eventually("counted", || active() == 1).await;
+        lets_go.store(true, Ordering::SeqCst);
+        within(served).await.unwrap();
+        assert_eq!((active(), world.counter("tcp.t.upstream_flush_total")), (0, 1));
+    }
 }

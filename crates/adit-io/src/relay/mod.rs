@@ -339,6 +339,13 @@ impl Relay {
         (down.is_done(), up.is_done())
     }
 
+    /// Whether the client's connection is over in both directions while the upstream has yet to take what came from it
+    /// (`upstream_flush_active`).
+    pub fn flushes_upstream(&self) -> bool {
+        let [down, up] = &self.lanes;
+        up.is_ended() && down.is_source_over() && !down.is_done()
+    }
+
     /// Moves what can be moved. Ready once the relay is over; sinks are then ended or reset, sources stopped.
     pub fn poll_relay<'a>(&mut self, cx: &mut Context<'_>, down: SideMut<'a>, up: SideMut<'a>) -> Poll<Summary> {
         let mut sides = Sides { down, up };
