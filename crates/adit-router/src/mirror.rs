@@ -14,7 +14,7 @@ use http::HeaderMap;
 use tokio::sync::mpsc;
 
 use crate::table::authority;
-use crate::table::route::Mirror;
+use crate::table::route::{Mirror, ShadowHost};
 
 /// Chunks that wait for a mirror at most; bytes are limited besides.
 const QUEUE: usize = 256;
@@ -36,11 +36,16 @@ enum Part {
 
 impl Tap {
     pub(crate) fn data(&mut self, chunk: &Bytes) {
+        if self.queue.is_none() {
+            return;
+        }
         let held = self.held.fetch_add(chunk.len(), Ordering::Relaxed) + chunk.len();
         if held > self.limit {
             self.queue = None;
+            return;
         }
-        self.push(Part::Data(chunk.clone()));
+        // Copied: a view of a few bytes would hold the whole of the buffer that they were read into.
+        self.push(Part::Data(Bytes::copy_from_slice(chunk)));
     }
 
     pub(crate) fn end(&mut self, trailers: Option<&HeaderMap>) {
@@ -71,8 +76,11 @@ pub(crate) fn start(
     }
     let cluster = stream.worker.clusters.get(mirror.cluster.resolve(head)?)?;
     let mut head = head.clone();
-    if mirror.append_suffix {
-        head.authority = head.authority.as_ref().and_then(shadow).or(head.authority);
+    mirror.mutations.apply_request(&mut head, &stream.info);
+    match &mirror.host {
+        ShadowHost::Same => {}
+        ShadowHost::Suffixed => head.authority = head.authority.as_ref().and_then(shadow).or(head.authority),
+        ShadowHost::Literal(host) => head.authority = Some(host.clone()),
     }
     let (queue, parts) = mpsc::channel(QUEUE);
     let held = Arc::new(AtomicUsize::new(0));
@@ -176,3 +184,6 @@ async fn copy_body(
     }
     std::future::poll_fn(|cx| send.poll_flush(cx)).await
 }
+
+#[cfg(test)]
+mod tests;

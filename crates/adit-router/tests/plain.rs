@@ -442,6 +442,68 @@ async fn a_mirror_gets_the_request_and_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_mirrors_head_is_its_own() {
+    use adit_config::proto::envoy::config::common::mutation_rules::v3::{HeaderMutation, header_mutation};
+    use adit_config::proto::envoy::config::core::v3::{HeaderValue as Field, HeaderValueOption};
+    use adit_config::proto::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
+    let append = |key: &str, value: &str| HeaderMutation {
+        action: Some(header_mutation::Action::Append(HeaderValueOption {
+            header: Some(Field { key: key.into(), value: value.into(), ..Default::default() }),
+            ..Default::default()
+        })),
+    };
+    let remove = header_mutation::RemoveOnMatch {
+        key_matcher: Some(StringMatcher {
+            match_pattern: Some(MatchPattern::Prefix("x-del".into())),
+            ..Default::default()
+        }),
+    };
+    let policy = |change: &dyn Fn(&mut pb::route_action::RequestMirrorPolicy)| {
+        let mut policy = pb::route_action::RequestMirrorPolicy { cluster: "c".into(), ..Default::default() };
+        change(&mut policy);
+        policy
+    };
+    let mutations = vec![
+        append("x-a", "b%REQ(x-in)%"),
+        HeaderMutation { action: Some(header_mutation::Action::Remove("x-in".into())) },
+        HeaderMutation { action: Some(header_mutation::Action::RemoveOnMatch(remove)) },
+    ];
+    for (policy, host) in [
+        (policy(&|_| {}), "host-shadow"),
+        (policy(&|policy| policy.disable_shadow_host_suffix_append = true), "host"),
+        (policy(&|policy| policy.host_rewrite_literal = "other.com:99".into()), "other.com:99"),
+        (policy(&|policy| policy.request_headers_mutations = mutations.clone()), "host-shadow"),
+    ] {
+        let changed = !policy.request_headers_mutations.is_empty();
+        let routes = route_all(|action| action.request_mirror_policies = vec![policy.clone()]);
+        let upstreams = [0, 1].map(|_| Attempt::Http(Upstream::status(200, "ok"))).into();
+        let mut head = get("/");
+        head.headers.insert("x-in", HeaderValue::from_static("in"));
+        head.headers.insert("x-del-1", HeaderValue::from_static("z"));
+        let mut case = Case::new(&routes, FakeCluster::new("c", upstreams), head, Half::empty());
+        case.run().await;
+        settle().await;
+        let seen = case.cluster.seen.lock().unwrap();
+        // The request itself is as it came, whichever of the two was opened first.
+        let (own, shadow) = match &seen.heads[..] {
+            [(one, _), (other, _)] if one.headers.contains_key("x-a") || one.authority.as_ref().unwrap() != "host" => {
+                (other, one)
+            }
+            [(one, _), (other, _)] => (one, other),
+            other => panic!("{} heads", other.len()),
+        };
+        assert_eq!((own.authority.as_ref().unwrap().as_str(), own.headers.contains_key("x-del-1")), ("host", true));
+        assert_eq!(shadow.authority.as_ref().unwrap().as_str(), host);
+        let field = |name: &str| shadow.headers.get(name).map(|value| value.to_str().unwrap());
+        let expected = if changed { (Some("bin"), None, None) } else { (None, Some("in"), Some("z")) };
+        assert_eq!((field("x-a"), field("x-in"), field("x-del-1")), expected, "{host}");
+    }
+    let bad = policy(&|policy| policy.request_headers_mutations = vec![append("host", "x")]);
+    let errors = table(&route_all(|action| action.request_mirror_policies = vec![bad.clone()])).err().unwrap();
+    assert!(errors[0].path.ends_with("request_headers_mutations[0].append.header.key"), "{errors:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_clusters_own_duration_limit() {
     let cluster = FakeCluster::new("c", vec![Attempt::HangConnect])
         .settings(|settings| settings.max_stream_duration = Some(Duration::from_secs(1)));

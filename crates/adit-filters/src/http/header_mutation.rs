@@ -2,28 +2,19 @@
 
 use std::sync::Arc;
 
-use adit_access_log::HeaderAdder;
-use adit_config::proto::envoy::config::common::mutation_rules::v3 as rules;
+use adit_access_log::HeaderMutations;
 use adit_config::proto::envoy::extensions::filters::http::header_mutation::v3 as pb;
 use adit_filter::{HttpFilter, HttpFilterFactory, HttpStream, StreamInfo, Verdict};
 use adit_http::{RequestHead, ResponseHead};
-use adit_match::{ConfigError, StringMatcher};
-use http::HeaderMap;
-use rules::header_mutation::Action;
+use adit_match::ConfigError;
 
 use super::RouteConfig;
 use crate::unpack::refuse;
 
 #[derive(Debug, Default)]
 struct Mutations {
-    request: Vec<Mutation>,
-    response: Vec<Mutation>,
-}
-
-#[derive(Debug)]
-enum Mutation {
-    Change(HeaderAdder),
-    RemoveOnMatch(StringMatcher),
+    request: HeaderMutations,
+    response: HeaderMutations,
 }
 
 pub(super) struct Factory(Arc<Mutations>);
@@ -51,46 +42,9 @@ fn mutations(message: Option<&pb::Mutations>, path: &str) -> Result<Mutations, C
         ],
     )?;
     Ok(Mutations {
-        request: list(&message.request_mutations, &format!("{path}.request_mutations"))?,
-        response: list(&message.response_mutations, &format!("{path}.response_mutations"))?,
+        request: HeaderMutations::from_proto(&message.request_mutations, &format!("{path}.request_mutations"))?,
+        response: HeaderMutations::from_proto(&message.response_mutations, &format!("{path}.response_mutations"))?,
     })
-}
-
-fn list(messages: &[rules::HeaderMutation], path: &str) -> Result<Vec<Mutation>, ConfigError> {
-    messages.iter().enumerate().map(|(index, one)| mutation(one, &format!("{path}[{index}]"))).collect()
-}
-
-fn mutation(message: &rules::HeaderMutation, path: &str) -> Result<Mutation, ConfigError> {
-    Ok(match &message.action {
-        None => return Err(ConfigError::new(path, "an action is required")),
-        Some(Action::Append(option)) => {
-            let one = std::slice::from_ref(option);
-            let adder = HeaderAdder::from_proto(one, "", &[], "");
-            Mutation::Change(adder.map_err(|error| relocate(error, &format!("{path}.append")))?)
-        }
-        Some(Action::Remove(name)) => {
-            let one = std::slice::from_ref(name);
-            let adder = HeaderAdder::from_proto(&[], "", one, "");
-            Mutation::Change(adder.map_err(|error| relocate(error, &format!("{path}.remove")))?)
-        }
-        Some(Action::RemoveOnMatch(remove)) => {
-            let path = format!("{path}.remove_on_match.key_matcher");
-            let matcher = remove.key_matcher.as_ref().ok_or_else(|| ConfigError::missing(&*path))?;
-            Mutation::RemoveOnMatch(StringMatcher::from_proto(matcher, &path)?)
-        }
-    })
-}
-
-/// An error in a list of one, as an error of its one element.
-fn relocate(error: ConfigError, path: &str) -> ConfigError {
-    ConfigError::new(format!("{path}{}", error.path.trim_start_matches("[0]")), error.message)
-}
-
-fn remove_matching(headers: &mut HeaderMap, matcher: &StringMatcher) {
-    let found: Vec<_> = headers.keys().filter(|name| matcher.matches(name.as_str())).cloned().collect();
-    for name in found {
-        headers.remove(name);
-    }
 }
 
 impl HttpFilterFactory for Factory {
@@ -114,14 +68,10 @@ impl Filter {
 
 impl HttpFilter for Filter {
     fn on_request(&mut self, stream: &mut HttpStream, _: bool) -> Verdict {
-        for mutation in self.layers().flat_map(|layer| &layer.request) {
-            match mutation {
-                Mutation::Change(adder) => adder.apply_request(&mut stream.request, &stream.info),
-                Mutation::RemoveOnMatch(matcher) => remove_matching(&mut stream.request.headers, matcher),
-            }
+        for layer in self.layers() {
+            layer.request.apply_request(&mut stream.request, &stream.info);
         }
-        let reads = |mutation: &Mutation| matches!(mutation, Mutation::Change(adder) if adder.reads_request());
-        if self.layers().flat_map(|layer| &layer.response).any(reads) {
+        if self.layers().any(|layer| layer.response.reads_request()) {
             self.request = Some(Box::new(stream.request.clone()));
         }
         Verdict::Continue
@@ -129,11 +79,8 @@ impl HttpFilter for Filter {
 
     fn on_response(&mut self, head: &mut ResponseHead, info: &mut StreamInfo) {
         let request = self.request.take();
-        for mutation in self.layers().flat_map(|layer| &layer.response) {
-            match mutation {
-                Mutation::Change(adder) => adder.apply_response(head, request.as_deref(), info),
-                Mutation::RemoveOnMatch(matcher) => remove_matching(&mut head.headers, matcher),
-            }
+        for layer in self.layers() {
+            layer.response.apply_response(head, request.as_deref(), info);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit_access_log::{HeaderAdder, LineFormat};
+use adit_access_log::{HeaderAdder, HeaderMutations, LineFormat};
 use adit_config::proto::envoy::config::core::v3 as core;
 use adit_config::proto::envoy::config::route::v3 as pb;
 use adit_filter::PerFilterConfig;
@@ -26,9 +26,9 @@ use super::mutate::{Mutations, adder};
 use super::rewrite::{HostRewrite, PathRewrite, Redirect, weighted};
 use super::route::{
     Action, ClusterName, ConnectConfig, DirectResponse, Forward, ForwardCommon, HostOptions, Mirror, RouteEntry,
-    UpgradeEntry,
+    ShadowHost, UpgradeEntry,
 };
-use super::{RequireTls, RouteConfig, RouteContext, Rule, Targets, VirtualHost, Weighted};
+use super::{RequireTls, RouteConfig, RouteContext, Rule, Targets, VirtualHost, Weighted, authority};
 use crate::proxy_protocol::ProxyProtocol;
 use crate::retry::RetryPolicy;
 
@@ -498,8 +498,6 @@ impl Builder<'_> {
 
     fn mirror(&mut self, policy: &RequestMirrorPolicy, at: &str) -> Option<Mirror> {
         self.refuse(policy.trace_sampled.is_some(), &format!("{at}.trace_sampled"));
-        self.refuse(!policy.request_headers_mutations.is_empty(), &format!("{at}.request_headers_mutations"));
-        self.refuse(!policy.host_rewrite_literal.is_empty(), &format!("{at}.host_rewrite_literal"));
         let cluster = match (policy.cluster.is_empty(), policy.cluster_header.is_empty()) {
             (false, true) => self.cluster(&policy.cluster, &format!("{at}.cluster")),
             (true, false) => self.cluster_header(&policy.cluster_header, &format!("{at}.cluster_header"))?,
@@ -509,8 +507,23 @@ impl Builder<'_> {
             }
         };
         let fraction = policy.runtime_fraction.as_ref().map_or_else(Fraction::always, Fraction::from_runtime);
-        let append_suffix = !policy.disable_shadow_host_suffix_append;
-        Some(Mirror { cluster, fraction, runtime: self.ctx.runtime.clone(), append_suffix })
+        let mutations =
+            HeaderMutations::from_proto(&policy.request_headers_mutations, &format!("{at}.request_headers_mutations"))
+                .map_err(|error| self.errors.push(error))
+                .ok()?;
+        let host = match policy.host_rewrite_literal.as_str() {
+            "" if policy.disable_shadow_host_suffix_append => ShadowHost::Same,
+            "" => ShadowHost::Suffixed,
+            // Envoy appends nothing to it.
+            literal => match authority(literal) {
+                Some(literal) => ShadowHost::Literal(literal),
+                None => {
+                    self.errors.push(ConfigError::new(format!("{at}.host_rewrite_literal"), "not a host"));
+                    return None;
+                }
+            },
+        };
+        Some(Mirror { cluster, fraction, runtime: self.ctx.runtime.clone(), host, mutations })
     }
 
     fn upgrades(&mut self, action: &pb::RouteAction, at: &str) -> Vec<UpgradeEntry> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit_access_log::LineFormat;
+use adit_access_log::{HeaderMutations, LineFormat};
 use adit_filter::upstream::Priority;
 use adit_filter::{PerFilterConfig, Route, RuntimeValues};
 use adit_http::target::{ConnectTarget, TargetError};
@@ -13,6 +13,7 @@ use adit_http::{RequestHead, RequestKind, UdpTemplate};
 use adit_io::Metadata;
 use adit_match::Fraction;
 use bytes::Bytes;
+use http::uri::Authority;
 use http::{HeaderName, StatusCode};
 
 use super::hash::HashPolicy;
@@ -104,8 +105,19 @@ pub(crate) struct Mirror {
     pub(crate) cluster: ClusterName,
     pub(crate) fraction: Fraction,
     pub(crate) runtime: RuntimeValues,
-    /// The mirrored host gets `-shadow` appended.
-    pub(crate) append_suffix: bool,
+    pub(crate) host: ShadowHost,
+    /// `request_headers_mutations`
+    pub(crate) mutations: HeaderMutations,
+}
+
+/// The host of a mirrored request.
+pub(crate) enum ShadowHost {
+    /// As it came (`disable_shadow_host_suffix_append`).
+    Same,
+    /// With `-shadow` appended.
+    Suffixed,
+    /// `host_rewrite_literal`
+    Literal(Authority),
 }
 
 /// One entry of the route's `upgrade_configs`.
