@@ -130,6 +130,16 @@ impl Proxy {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
+    /// Waits until its log contains this.
+    #[track_caller]
+    pub fn wait_log(&self, text: &str) {
+        let end = Instant::now() + PATIENCE;
+        while !self.log().contains(text) {
+            assert!(Instant::now() < end, "no {text:?} in\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Its own folder, for access logs and the like.
     pub fn folder(&self) -> &PathBuf {
         &self.folder

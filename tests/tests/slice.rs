@@ -156,3 +156,56 @@ fn resets_arrive_as_resets() {
     client.rst();
     assert_eq!(server.rest(), (vec![], End::Reset));
 }
+
+/// What the connection manager says of the end of a stream.
+const LOG: &str = "access_log:\n- name: a\n  typed_config:\n    \"@type\": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog\n    log_format: { text_format_source: { inline_string: \"LOG %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%\\n\" } }\n";
+
+#[test]
+fn a_client_that_leaves_while_the_answer_is_awaited_is_noticed() {
+    let connect =
+        "- match: { connect_matcher: {} }\n  route: { cluster: c, upgrade_configs: [{ upgrade_type: CONNECT }] }\n";
+    for (request, route) in [("CONNECT a.com:443 HTTP/1.1\r\n\r\n", connect.to_owned()), (UPGRADE, prefix("c"))] {
+        for resets in [false, true] {
+            let port = free_port();
+            let (upstream, at) = origin::listen();
+            let extra = format!("{}{LOG}", upgrades(&["websocket"]));
+            let yaml = one(port, &hcm("h", &route, &extra), at);
+            let adit = Proxy::adit_with(&yaml, &["--file-flush-interval-msec", "20"]);
+            let mut client = Peer::connect(port);
+            client.send(request);
+            let mut server = Peer::accept(&upstream);
+            server.head();
+            // Nobody answers.
+            if resets {
+                client.rst();
+            } else {
+                drop(client);
+            }
+            // The request had no answer: what was begun is reset.
+            assert_eq!(server.rest(), (vec![], End::Reset));
+            adit.wait_stat("http.h.downstream_cx_upgrades_active", 0);
+            adit.wait_stat("cluster.c.upstream_rq_active", 0);
+            adit.wait_log("LOG 0 DC downstream_remote_disconnect");
+        }
+    }
+}
+
+#[test]
+fn a_half_close_behind_early_bytes_waits_for_the_answer() {
+    let route =
+        "- match: { connect_matcher: {} }\n  route: { cluster: c, upgrade_configs: [{ upgrade_type: CONNECT }] }\n";
+    let port = free_port();
+    let (upstream, at) = origin::listen();
+    let _adit = Proxy::adit(&one(port, &hcm("h", route, ""), at));
+    let mut client = Peer::connect(port);
+    client.send("CONNECT a.com:443 HTTP/1.1\r\n\r\nearly");
+    client.fin();
+    let mut server = Peer::accept(&upstream);
+    server.head();
+    server.silent(std::time::Duration::from_millis(200));
+    server.send("HTTP/1.1 200 OK\r\n\r\nback");
+    assert_eq!(server.rest(), (b"early".to_vec(), End::Fin));
+    server.fin();
+    assert!(client.head().starts_with("HTTP/1.1 200 OK\r\n"));
+    assert_eq!(client.rest(), (b"back".to_vec(), End::Fin));
+}

@@ -31,6 +31,14 @@ pub trait RecvStream: ByteSource {
     /// Whether the message is known to have neither bytes nor trailers left.
     fn is_end(&self) -> bool;
 
+    /// Ready when the sender of a tunnel's bytes ended, or broke off, before it sent one. Takes nothing, and is asked only
+    /// before the first [`ByteSource::poll_chunk`]. Pending for ever where the end of a stream says nothing of its
+    /// connection: there it is a half-close.
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let _ = cx;
+        Poll::Pending
+    }
+
     /// The datagrams of this stream, where the connection carries them beside it (HTTP/3, RFC 9297 section 2); `None`
     /// elsewhere, where capsules on the stream are all there is. Asked at most once; what has arrived already is kept.
     fn datagrams(&mut self) -> Option<Box<dyn Datagrams>> {

@@ -112,6 +112,8 @@ pub struct HttpStream {
     pub random: u64,
     /// The client is internal (`internal_address_config`).
     pub internal: bool,
+    /// While an upstream's word on a tunnel is awaited: a client that ends before it sent a byte has left.
+    pub end_is_leaving: bool,
     /// The authority as it came, where another one took its place for routing: the target of a CONNECT-UDP.
     pub original_authority: Option<Box<Authority>>,
     responder: Option<Box<dyn Responder>>,
@@ -139,6 +141,7 @@ impl HttpStream {
             buffer_limit: 1 << 20,
             random: 0,
             internal: false,
+            end_is_leaving: false,
             original_authority: None,
             responder: Some(responder),
             hook,
@@ -198,9 +201,13 @@ impl HttpStream {
 
     /// Ready when the client gave up before it was answered. Pending for ever after the answer.
     pub fn poll_cancelled(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<StreamError> {
-        match &mut self.responder {
-            Some(responder) => responder.poll_cancelled(cx),
-            None => std::task::Poll::Pending,
+        let Some(responder) = &mut self.responder else { return std::task::Poll::Pending };
+        if let std::task::Poll::Ready(error) = responder.poll_cancelled(cx) {
+            return std::task::Poll::Ready(error);
+        }
+        match &mut self.recv {
+            Some(recv) if self.end_is_leaving => recv.poll_left(cx).map(|()| StreamError::Truncated),
+            _ => std::task::Poll::Pending,
         }
     }
 

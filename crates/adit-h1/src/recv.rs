@@ -8,6 +8,7 @@ use adit_http::{ErrorCode, StreamError};
 use adit_io::ByteSource;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
+use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
 use crate::decode::{Decoder, Step};
@@ -43,13 +44,15 @@ pub(crate) struct Recv {
     error: Option<StreamError>,
     /// Bytes are a tunnel's.
     raw: bool,
+    /// Bytes of it wait in the socket.
+    spoke: bool,
     /// The sender waits for a 100 before it sends its body.
     pub(crate) expect_continue: bool,
 }
 
 impl Recv {
     pub(crate) fn new(reader: Reader, decoder: Decoder, raw: bool, slot: Arc<Slot>) -> Self {
-        Self { reader: Some(reader), decoder, slot, error: None, raw, expect_continue: false }
+        Self { reader: Some(reader), decoder, slot, error: None, raw, spoke: false, expect_continue: false }
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>, StreamError>> {
@@ -174,6 +177,23 @@ impl RecvStream for Recv {
             Some(error) => Poll::Ready(Err(error)),
             None => Poll::Ready(Ok(self.decoder.take_trailers())),
         }
+    }
+
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(reader) = self.reader.as_mut().filter(|reader| self.raw && !self.spoke && reader.buf.is_empty())
+        else {
+            return Poll::Pending;
+        };
+        let more = match reader.socket() {
+            // What it sent stays in the socket.
+            Some(socket) => {
+                let mut byte = [0];
+                ready!(socket.poll_peek(cx, &mut ReadBuf::new(&mut byte))).is_ok_and(|peeked| peeked > 0)
+            }
+            None => ready!(reader.poll_fill(cx, SCRATCH)).unwrap_or(false),
+        };
+        self.spoke = more;
+        if more { Poll::Pending } else { Poll::Ready(()) }
     }
 
     fn is_end(&self) -> bool {

@@ -262,3 +262,46 @@ async fn a_tunnel_that_breaks_behind_its_end_is_reset() {
     drop((stream.recv, sink));
     soon(conn).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_tunnels_client_that_ends_without_a_byte_has_left_and_one_that_spoke_has_half_closed() {
+    use tokio::io::AsyncReadExt;
+    let head = "CONNECT h:1 HTTP/1.1\r\n\r\n";
+    for early in ["", "payload"] {
+        // In the head's own read, and behind it.
+        for apart in [false, true] {
+            let (mut peer, mut conn) = server(ServerConfig::default()).await;
+            put(&mut peer, if apart { head.to_owned() } else { format!("{head}{early}") }).await;
+            let mut stream = accept(&mut conn).await.unwrap().unwrap();
+            let quiet = std::time::Duration::from_millis(30);
+            assert!(tokio::time::timeout(quiet, poll_fn(|cx| stream.recv.poll_left(cx))).await.is_err());
+            if apart {
+                put(&mut peer, early).await;
+            }
+            peer.shutdown().await.unwrap();
+            let left = tokio::time::timeout(quiet, poll_fn(|cx| stream.recv.poll_left(cx))).await.is_ok();
+            assert_eq!(left, early.is_empty());
+            // Nothing was taken.
+            assert_eq!(all(&mut stream.recv).await.unwrap(), early.as_bytes());
+        }
+    }
+    for early in ["", "payload"] {
+        let (ours, mut theirs) = common::duplex::pair(1 << 10);
+        let mut conn = adit_h1::server(ours, std::sync::Arc::new(ServerConfig::default()));
+        theirs.write_all(format!("{head}{early}").as_bytes()).await.unwrap();
+        let mut stream = accept(&mut conn).await.unwrap().unwrap();
+        theirs.shutdown().await.unwrap();
+        let quiet = std::time::Duration::from_millis(30);
+        let left = tokio::time::timeout(quiet, poll_fn(|cx| stream.recv.poll_left(cx))).await.is_ok();
+        assert_eq!(left, early.is_empty());
+        drop((stream, conn));
+        let _ = theirs.read_to_end(&mut Vec::new()).await;
+    }
+    // The end of another request's body says nothing.
+    let (mut peer, mut conn) = server(ServerConfig::default()).await;
+    put(&mut peer, "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\n").await;
+    let mut stream = accept(&mut conn).await.unwrap().unwrap();
+    peer.shutdown().await.unwrap();
+    let quiet = std::time::Duration::from_millis(30);
+    assert!(tokio::time::timeout(quiet, poll_fn(|cx| stream.recv.poll_left(cx))).await.is_err());
+}

@@ -464,6 +464,10 @@ impl ByteSource for Watched {
 }
 
 impl RecvStream for Watched {
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.recv.poll_left(cx)
+    }
+
     fn datagrams(&mut self) -> Option<Box<dyn adit_codec::Datagrams>> {
         self.recv.datagrams()
     }

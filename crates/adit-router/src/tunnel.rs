@@ -63,6 +63,8 @@ struct Driver<'r> {
     ask: Ask,
     raw: bool,
     connect: Option<ConnectConfig>,
+    /// The client's direction, where it is terminated here: its end is a half-close. Else it stays with the stream, which
+    /// notices a client that leaves while the upstream's answer is awaited.
     recv: Option<Box<dyn RecvStream>>,
     ready: Option<Ready>,
     pending: Option<Pending>,
@@ -83,13 +85,14 @@ impl<'r> Exchange<'r> {
         raw: bool,
         connect: Option<ConnectConfig>,
     ) -> Option<Box<Tunnel>> {
+        stream.end_is_leaving = !raw;
         let driver = Driver {
             exchange: self,
             machine: Machine::new(),
             ask: Ask::of(&stream.request.kind).unwrap_or(Ask::Post),
             raw,
             connect,
-            recv: stream.recv.take(),
+            recv: if raw { stream.recv.take() } else { None },
             ready: None,
             pending: None,
             handshake: Handshake::default(),
@@ -97,7 +100,12 @@ impl<'r> Exchange<'r> {
             reply: None,
             gone: None,
         };
-        driver.run(stream).await
+        let tunnel = driver.run(stream).await;
+        if tunnel.is_none() {
+            // Nobody reads what the client still sends.
+            stream.recv = None;
+        }
+        tunnel
     }
 }
 
@@ -376,7 +384,7 @@ impl Driver<'_> {
     }
 
     async fn accept(mut self, stream: &mut HttpStream, permit: Permit) -> Option<Box<Tunnel>> {
-        let recv = self.recv.take()?;
+        let recv = self.recv.take().or_else(|| stream.recv.take())?;
         let (mut head, up, host, guard, version) = match (self.ready.take(), self.pending.take(), self.head.take()) {
             (Some(Ready::Tcp(upstream)), _, _) => {
                 let head = ResponseHead::new(StatusCode::OK);
