@@ -3,16 +3,18 @@
 //! The crate reads until the socket is dry, counts few frames, and tells nobody that the socket is full. Here one poll
 //! gets a bounded share, Envoy's flood limits are kept, and senders learn when to wait.
 
+use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use adit_io::Io;
+use bytes::BufMut;
 use h2::Reason;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use crate::frames::{self, FrameHead, FrameScanner};
 use crate::shared::Shared;
@@ -91,10 +93,8 @@ impl AsyncRead for Watched {
         if buf.remaining() <= room {
             std::task::ready!(Pin::new(&mut me.io).poll_read(cx, buf))?;
         } else {
-            let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
-            std::task::ready!(Pin::new(&mut me.io).poll_read(cx, &mut part))?;
-            let n = part.filled().len();
-            buf.advance(n);
+            let mut part = BufMut::limit(&mut *buf, room);
+            std::task::ready!(pin!(me.io.read_buf(&mut part)).poll(cx))?;
         }
         let bytes = buf.filled().get(before..).unwrap_or_default();
         let (tally, mut frames, n) = (&mut me.tally, 0u32, bytes.len());

@@ -60,13 +60,20 @@ fn retry(mut call: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<usiz
 pub(crate) fn poll_read(socket: &TcpStream, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
     loop {
         ready!(socket.poll_read_ready(cx))?;
-        match read(socket, buf.initialize_unfilled()) {
-            Ok(n) => {
-                buf.advance(n);
-                return Poll::Ready(Ok(()));
+        let size = buf.remaining();
+        let mut short = false;
+        // The reader's memory is not zeroed for this. Readiness is handled as in `read`.
+        let result = socket.try_io(Interest::READABLE, || match socket.try_read_buf(buf)? {
+            read if read > 0 && read < size => {
+                short = true;
+                Err(io::ErrorKind::WouldBlock.into())
             }
+            _ => Ok(()),
+        });
+        match result {
+            _ if short => return Poll::Ready(Ok(())),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Poll::Ready(Err(error)),
+            result => return Poll::Ready(result),
         }
     }
 }
