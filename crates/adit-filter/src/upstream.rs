@@ -27,6 +27,13 @@ pub trait Cluster: Send + Sync {
     /// the circuit breakers; dropping the future gives up.
     fn tcp<'a>(&'a self, need: &'a Need<'a>) -> BoxFuture<'a, Result<TcpUpstream, ConnectFailure>>;
 
+    /// Whether `max_connections` is reached, which is counted as an overflow: [`Cluster::tcp`] would wait for a place, which
+    /// may be as long as a tunnel lives.
+    fn tcp_overflows(&self, priority: Priority) -> bool {
+        let _ = priority;
+        false
+    }
+
     /// Chooses a host and gets a connection of its HTTP pool that can open a stream now. Bounded likewise; waiting in the
     /// pool's queue is bounded by `max_pending_requests` and has no timeout but the caller's.
     fn http<'a>(&'a self, need: &'a Need<'a>) -> BoxFuture<'a, Result<HttpUpstream, ConnectFailure>>;

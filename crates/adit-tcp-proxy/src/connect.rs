@@ -151,6 +151,12 @@ impl<'a> Connecting<'a> {
             return Err(self.give_up(Failure::NoCluster, ResponseFlag::NoClusterFound));
         };
         self.cluster = Some(cluster.clone());
+        // A client that waited for another's tunnel to end would wait in vain, as one that is its own upstream does.
+        if self.tunnel.is_none() && cluster.tcp_overflows(Priority::Default) {
+            let kind = FailureKind::Overflow;
+            let failure = ConnectFailure { kind, reason: "".into(), host: None, refusal: None };
+            return Err(self.connect_failed(failure, attempt));
+        }
         let need = Need {
             priority: Priority::Default,
             hash: self.proxy.hash(self.info),

@@ -1,6 +1,6 @@
 //! Original destinations: the host is where the request or the connection says.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use adit_filter::upstream::Need;
@@ -26,12 +26,26 @@ pub(crate) fn pick(shared: &Arc<SharedCluster>, plan: &OriginalDstPlan, need: &N
     if let Some(port) = plan.port {
         address.set_port(port);
     }
-    if address.port() == 0 {
+    if address.port() == 0 || !is_a_destination(address.ip()) {
         shared.core().stats.traffic.original_dst_host_invalid.inc();
         return None;
     }
     let host = shared.original(address);
     Some(host)
+}
+
+/// Whether it can be one host: the unspecified address would be this machine (RFC 1122 section 3.2.1.3, RFC 4291 section
+/// 2.5.2), which a policy that keeps loopback back does not expect.
+fn is_a_destination(ip: IpAddr) -> bool {
+    let canonical = ip.to_canonical();
+    let broadcast = matches!(canonical, IpAddr::V4(v4) if v4.is_broadcast());
+    !(canonical.is_unspecified() || canonical.is_multicast() || broadcast)
+}
+
+/// An address as a peer wrote it. IPv4 within IPv6 is a second spelling of one that a policy knows by its first.
+fn written(text: &str) -> Result<SocketAddr, Invalid> {
+    let address: SocketAddr = text.parse().map_err(|_| Invalid)?;
+    if address.ip().to_canonical() == address.ip() { Ok(address) } else { Err(Invalid) }
 }
 
 /// What stands there is no address.
@@ -44,12 +58,12 @@ fn destination(plan: &OriginalDstPlan, need: &Need<'_>) -> Result<Option<SocketA
     if let Some(header) = &plan.header
         && let Some(value) = need.request.and_then(|request| request.field(header))
     {
-        return std::str::from_utf8(&value).ok().and_then(|text| text.trim().parse().ok()).map(Some).ok_or(Invalid);
+        return std::str::from_utf8(&value).map_err(|_| Invalid).and_then(|text| written(text.trim())).map(Some);
     }
     if let Some(object) = need.state.get(STATE_KEY) {
         return match &object.value {
             FilterValue::Address(Address::Ip(address)) => Ok(Some(*address)),
-            FilterValue::Text(text) => text.parse().map(Some).map_err(|_| Invalid),
+            FilterValue::Text(text) => written(text).map(Some),
             _ => Err(Invalid),
         };
     }
@@ -57,7 +71,7 @@ fn destination(plan: &OriginalDstPlan, need: &Need<'_>) -> Result<Option<SocketA
         && let Some(value) = need.metadata.get(namespace).and_then(|value| value.walk(path.iter().map(|step| &**step)))
     {
         return match value {
-            Value::String(text) => text.parse().map(Some).map_err(|_| Invalid),
+            Value::String(text) => written(text).map(Some),
             _ => Err(Invalid),
         };
     }

@@ -182,6 +182,15 @@ impl Cluster for WorkerCluster {
         Box::pin(self.connect_tcp(need))
     }
 
+    fn tcp_overflows(&self, priority: Priority) -> bool {
+        let connections = &self.core.breaker(priority).connections;
+        let full = connections.used() >= connections.max();
+        if full {
+            self.core.stats.traffic.upstream_cx_overflow.inc();
+        }
+        full
+    }
+
     fn http<'a>(&'a self, need: &'a Need<'a>) -> BoxFuture<'a, Result<HttpUpstream, ConnectFailure>> {
         Box::pin(self.acquire(need))
     }

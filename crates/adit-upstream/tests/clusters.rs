@@ -72,9 +72,21 @@ async fn an_original_destination_comes_from_the_header() {
     drop(upstream);
     until("it is cleaned up", || world.gauge("cluster.a.membership_total") == 0).await;
 
-    wish.head.as_mut().unwrap().authority = Some("localhost:80".parse().unwrap());
-    assert_eq!(soon(a.tcp(&wish.need())).await.err().unwrap().kind, FailureKind::NoHealthyHost);
-    assert_eq!(world.counter("cluster.a.original_dst_host_invalid"), 1);
+    let no_hosts = [
+        "localhost:80",
+        "0.0.0.0:80",
+        "[::]:80",
+        "255.255.255.255:80",
+        "224.0.0.1:80",
+        "[ff02::1]:80",
+        "[::ffff:127.0.0.1]:80",
+        "[::ffff:0.0.0.0]:80",
+    ];
+    for (count, authority) in no_hosts.into_iter().enumerate() {
+        wish.head.as_mut().unwrap().authority = Some(authority.parse().unwrap());
+        assert_eq!(soon(a.tcp(&wish.need())).await.err().unwrap().kind, FailureKind::NoHealthyHost, "{authority}");
+        assert_eq!(world.counter("cluster.a.original_dst_host_invalid"), count as u64 + 1, "{authority}");
+    }
 }
 
 #[tokio::test]

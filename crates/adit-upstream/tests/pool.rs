@@ -128,7 +128,10 @@ async fn tcp_waits_for_a_place_under_max_connections() {
     let a = world.cluster("a");
     let wish = Wish::default();
     let need = wish.need();
+    assert!(!a.tcp_overflows(need.priority));
     let first = soon(a.tcp(&need)).await.ok().unwrap();
+    assert!(a.tcp_overflows(need.priority));
+    assert_eq!(world.counter("cluster.a.upstream_cx_overflow"), 1);
     let mut second = a.tcp(&need);
     assert!(pending(&mut second).await);
     assert_eq!(soon(a.tcp(&need)).await.err().unwrap().kind, FailureKind::Overflow);

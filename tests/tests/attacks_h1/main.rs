@@ -4,6 +4,7 @@
 
 mod lab;
 
+mod address;
 mod connect;
 mod upgrade;
 mod upstream;
