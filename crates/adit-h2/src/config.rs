@@ -145,6 +145,9 @@ pub struct KeepaliveOptions {
 pub struct ServerConfig {
     /// Envoy's `http2_protocol_options` of the connection manager.
     pub http2: Http2Options,
+    /// `request_headers_timeout`: from a header block's first byte to its last; then the connection ends, as there is no
+    /// stream yet that could be answered.
+    pub request_headers_timeout: Option<Duration>,
     /// Where events are counted.
     pub stats: Option<Arc<dyn CodecStats>>,
 }

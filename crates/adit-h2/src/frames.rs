@@ -11,6 +11,7 @@ pub(crate) const WINDOW_UPDATE: u8 = 0x8;
 pub(crate) const CONTINUATION: u8 = 0x9;
 
 const ACK_OR_END_STREAM: u8 = 0x1;
+const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const HEAD_LEN: usize = 9;
 /// SETTINGS frames up to this size are looked into, in octets: forty entries.
@@ -109,17 +110,43 @@ pub(crate) struct FrameScanner {
     left: u32,
     /// A frame whose first payload bytes are still looked for.
     peeking: Option<(FrameHead, u8)>,
+    block: Block,
+}
+
+/// Where the last frame stands in a header block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Block {
+    Outside,
+    /// CONTINUATION must follow.
+    Open,
+    /// It is the last one's frame.
+    Last,
 }
 
 impl FrameScanner {
     /// `preface`: the client's preface comes first.
     pub(crate) fn new(preface: bool) -> Self {
-        Self { head: [0; HEAD_LEN], have: 0, left: if preface { PREFACE_LEN } else { 0 }, peeking: None }
+        Self {
+            head: [0; HEAD_LEN],
+            have: 0,
+            left: if preface { PREFACE_LEN } else { 0 },
+            peeking: None,
+            block: Block::Outside,
+        }
     }
 
     /// How much of the frame at hand is still to come.
     pub(crate) fn left(&self) -> usize {
         self.left as usize
+    }
+
+    /// Whether a header block has begun and is not over.
+    pub(crate) fn in_header_block(&self) -> bool {
+        match self.block {
+            Block::Outside => false,
+            Block::Open => true,
+            Block::Last => self.left > 0,
+        }
     }
 
     /// Takes the next bytes and calls `found` once for each frame.
@@ -158,6 +185,11 @@ impl FrameScanner {
                         oversized_window: false,
                     };
                     self.left = head.len;
+                    self.block = match kind {
+                        HEADERS | CONTINUATION if flags & END_HEADERS != 0 => Block::Last,
+                        HEADERS | CONTINUATION => Block::Open,
+                        _ => Block::Outside,
+                    };
                     self.peek_or(head, 0, &mut found);
                 }
             }
@@ -216,8 +248,29 @@ mod tests {
                 ],
                 "in steps of {step}"
             );
+            assert!(!scanner.in_header_block());
             assert_eq!(oversized, [false, false, true], "in steps of {step}");
             assert_eq!(scanner.left(), 0);
         }
+    }
+
+    #[test]
+    fn a_header_block_is_open_until_its_last_byte() {
+        let mut scanner = FrameScanner::new(false);
+        let bytes = [
+            frame(HEADERS, PADDED, &[1, 0x82, 0]),
+            frame(CONTINUATION, 0, &[0x84]),
+            frame(CONTINUATION, END_HEADERS, &[0x86, 0x87]),
+            frame(DATA, 0, &[1]),
+            frame(HEADERS, END_HEADERS, &[]),
+        ]
+        .concat();
+        // Behind the first frame's head, up to the block's last byte.
+        let open = HEAD_LEN..HEAD_LEN + 3 + HEAD_LEN + 1 + HEAD_LEN + 2;
+        for (at, byte) in bytes.iter().enumerate() {
+            assert_eq!(scanner.in_header_block(), open.contains(&at), "before byte {at}");
+            scanner.feed(&[*byte], |_| ());
+        }
+        assert!(!scanner.in_header_block());
     }
 }

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 
 use adit_codec::{ConnError, IncomingStream, Responder, SendStream, ServerConn};
@@ -11,6 +12,7 @@ use adit_io::Io;
 use bytes::Bytes;
 use h2::server::{Builder, Connection, Handshake, SendResponse};
 use http::{Request, Response, StatusCode};
+use tokio::time::{Sleep, sleep};
 
 use crate::head::{self, Refusal};
 use crate::keepalive::{Keepalive, poll_dead};
@@ -36,7 +38,17 @@ pub fn server(io: Io, cfg: Arc<ServerConfig>) -> Server {
     let shared = Shared::new(cfg.stats.clone(), options.max_outbound_frames);
     let watched = Watched::new(io, shared.clone(), options, true);
     let state = State::Handshake(Box::new(builder(options).handshake(watched)));
-    Server { state, cfg, shared, keepalive: None, secure, draining: false, condemned: false }
+    Server {
+        state,
+        cfg,
+        shared,
+        keepalive: None,
+        head_timer: None,
+        secure,
+        draining: false,
+        condemned: false,
+        late: false,
+    }
 }
 
 fn builder(options: &Http2Options) -> Builder {
@@ -72,9 +84,13 @@ pub struct Server {
     cfg: Arc<ServerConfig>,
     shared: Arc<Shared>,
     keepalive: Option<Keepalive>,
+    /// Runs while a header block is under way, where `request_headers_timeout` is set.
+    head_timer: Option<Pin<Box<Sleep>>>,
     secure: bool,
     draining: bool,
     condemned: bool,
+    /// It is condemned for a header block that did not end in time.
+    late: bool,
 }
 
 impl Server {
@@ -132,6 +148,11 @@ impl Server {
                 // A flooder that does not read its GOAWAY is not waited for.
                 Poll::Pending if self.condemned => return Poll::Ready(self.over_flood()),
                 Poll::Pending => {
+                    if self.poll_late(cx).is_ready() {
+                        self.late = true;
+                        self.shared.condemn(h2::Reason::ENHANCE_YOUR_CALM);
+                        continue;
+                    }
                     if poll_dead(&mut self.keepalive, cx, &self.shared).is_ready() {
                         self.state = State::Over;
                         return Poll::Ready(Some(Err(conn_error(StreamError::TimedOut, "http2_ping_timeout"))));
@@ -142,8 +163,21 @@ impl Server {
         }
     }
 
+    /// Ready when a header block has been under way for too long.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(timeout) = self.cfg.request_headers_timeout else { return Poll::Pending };
+        if !self.shared.in_header_block.load(Relaxed) {
+            self.head_timer = None;
+            return Poll::Pending;
+        }
+        self.head_timer.get_or_insert_with(|| Box::pin(sleep(timeout))).as_mut().poll(cx)
+    }
+
     fn over_flood(&mut self) -> Option<Result<IncomingStream, ConnError>> {
         self.state = State::Over;
+        if self.late {
+            return Some(Err(conn_error(StreamError::TimedOut, "request_header_timeout")));
+        }
         Some(Err(conn_error(StreamError::Protocol("http2.flood"), "http2.inbound_flood")))
     }
 

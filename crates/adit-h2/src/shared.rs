@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) settings_in_force: AtomicBool,
     /// The peer sent GOAWAY.
     pub(crate) goaway: AtomicBool,
+    /// The peer began a header block and did not end it.
+    pub(crate) in_header_block: AtomicBool,
     /// A PING is wanted ahead of a stream.
     pub(crate) ping_wanted: AtomicBool,
     /// RST_STREAM frames with the code of an error that somebody above asked for: no fault of the peer.
@@ -68,6 +70,7 @@ impl Shared {
             bytes_read: AtomicU64::new(0),
             settings_in_force: AtomicBool::new(false),
             goaway: AtomicBool::new(false),
+            in_header_block: AtomicBool::new(false),
             ping_wanted: AtomicBool::new(false),
             asked_errors: AtomicU32::new(0),
             condemned: AtomicU32::new(NOT_CONDEMNED),

@@ -103,6 +103,7 @@ impl AsyncRead for Watched {
             tally.received(head);
         });
         me.shared.note_read(n, frames);
+        me.shared.in_header_block.store(me.inbound.in_header_block(), Relaxed);
         if matches!(me.shared.condemned(), Some(Reason::FRAME_SIZE_ERROR | Reason::FLOW_CONTROL_ERROR)) {
             // The h2 crate, shown the frame, would call it a PROTOCOL_ERROR.
             buf.set_filled(before);

@@ -580,6 +580,30 @@ async fn a_preface_without_settings_is_refused() {
     assert!(soon("server", served).await.unwrap().is_err());
 }
 
+/// Neither half a frame nor a block that never ends waits for longer than it may; streams that came whole are not in its way.
+#[tokio::test]
+async fn a_header_block_has_its_time() {
+    let timeout = Some(std::time::Duration::from_millis(100));
+    for bytes in [
+        frame(HEADERS, 0, 3, &block(GET)),
+        frame(HEADERS, END_HEADERS, 3, &block(GET)).split_last().unwrap().1.to_vec(),
+        [frame(HEADERS, 0, 3, &block(GET)), frame(CONTINUATION, 0, 3, &[])].concat(),
+    ] {
+        let (dialled, accepted) = sockets().await;
+        let cfg = ServerConfig { request_headers_timeout: timeout, ..ServerConfig::default() };
+        let served = serve(accepted, cfg, echo);
+        let mut raw = Raw::client(dialled).await;
+        raw.send(&headers(1, &[(":method", "CONNECT"), (":authority", "a:1")], false)).await;
+        assert_eq!(raw.outcome(1).await, "headers");
+        // Quiet for longer, and nothing happens.
+        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+        raw.send(&bytes).await;
+        raw.expect_goaway(11).await;
+        let error = soon("server", served).await.unwrap().unwrap_err();
+        assert_eq!(error.details, "request_header_timeout");
+    }
+}
+
 #[tokio::test]
 async fn content_length_and_data_must_agree() {
     for (name, length, data) in [("short", "5", "four"), ("long", "3", "four"), ("none", "3", "")] {

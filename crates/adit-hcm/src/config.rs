@@ -414,7 +414,8 @@ fn http2(
     if http2.stream_error_on_invalid_http_message.is_none() {
         http2.stream_error_on_invalid_http_message = message.stream_error_on_invalid_http_message;
     }
-    adit_h2::ServerConfig { http2, stats: Some(context.http2_stats.clone()) }
+    let request_headers_timeout = timeout(message.request_headers_timeout.as_ref(), None);
+    adit_h2::ServerConfig { http2, request_headers_timeout, stats: Some(context.http2_stats.clone()) }
 }
 
 fn http3(

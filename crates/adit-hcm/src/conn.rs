@@ -369,6 +369,9 @@ fn protocol_error(shared: &ConnShared, error: ConnError) {
     if error.answered.is_none() && broken {
         shared.hcm.stats.http.downstream_cx_protocol_error.inc();
     }
+    if error.answered.is_none() && error.details == "request_header_timeout" {
+        shared.hcm.stats.http.downstream_rq_header_timeout.inc();
+    }
 }
 
 /// Counts a connection from its first byte to its end; dropped with the connection's future, however that ends.
