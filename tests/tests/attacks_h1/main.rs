@@ -6,5 +6,7 @@ mod lab;
 
 mod address;
 mod connect;
+mod drain;
+mod dribble;
 mod upgrade;
 mod upstream;
