@@ -21,9 +21,12 @@ pub enum Address {
 }
 
 impl Address {
+    /// The listener's name in the connecting end's address of an internal connection.
+    pub const INTERNAL_CLIENT: &'static str = "internal_client_address";
+
     /// The connecting end of an internal connection: `envoy://internal_client_address/`.
     pub fn internal_client() -> Self {
-        Self::Internal { listener: "internal_client_address".into(), endpoint_id: "".into() }
+        Self::Internal { listener: Self::INTERNAL_CLIENT.into(), endpoint_id: "".into() }
     }
 
     /// The IP address, if this is one.

@@ -4,6 +4,7 @@ mod build;
 mod chains;
 mod config;
 mod examples;
+mod idle;
 mod left_behind;
 mod passing;
 mod refusals;
