@@ -55,19 +55,44 @@ fn internal_client_address() {
     assert_eq!(near.stat("inner.rbac.denied"), 0);
 }
 
+/// Who plays which part.
+const CASTS: &[(&str, &str)] =
+    if cfg!(feature = "e2e") { &[("adit", "adit"), ("adit", "envoy"), ("envoy", "adit")] } else { &[("adit", "adit")] };
+
+fn start(who: &str, yaml: &str) -> adit_tests::Proxy {
+    if who == "adit" { adit(yaml) } else { adit_tests::Proxy::envoy_with(yaml, &["--file-flush-interval-msec", "20"]) }
+}
+
+/// A tunnel in a tunnel, undone by adit and by Envoy, made by adit and by Envoy.
 #[test]
 fn internal_connect_in_connect() {
+    for &(near, far) in CASTS {
+        connect_in_connect(near, far);
+    }
+}
+
+fn connect_in_connect(near: &str, who: &str) {
     let (front, far) = (free_port(), free_port());
     let outer = hcm("outer", &terminate("in"), &log("outer %REQ(:AUTHORITY)%"));
-    let undo = adit(&whole(
-        &[
-            listener("far", far, &outer),
-            inner("in", &hcm("inner", &terminate("echo"), &log("inner %REQ(:AUTHORITY)%"))),
-        ],
-        &[hop("in", "in", ""), adit_tests::config::cluster("echo", origin::echo(), "")],
-    ));
-    let _near = adit(&example("../internal_connect_in_connect.yaml", &[(10000, front), (10001, far)], 0));
-    once(front);
+    let undo = start(
+        who,
+        &whole(
+            &[
+                listener("far", far, &outer),
+                inner("in", &hcm("inner", &terminate("echo"), &log("inner %REQ(:AUTHORITY)%"))),
+            ],
+            &[hop("in", "in", ""), adit_tests::config::cluster("echo", origin::echo(), "")],
+        ),
+    );
+    let _near = start(near, &example("../internal_connect_in_connect.yaml", &[(10000, front), (10001, far)], 0));
+    if who == "adit" && near == "adit" {
+        once(front);
+    } else {
+        // Envoy's connection managers do not survive a half-close.
+        let mut client = Peer::connect(front);
+        client.send("through");
+        client.expect("through");
+    }
     wait_log(&undo, "outer outer.com:8000");
     wait_log(&undo, "inner inner.com:8000");
 }

@@ -9,3 +9,4 @@ mod left_behind;
 mod passing;
 mod refusals;
 mod steady;
+mod tls;
