@@ -1,4 +1,6 @@
 #![allow(clippy::unwrap_used)]
+use proptest::prelude::*;
+
 use super::*;
 
 #[test]
@@ -89,4 +91,53 @@ fn the_target_of_a_connect_udp_stands_in_its_path() {
         assert_eq!(of(rest), Err(error), "{rest}");
     }
     assert_eq!(connect_udp_target("/masque/udp/a/1/"), Err(TargetError::Host));
+}
+
+/// Text like targets, and text like nothing.
+fn any_target() -> impl Strategy<Value = String> {
+    let host = prop_oneof![
+        "[a-zA-Z0-9._-]{0,20}",
+        "[0-9]{1,4}(\\.[0-9]{1,4}){0,4}",
+        "0[xX][0-9a-fA-F]{0,9}",
+        "\\[[0-9a-fA-F:.%]{0,30}\\]?",
+        "[ -~]{0,12}",
+        "\\PC{0,8}",
+    ];
+    let port = prop_oneof!["", ":", ":[0-9]{0,7}", ":[+ -]?[0-9]{1,5}", "[ -~]{0,8}"];
+    (host, port).prop_map(|(host, port)| host + &port)
+}
+
+proptest! {
+    /// Whatever the text: no panic, and what is accepted is written back as it came, names one address or a name that no
+    /// resolver reads as an address, and has no byte that would end a field or a line.
+    #[test]
+    fn a_target_says_one_thing(text in any_target(), default in prop::option::of(1..u16::MAX)) {
+        if let Ok(target) = ConnectTarget::parse(&text) {
+            prop_assert_eq!(ConnectTarget::parse(&target.to_string()), Ok(target.clone()));
+            prop_assert_eq!(ConnectTarget::parse_with_default(&text, default), Ok(target.clone()));
+            prop_assert!(target.port > 0);
+            prop_assert!(text.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#@%\\".contains(&byte)));
+            prop_assert!(target.authority().is_some());
+            let numeric = target.host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.' || byte == b':');
+            prop_assert!(!numeric || target.socket_addr().is_some(), "{} is an address to some", text);
+            if let Some(address) = target.socket_addr() {
+                prop_assert_eq!(address.port(), target.port);
+            }
+        }
+        if let (Ok(target), Some(port)) = (ConnectTarget::parse_with_default(&text, default), default) {
+            let written = target.port.to_string();
+            prop_assert!(target.port == port || text.ends_with(&written));
+        }
+        let _ = connect_udp_target(&text);
+        let _ = parse_port(&text);
+    }
+
+    /// The two variables of a template decode to the target that they were made of.
+    #[test]
+    fn a_udp_target_survives_its_encoding(host in "[a-z0-9-]{1,20}y", port in 1u16..) {
+        let encode = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
+        let target = ConnectTarget { host: host.as_str().into(), port };
+        prop_assert_eq!(udp_target(&encode(&host), &encode(&port.to_string())), Ok(target.clone()));
+        prop_assert_eq!(connect_udp_target(&format!("/.well-known/masque/udp/{host}/{port}/")), Ok(target));
+    }
 }
