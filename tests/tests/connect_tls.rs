@@ -268,3 +268,59 @@ fn a_proxy_behind_a_cluster_that_opens_nothing() {
         adit_tests::eventually("the log", || near.log().replace('_', " ").contains(&format!("503 UF {words}")));
     }
 }
+
+/// Endpoint metadata in Envoy's form, and filter state with a target of its own, name the proxy; a WebSocket goes the same way.
+#[test]
+fn the_proxy_is_named_by_metadata_or_filter_state() {
+    let (upstream, at) = origin::listen();
+    let (http, proxy) = (free_port(), free_port());
+    let far = Proxy::adit(&file("connect_tls_terminated.yaml", &[(10001, proxy), (10080, at)]));
+    let metadata = format!(
+        "metadata: {{ typed_filter_metadata: {{ envoy.http11_proxy_transport_socket.proxy_address: {{ \"@type\": \
+         type.googleapis.com/envoy.config.core.v3.Address, socket_address: {{ address: 127.0.0.1, port_value: {proxy} }} }} }} }}"
+    );
+    let state = format!(
+        "          - name: state\n            typed_config:\n              \
+         \"@type\": type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config\n              on_request_headers:\n              \
+         - object_key: envoy.network.transport_socket.http_11_proxy.info\n                \
+         format_string: {{ text_format_source: {{ inline_string: \"other.example:443,127.0.0.1:{proxy}\" }} }}\n"
+    );
+    let plain = file("connect_tls_in_one_hop.yaml", &[(10000, free_port()), (10002, http), (10001, 1)]);
+    let by_metadata = plain.replace(
+        "- endpoint: { address: { socket_address: { address: 127.0.0.1, port_value: 10443 } } }",
+        &format!(
+            "- {{ endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: 10443 }} }} }}, {metadata} }}"
+        ),
+    );
+    let by_state = plain.replace("          http_filters:\n", &format!("          http_filters:\n{state}"));
+    for near in [by_metadata, by_state] {
+        assert_ne!(near, plain);
+        let _near = Proxy::adit(&near);
+        let mut client = Peer::connect(http);
+        client.send("GET /chat HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n");
+        let mut server = Peer::accept(&upstream);
+        assert!(server.head().contains("upgrade: websocket\r\n"));
+        server.send("HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n");
+        assert!(client.head().starts_with("HTTP/1.1 101 "));
+        client.send("ping");
+        server.expect("ping");
+        server.send("pong");
+        client.expect("pong");
+        client.fin();
+        assert_eq!(server.rest(), (vec![], End::Fin));
+        server.fin();
+        assert_eq!(client.rest(), (vec![], End::Fin));
+    }
+    assert_eq!(far.stat("http.connect.downstream_cx_http1_total"), 2);
+    // The proxy is told the target that the filter state names.
+    let (listener, seen) = origin::listen();
+    let near = plain.replace(
+        "          http_filters:\n",
+        &format!("          http_filters:\n{}", state.replace(&proxy.to_string(), &seen.to_string())),
+    );
+    let _near = Proxy::adit(&near);
+    let mut client = Peer::connect(http);
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    let head = Peer::accept(&listener).head();
+    assert!(head.starts_with("CONNECT other.example:443 HTTP/1.1\r\nHost: other.example:443\r\n"), "{head}");
+}

@@ -201,11 +201,33 @@ fn endpoints_choose_their_socket_and_its_name() {
         socket("auto_host_sni: true, auto_sni_san_validation: true"),
         endpoint(port, "hostname: a.example, ", "")
     );
+    // Filter state names another name than the configuration, and other protocols.
+    let by_state = format!(
+        "  - name: by_state\n    transport_socket: {}\n    \
+         load_assignment: {{ cluster_name: by_state, endpoints: [{{ lb_endpoints: [{}] }}] }}\n",
+        socket("sni: nobody.example"),
+        endpoint(port, "", "")
+    );
+    let set = |key: &str, text: &str| {
+        format!("{{ object_key: {key}, format_string: {{ text_format_source: {{ inline_string: \"{text}\" }} }} }}")
+    };
+    let filter = format!(
+        "      - name: state\n        typed_config:\n          \
+         \"@type\": type.googleapis.com/envoy.extensions.filters.network.set_filter_state.v3.Config\n          \
+         on_new_connection: [{}, {}]\n",
+        set("envoy.network.upstream_server_name", "a.example"),
+        set("envoy.network.application_protocols", "x/1,y/2")
+    );
+    let state = free_port();
     let near = Proxy::adit(&resources(
-        &[listener("clear", clear, &tcp_proxy("matched", "")), listener("named", named, &tcp_proxy("by_name", ""))],
-        &[matched, by_name],
+        &[
+            listener("clear", clear, &tcp_proxy("matched", "")),
+            listener("named", named, &tcp_proxy("by_name", "")),
+            listener("state", state, &format!("{filter}{}", tcp_proxy("by_state", ""))),
+        ],
+        &[matched, by_name, by_state],
     ));
-    for front in [clear, clear, clear, clear, named] {
+    for front in [clear, clear, clear, clear, named, state] {
         let mut client = Peer::connect(front);
         client.send("ping");
         client.expect("ping");

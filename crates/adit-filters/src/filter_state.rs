@@ -1,6 +1,6 @@
 //! `FilterStateValue`: filter state that a configuration sets.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use adit_access_log::LineFormat;
@@ -41,6 +41,9 @@ impl StateValue {
         };
         let (name, field) =
             if message.factory_key.is_empty() { (key, "object_key") } else { (&message.factory_key, "factory_key") };
+        if name == "envoy.network.upstream_subject_alt_names" {
+            return Err(ConfigError::unsupported(format!("{path}.{field}")));
+        }
         let make = factory(name).ok_or_else(|| {
             ConfigError::new(format!("{path}.{field}"), format!("'{name}' does not have an object factory"))
         })?;
@@ -78,13 +81,17 @@ fn factory(name: &str) -> Option<Factory> {
         | "envoy.tcp_proxy.cluster"
         | "envoy.upstream.dynamic_host"
         | "envoy.network.upstream_server_name"
-        | "envoy.network.application_protocols"
-        | "envoy.network.upstream_subject_alt_names" => text,
+        | "envoy.network.application_protocols" => text,
         "envoy.bool" | "envoy.tcp_proxy.disable_tunneling" | "envoy.tcp_proxy.receive_before_connect" => flag,
         "envoy.uint64" | "envoy.tcp_proxy.per_connection_idle_timeout_ms" => number,
         "envoy.upstream.dynamic_port" => {
             |text| text.parse::<u16>().ok().filter(|port| *port > 0).map(|port| FilterValue::Number(u64::from(port)))
         }
+        "envoy.network.transport_socket.http_11_proxy.info" => |text| {
+            let (target, proxy) = text.split_once(',')?;
+            let valid = !target.trim_ascii().is_empty() && proxy.trim_ascii().parse::<SocketAddr>().is_ok();
+            valid.then(|| FilterValue::Text(Arc::from(text)))
+        },
         "envoy.network.ip"
         | "envoy.network.transport_socket.original_dst_address"
         | "envoy.filters.listener.original_dst.local_ip"

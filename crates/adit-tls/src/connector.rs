@@ -35,6 +35,8 @@ pub struct ConnectOptions<'a> {
     pub auto_san: bool,
     /// What to offer in ALPN unless the configuration lists protocols.
     pub alpn: &'a [&'a str],
+    /// `alpn` is offered whatever the configuration lists.
+    pub alpn_overrides: bool,
 }
 
 /// The TLS transport socket of a cluster (`UpstreamTlsContext`), shared by all workers.
@@ -145,7 +147,7 @@ impl Connector {
         let logged = variant.logged.as_ref().filter(|_| self.wants_log(&io.info));
         let config = logged.unwrap_or(&variant.config).clone();
         let host = server.to_str().into_owned();
-        let session = if current.has_alpn || options.alpn.is_empty() {
+        let session = if options.alpn.is_empty() || (current.has_alpn && !options.alpn_overrides) {
             UnbufferedClientConnection::new(config, server)
         } else {
             let alpn = options.alpn.iter().map(|one| one.as_bytes().to_vec()).collect();

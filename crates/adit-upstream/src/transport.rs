@@ -98,7 +98,7 @@ pub struct TransportContext {
     pub state: FilterState,
     /// Dynamic metadata of the stream or connection.
     pub metadata: Metadata,
-    /// The server name that `auto_sni` derived from the request.
+    /// The server name that filter state `envoy.network.upstream_server_name` names, or that `auto_sni` derived from the request.
     pub auto_sni: Option<Box<str>>,
     /// `auto_san_validation`: the certificate must be for `auto_sni`.
     pub auto_san_validation: bool,

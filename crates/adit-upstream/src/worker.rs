@@ -24,6 +24,9 @@ use crate::pool::{HostPools, Kicks, PoolSet};
 use crate::quic::QuicEndpoints;
 use crate::transport::TransportContext;
 
+/// The server name to ask for, where a filter set one.
+const SERVER_NAME_KEY: &str = "envoy.network.upstream_server_name";
+
 /// What a worker lends to its clusters.
 pub struct WorkerDeps {
     /// Runs connects and the drivers of multiplexed connections.
@@ -132,7 +135,8 @@ impl WorkerCluster {
             return None;
         }
         let http = &self.core.plan.http;
-        let auto_sni = http.auto_sni.as_ref().and_then(|header| sni(need.request?, header));
+        let of_state = need.state.text(SERVER_NAME_KEY).filter(|name| !name.is_empty()).map(Box::from);
+        let auto_sni = of_state.or_else(|| http.auto_sni.as_ref().and_then(|header| sni(need.request?, header)));
         Some(TransportContext {
             host: host.clone(),
             cluster_metadata: self.core.plan.settings.metadata.clone(),

@@ -1,12 +1,13 @@
 //! `http_11_proxy`: through an HTTP/1.1 proxy, which is asked in the clear before the inner socket shakes hands.
 //!
 //! # Which proxy
-//! The first of: filter state `envoy.network.transport_socket.http_11_proxy.address` (text or an address), the endpoint's
+//! The first of: filter state `envoy.network.transport_socket.http_11_proxy.info` (`TARGET,PROXY_IP:PORT`), the endpoint's
 //! metadata `envoy.http11_proxy_transport_socket.proxy_address` (typed: `envoy.config.core.v3.Address`; untyped: the field
 //! `address`), `default_proxy_address`. Without any the socket is its inner one.
 //!
 //! # What it is told
-//! `CONNECT <host>:<port>` of the endpoint: by its host name where it has one, by its address otherwise. Where the
+//! `CONNECT <host>:<port>` of the endpoint: by its host name where it has one, by its address otherwise; filter state brings
+//! a target of its own. Where the
 //! endpoint's or else the cluster's metadata `adit.http_11_proxy` has a field `proxy_authorization`, that is sent as
 //! `Proxy-Authorization`; Envoy has nothing of the kind.
 //!
@@ -33,7 +34,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::proxy_tunnel::{self, Refused, Target};
 
-const STATE_KEY: &str = "envoy.network.transport_socket.http_11_proxy.address";
+const STATE_KEY: &str = "envoy.network.transport_socket.http_11_proxy.info";
 const METADATA_KEY: &str = "envoy.http11_proxy_transport_socket.proxy_address";
 const OPTIONS_KEY: &str = "adit.http_11_proxy";
 const AUTHORIZATION: &str = "proxy_authorization";
@@ -75,11 +76,7 @@ impl Http11Proxy {
     }
 
     fn proxy(&self, ctx: &TransportContext) -> Option<SocketAddr> {
-        let state = ctx.state.get(STATE_KEY).and_then(|object| match &object.value {
-            FilterValue::Text(text) => text.parse().ok(),
-            FilterValue::Address(address) => address.socket(),
-            _ => None,
-        });
+        let state = from_state(ctx).map(|(_, proxy)| proxy);
         let metadata = || match ctx.host.info().metadata.get(METADATA_KEY)? {
             Value::String(text) => text.parse().ok(),
             fields => text_of(fields, "address")?.parse().ok(),
@@ -110,6 +107,13 @@ fn cluster_problems(site: &TransportSite<'_>, path: &Path) -> Vec<Diagnostic> {
         problems.push(Diagnostic::error(path, message));
     }
     problems
+}
+
+/// The target and the proxy that filter state names.
+fn from_state(ctx: &TransportContext) -> Option<(&str, SocketAddr)> {
+    let FilterValue::Text(text) = &ctx.state.get(STATE_KEY)?.value else { return None };
+    let (target, proxy) = text.split_once(',')?;
+    Some((target.trim_ascii(), proxy.trim_ascii().parse().ok()?))
 }
 
 fn socket(address: &core::Address) -> Option<SocketAddr> {
@@ -151,8 +155,11 @@ async fn over_cluster(name: &str, proxy: Option<SocketAddr>, ctx: &TransportCont
     })
 }
 
-/// The authority of the host: its name with the port of its address, or its address.
+/// The target that filter state names; else the authority of the host: its name with the port of its address, or its address.
 fn authority(ctx: &TransportContext) -> String {
+    if let Some((target, _)) = from_state(ctx) {
+        return target.to_owned();
+    }
     let info = ctx.host.info();
     let address = info.address.to_string();
     let name = &*info.hostname;
@@ -279,13 +286,14 @@ impl TransportSocketFactory for Http11Proxy {
     fn pool_key(&self, ctx: &TransportContext) -> Option<Box<[u8]>> {
         let inner = self.inner.pool_key(ctx);
         let state = option(ctx, CLUSTER).and_then(|_| shared_state_key(&ctx.state));
+        let target = from_state(ctx).map_or("", |(target, _)| target);
         let proxy = self.proxy(ctx);
         if state.is_none() && proxy.is_none() {
             return inner;
         }
         let state = state.unwrap_or_default();
-        let mut key =
-            format!("{} {} ", proxy.map_or_else(String::new, |proxy| proxy.to_string()), state.len()).into_bytes();
+        let proxy = proxy.map_or_else(String::new, |proxy| proxy.to_string());
+        let mut key = format!("{proxy} {} {target} {} ", target.len(), state.len()).into_bytes();
         key.extend_from_slice(&state);
         key.extend_from_slice(&inner.unwrap_or_default());
         Some(key.into())

@@ -14,6 +14,9 @@ use adit_upstream::transport::BuiltTransport;
 use adit_upstream::{TransportContext, TransportError, TransportSocketFactory};
 use prost_types::Any;
 
+/// The protocols to offer in ALPN, where a filter set them.
+const PROTOCOLS_KEY: &str = "envoy.network.application_protocols";
+
 /// The socket of a filter chain whose `typed_config` is `any`, at `path`; `None` if it is no `DownstreamTlsContext`.
 /// `scope` is the listener's.
 pub(crate) fn downstream(
@@ -61,13 +64,24 @@ pub(super) fn options(ctx: &TransportContext) -> ConnectOptions<'_> {
         host_name: &ctx.host.info().hostname,
         auto_san: ctx.auto_san_validation,
         alpn: ctx.alpn,
+        alpn_overrides: false,
     }
+}
+
+/// The protocols that filter state has us offer, separated by commas.
+fn protocols(ctx: &TransportContext) -> Option<&str> {
+    ctx.state.text(PROTOCOLS_KEY).filter(|text| !text.is_empty())
 }
 
 impl TransportSocketFactory for Upstream {
     fn connect<'a>(&'a self, io: Io, ctx: &'a TransportContext) -> BoxFuture<'a, Result<Io, TransportError>> {
         Box::pin(async move {
-            let connected = self.0.connect(io, options(ctx)).await;
+            let chosen: Vec<&str> = protocols(ctx).into_iter().flat_map(|text| text.split(',')).collect();
+            let mut options = options(ctx);
+            if !chosen.is_empty() {
+                (options.alpn, options.alpn_overrides) = (&chosen, true);
+            }
+            let connected = self.0.connect(io, options).await;
             connected.map_err(|error| TransportError { kind: FailureKind::Remote, reason: error.reason, refusal: None })
         })
     }
@@ -78,9 +92,15 @@ impl TransportSocketFactory for Upstream {
 
     /// A connection is for one server name, and what was asked of its certificate was asked for all who use it.
     fn pool_key(&self, ctx: &TransportContext) -> Option<Box<[u8]>> {
-        let name = ctx.auto_sni.as_deref()?;
+        let (name, protocols) = (ctx.auto_sni.as_deref(), protocols(ctx));
+        if name.is_none() && protocols.is_none() {
+            return None;
+        }
+        let protocols = protocols.unwrap_or_default().as_bytes();
         let mut key = vec![u8::from(ctx.auto_san_validation)];
-        key.extend_from_slice(name.as_bytes());
+        key.extend_from_slice(&(protocols.len() as u64).to_le_bytes());
+        key.extend_from_slice(protocols);
+        key.extend_from_slice(name.unwrap_or_default().as_bytes());
         Some(key.into())
     }
 }

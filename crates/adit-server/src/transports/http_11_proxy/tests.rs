@@ -132,8 +132,17 @@ fn the_proxy_is_chosen_by_state_then_metadata_then_default() {
     metadata.set(METADATA_KEY, fields("address", "3.3.3.3:3"));
     ctx = context("", metadata);
     assert_eq!(address(&ctx, None).as_deref(), Some("3.3.3.3:3"));
-    ctx.state.set(STATE_KEY, FilterValue::Text("4.4.4.4:4".into()), Sharing::None);
+    assert_eq!(authority(&ctx), "10.1.2.3:443");
+    let key = socket_with(None).pool_key(&ctx);
+    ctx.state.set(STATE_KEY, FilterValue::Text("b.example:8443, 4.4.4.4:4".into()), Sharing::None);
     assert_eq!(address(&ctx, None).as_deref(), Some("4.4.4.4:4"));
+    assert_eq!(authority(&ctx), "b.example:8443");
+    let other = socket_with(None).pool_key(&ctx);
+    assert_ne!(key, other);
+    ctx.state.set(STATE_KEY, FilterValue::Text("c.example:8443,4.4.4.4:4".into()), Sharing::None);
+    assert_ne!(other, socket_with(None).pool_key(&ctx), "a tunnel is for one target");
+    ctx.state.set(STATE_KEY, FilterValue::Text("no proxy".into()), Sharing::None);
+    assert_eq!(address(&ctx, None).as_deref(), Some("3.3.3.3:3"));
 }
 
 #[test]
