@@ -3,13 +3,13 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::task::Poll;
-use std::time::Duration;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
 
 use adit_codec::{ConnError, IncomingStream, ServerConn};
 use adit_filter::{BoxFuture, Connection, StreamInfo, WorkerEnv};
 use adit_http::ErrorCode;
-use adit_io::{ConnInfo, Io};
+use adit_io::{ConnInfo, FilterState, Io, Metadata};
 use http::Version;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -23,13 +23,36 @@ pub(crate) struct ConnShared {
     pub(crate) info: Arc<ConnInfo>,
     pub(crate) buffer_limit: usize,
     pub(crate) streams_total: AtomicU64,
-    template: StreamInfo,
+    origin: Origin,
     /// Wakes the connection when a stream of it ends.
     ended: Notify,
     live: AtomicU64,
     pub(crate) ends: Ends,
     /// `max_connection_duration`, with its jitter.
     age_limit: Option<Duration>,
+}
+
+/// What each stream's record takes from its connection.
+struct Origin {
+    start: SystemTime,
+    started: std::time::Instant,
+    filter_chain_name: Option<Arc<str>>,
+    listener_name: Option<Arc<str>>,
+    state: FilterState,
+    metadata: Metadata,
+}
+
+impl From<StreamInfo> for Origin {
+    fn from(info: StreamInfo) -> Self {
+        Self {
+            start: info.start,
+            started: info.started,
+            filter_chain_name: info.filter_chain_name,
+            listener_name: info.listener_name,
+            state: info.state,
+            metadata: info.metadata,
+        }
+    }
 }
 
 /// What is known of how a connection ends, for its account.
@@ -52,20 +75,14 @@ impl Ends {
 }
 
 impl ConnShared {
-    fn new(
-        hcm: &Arc<Hcm>,
-        worker: Arc<WorkerEnv>,
-        info: Arc<ConnInfo>,
-        buffer_limit: usize,
-        template: StreamInfo,
-    ) -> Self {
+    fn new(hcm: &Arc<Hcm>, worker: Arc<WorkerEnv>, info: Arc<ConnInfo>, buffer_limit: usize, origin: Origin) -> Self {
         Self {
             hcm: hcm.clone(),
             worker,
             info,
             buffer_limit,
             streams_total: AtomicU64::new(0),
-            template,
+            origin,
             ended: Notify::new(),
             live: AtomicU64::new(0),
             ends: Ends::default(),
@@ -75,18 +92,29 @@ impl ConnShared {
 
     /// A stream's record that knows what the connection knows.
     pub(crate) fn stream_info(&self) -> StreamInfo {
-        let fresh = StreamInfo::new(self.info.clone());
-        StreamInfo { start: fresh.start, started: fresh.started, ..self.template.clone() }
+        let origin = &self.origin;
+        StreamInfo {
+            filter_chain_name: origin.filter_chain_name.clone(),
+            listener_name: origin.listener_name.clone(),
+            state: origin.state.clone(),
+            metadata: origin.metadata.clone(),
+            ..StreamInfo::new(self.info.clone())
+        }
+    }
+
+    /// The connection's own record.
+    fn connection_info(&self) -> StreamInfo {
+        StreamInfo { start: self.origin.start, started: self.origin.started, ..self.stream_info() }
     }
 }
 
 /// Serves a connection of bytes to its end. The future lives as long as the connection: what only a phase needs is in a box
 /// that goes with the phase.
 pub(crate) fn serve(hcm: Arc<Hcm>, connection: Connection) -> BoxFuture<'static, StreamInfo> {
-    let template = connection.stream_info();
+    let origin = connection.stream_info().into();
     let Connection { io, listener, worker, guards, .. } = connection;
     let started = Instant::now();
-    let shared = Arc::new(ConnShared::new(&hcm, worker, io.info.clone(), listener.buffer_limit, template));
+    let shared = Arc::new(ConnShared::new(&hcm, worker, io.info.clone(), listener.buffer_limit, origin));
     let opening = {
         let (hcm, shared) = (hcm.clone(), shared.clone());
         Box::pin(async move { hcm.open_codec(io, &shared).await })
@@ -98,14 +126,14 @@ pub(crate) fn serve(hcm: Arc<Hcm>, connection: Connection) -> BoxFuture<'static,
             Ok((version, codec)) => {
                 serve_codec(shared, codec, version, started).await;
                 drop(guards);
-                shared.template.clone()
+                shared.connection_info()
             }
             Err(error) => {
                 if error == IDLE {
                     hcm.stats.http.downstream_cx_idle_timeout.inc();
                     shared.ends.note(Ends::LOCAL);
                 }
-                let mut info = shared.template.clone();
+                let mut info = shared.connection_info();
                 info.termination_details = Some(error.into());
                 info
             }
@@ -115,12 +143,12 @@ pub(crate) fn serve(hcm: Arc<Hcm>, connection: Connection) -> BoxFuture<'static,
 
 /// Serves a connection that is one of streams from the start (QUIC) to its end.
 pub(crate) async fn serve_session(hcm: Arc<Hcm>, codec: Box<dyn ServerConn>, session: crate::Session) -> StreamInfo {
-    let mut template = StreamInfo::new(session.info.clone());
-    template.filter_chain_name = session.filter_chain_name;
-    template.listener_name = Some(session.listener.name.clone());
-    let info = template.clone();
+    let mut info = StreamInfo::new(session.info.clone());
+    info.filter_chain_name = session.filter_chain_name;
+    info.listener_name = Some(session.listener.name.clone());
     let limit = session.listener.buffer_limit;
-    let shared = Arc::new(ConnShared::new(&hcm, session.worker, session.info, limit, template));
+    let origin = info.clone().into();
+    let shared = Arc::new(ConnShared::new(&hcm, session.worker, session.info, limit, origin));
     let started = Instant::now();
     let account = CxAccount::open(shared, started);
     serve_codec(&account.shared, codec, Version::HTTP_3, started).await;
@@ -147,72 +175,61 @@ enum CxEnd {
     Local,
 }
 
-async fn run(shared: &Arc<ConnShared>, mut codec: Box<dyn ServerConn>, version: Version, started: Instant) -> CxEnd {
-    let hcm = &shared.hcm;
-    let mut current: Option<BoxFuture<'static, ()>> = None;
-    let mut drained = false;
-    // When a connection that is too old, or was idle, is closed.
-    let mut closes: Option<Instant> = None;
+/// A connection that is served.
+struct Serving<'a> {
+    shared: &'a Arc<ConnShared>,
+    codec: Box<dyn ServerConn>,
+    multiplexed: bool,
+    /// The stream of a connection that has one at a time.
+    current: Option<BoxFuture<'static, ()>>,
+    /// The peer was told that the connection ends.
+    drained: bool,
+    /// When a connection that is too old, or was idle, is closed.
+    closes: Option<Instant>,
+}
+
+async fn run(shared: &Arc<ConnShared>, codec: Box<dyn ServerConn>, version: Version, started: Instant) -> CxEnd {
+    let stats = &shared.hcm.stats.http;
     let multiplexed = version >= Version::HTTP_2;
+    let mut serving = Serving { shared, codec, multiplexed, current: None, drained: false, closes: None };
     loop {
-        if !drained && wants_drain(shared) {
-            codec.drain();
-            drained = true;
+        if !serving.drained && wants_drain(shared) {
+            serving.drain();
         }
-        let busy = current.is_some() || shared.live.load(Ordering::Relaxed) > 0;
-        let event = if busy {
-            wait_busy(shared, &mut codec, &mut current).await
-        } else {
-            Box::pin(wait_idle(shared, &mut codec, started, closes)).await
-        };
+        let busy = serving.current.is_some() || shared.live.load(Ordering::Relaxed) > 0;
+        let event = if busy { serving.wait_busy().await } else { Box::pin(serving.wait_idle(started)).await };
         match event {
-            Event::Request(Ok(incoming)) => {
-                let limit = hcm.config.max_requests_per_connection;
-                if limit > 0 && shared.streams_total.load(Ordering::Relaxed) + 1 >= limit && !drained {
-                    hcm.stats.http.downstream_cx_max_requests_reached.inc();
-                    codec.drain();
-                    drained = true;
-                }
-                if !drained && (closes.is_some() || wants_drain(shared)) {
-                    codec.drain();
-                    drained = true;
-                }
-                start(shared, incoming, multiplexed, &mut current);
-            }
-            Event::Request(Err(error)) => {
-                protocol_error(shared, error);
-                finish(shared, current).await;
-                if error.details == "downstream_remote_disconnect" {
-                    return CxEnd::Remote;
-                }
-                return CxEnd::Local;
+            Event::Started | Event::StreamDone => {}
+            Event::Broken(error) => {
+                let remote = error.details == "downstream_remote_disconnect";
+                protocol_error(shared, *error);
+                serving.finish().await;
+                return if remote { CxEnd::Remote } else { CxEnd::Local };
             }
             Event::Over => {
-                finish(shared, current).await;
+                serving.finish().await;
                 return CxEnd::Remote;
             }
-            Event::StreamDone => {}
             // Envoy's drain sequence: the peer is told where the protocol has a word for it, and has `drain_timeout`.
             Event::Idle | Event::MaxDuration => {
                 match event {
-                    Event::Idle => hcm.stats.http.downstream_cx_idle_timeout.inc(),
-                    _ => hcm.stats.http.downstream_cx_max_duration_reached.inc(),
+                    Event::Idle => stats.downstream_cx_idle_timeout.inc(),
+                    _ => stats.downstream_cx_max_duration_reached.inc(),
                 }
-                if multiplexed && !drained {
-                    codec.drain();
-                    drained = true;
+                if multiplexed && !serving.drained {
+                    serving.drain();
                 }
-                closes = Some(Instant::now() + hcm.config.drain_timeout());
+                serving.closes = Some(Instant::now() + shared.hcm.config.drain_timeout());
             }
             Event::Drained => {
-                Box::pin(close_idle(&mut codec)).await;
+                Box::pin(close_idle(&mut serving.codec)).await;
                 return CxEnd::Local;
             }
             Event::Closing => {
                 if busy {
-                    finish(shared, current).await;
+                    serving.finish().await;
                 }
-                Box::pin(close_idle(&mut codec)).await;
+                Box::pin(close_idle(&mut serving.codec)).await;
                 return CxEnd::Local;
             }
         }
@@ -227,27 +244,118 @@ fn wants_drain(shared: &ConnShared) -> bool {
     drains
 }
 
-fn start(
-    shared: &Arc<ConnShared>,
-    incoming: IncomingStream,
-    multiplexed: bool,
-    current: &mut Option<BoxFuture<'static, ()>>,
-) {
-    if multiplexed {
-        shared.live.fetch_add(1, Ordering::Relaxed);
-        let live = Live(shared.clone());
-        shared.worker.spawn.spawn(crate::stream::serve(shared.clone(), incoming, Some(live)));
-        return;
+impl Serving<'_> {
+    fn drain(&mut self) {
+        self.codec.drain();
+        self.drained = true;
     }
-    let stream = crate::stream::serve(shared.clone(), incoming, None);
-    *current = Some(match current.take() {
-        None => stream,
-        // Both its directions are over; it may still have its account to write.
-        Some(before) => Box::pin(async move {
-            before.await;
+
+    /// A request came, or the connection broke. Requests start here and not where the event is looked at, whose future
+    /// lives as long as the connection and would have room for one.
+    fn came(&mut self, request: Result<IncomingStream, ConnError>) -> Event {
+        let incoming = match request {
+            Ok(incoming) => incoming,
+            Err(error) => return Event::Broken(Box::new(error)),
+        };
+        let shared = self.shared;
+        let limit = shared.hcm.config.max_requests_per_connection;
+        if limit > 0 && shared.streams_total.load(Ordering::Relaxed) + 1 >= limit && !self.drained {
+            shared.hcm.stats.http.downstream_cx_max_requests_reached.inc();
+            self.drain();
+        }
+        if !self.drained && (self.closes.is_some() || wants_drain(shared)) {
+            self.drain();
+        }
+        self.start(incoming);
+        Event::Started
+    }
+
+    fn start(&mut self, incoming: IncomingStream) {
+        let shared = self.shared;
+        if self.multiplexed {
+            shared.live.fetch_add(1, Ordering::Relaxed);
+            let live = Live(shared.clone());
+            shared.worker.spawn.spawn(crate::stream::serve(shared.clone(), incoming, Some(live)));
+            return;
+        }
+        let stream = crate::stream::serve(shared.clone(), incoming, None);
+        self.current = Some(match self.current.take() {
+            None => stream,
+            // Both its directions are over; it may still have its account to write.
+            Some(before) => Box::pin(async move {
+                before.await;
+                stream.await;
+            }),
+        });
+    }
+
+    /// Waits while streams live: they have their own timers.
+    async fn wait_busy(&mut self) -> Event {
+        let shared = self.shared;
+        if shared.live.load(Ordering::Relaxed) == 0 {
+            return poll_fn(|cx| self.poll_busy(cx)).await;
+        }
+        tokio::select! {
+            biased;
+            event = poll_fn(|cx| self.poll_busy(cx)) => event,
+            () = shared.ended.notified() => Event::StreamDone,
+        }
+    }
+
+    fn poll_busy(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if let Some(stream) = &mut self.current
+            && stream.as_mut().poll(cx).is_ready()
+        {
+            self.current = None;
+            return Poll::Ready(Event::StreamDone);
+        }
+        match self.codec.poll_accept(cx) {
+            Poll::Ready(Some(request)) => Poll::Ready(self.came(request)),
+            // The connection is over but its stream still writes its account.
+            Poll::Ready(None) if self.current.is_some() => Poll::Pending,
+            Poll::Ready(None) => Poll::Ready(Event::Over),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Waits for the next request of a connection without streams.
+    async fn wait_idle(&mut self, started: Instant) -> Event {
+        let shared = self.shared;
+        let idle = shared.hcm.config.idle_timeout.map(|timeout| (Instant::now() + timeout, Event::Idle));
+        let age = shared.age_limit.map(|limit| (started + limit, Event::MaxDuration));
+        let (deadline, event) = match (self.closes, idle, age) {
+            (Some(closes), _, _) => (Some(closes), Event::Drained),
+            (None, Some(idle), Some(age)) if age.0 < idle.0 => (Some(age.0), age.1),
+            (None, Some(idle), _) => (Some(idle.0), idle.1),
+            (None, None, Some(age)) => (Some(age.0), age.1),
+            (None, None, None) => (None, Event::Idle),
+        };
+        let timer = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            event = poll_fn(|cx| self.codec.poll_accept(cx).map(|request| match request {
+                Some(request) => self.came(request),
+                None => Event::Over,
+            })) => event,
+            () = shared.worker.lifecycle.closing() => Event::Closing,
+            () = timer => event,
+        }
+    }
+
+    /// Lets the streams of a connection that is over write their accounts.
+    async fn finish(&mut self) {
+        if let Some(stream) = self.current.take() {
             stream.await;
-        }),
-    });
+        }
+        while self.shared.live.load(Ordering::Relaxed) > 0 {
+            self.shared.ended.notified().await;
+        }
+    }
 }
 
 /// A stream in a task of its own; dropped with the task, however it ends.
@@ -261,7 +369,10 @@ impl Drop for Live {
 }
 
 enum Event {
-    Request(Result<IncomingStream, ConnError>),
+    /// A request came, and is served.
+    Started,
+    /// The codec gave the connection up.
+    Broken(Box<ConnError>),
     /// The connection is over.
     Over,
     StreamDone,
@@ -269,71 +380,6 @@ enum Event {
     MaxDuration,
     Drained,
     Closing,
-}
-
-/// Waits while streams live: they have their own timers.
-async fn wait_busy(
-    shared: &Arc<ConnShared>,
-    codec: &mut Box<dyn ServerConn>,
-    current: &mut Option<BoxFuture<'static, ()>>,
-) -> Event {
-    let inline = poll_fn(|cx| {
-        if let Some(stream) = current
-            && stream.as_mut().poll(cx).is_ready()
-        {
-            *current = None;
-            return Poll::Ready(Event::StreamDone);
-        }
-        match codec.poll_accept(cx) {
-            Poll::Ready(Some(request)) => Poll::Ready(Event::Request(request)),
-            // The connection is over but its stream still writes its account.
-            Poll::Ready(None) if current.is_some() => Poll::Pending,
-            Poll::Ready(None) => Poll::Ready(Event::Over),
-            Poll::Pending => Poll::Pending,
-        }
-    });
-    if shared.live.load(Ordering::Relaxed) == 0 {
-        return inline.await;
-    }
-    tokio::select! {
-        biased;
-        event = inline => event,
-        () = shared.ended.notified() => Event::StreamDone,
-    }
-}
-
-/// Waits for the next request of a connection without streams.
-async fn wait_idle(
-    shared: &Arc<ConnShared>,
-    codec: &mut Box<dyn ServerConn>,
-    started: Instant,
-    closes: Option<Instant>,
-) -> Event {
-    let config = &shared.hcm.config;
-    let idle = config.idle_timeout.map(|timeout| (Instant::now() + timeout, Event::Idle));
-    let age = shared.age_limit.map(|limit| (started + limit, Event::MaxDuration));
-    let (deadline, event) = match (closes, idle, age) {
-        (Some(closes), _, _) => (Some(closes), Event::Drained),
-        (None, Some(idle), Some(age)) if age.0 < idle.0 => (Some(age.0), age.1),
-        (None, Some(idle), _) => (Some(idle.0), idle.1),
-        (None, None, Some(age)) => (Some(age.0), age.1),
-        (None, None, None) => (None, Event::Idle),
-    };
-    let timer = async {
-        match deadline {
-            Some(deadline) => tokio::time::sleep_until(deadline).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        biased;
-        request = poll_fn(|cx| codec.poll_accept(cx)) => match request {
-            Some(request) => Event::Request(request),
-            None => Event::Over,
-        },
-        () = shared.worker.lifecycle.closing() => Event::Closing,
-        () = timer => event,
-    }
 }
 
 /// Ends a connection without streams in order: GOAWAY where there is one, then the end.
@@ -351,16 +397,6 @@ async fn close_idle(codec: &mut Box<dyn ServerConn>) {
     // Bounded: a peer that answers nothing is cut.
     let _ = tokio::time::timeout(Duration::from_secs(1), over).await;
     codec.abort(ErrorCode::NoError);
-}
-
-/// Lets the streams of a connection that is over write their accounts.
-async fn finish(shared: &Arc<ConnShared>, current: Option<BoxFuture<'static, ()>>) {
-    if let Some(stream) = current {
-        stream.await;
-    }
-    while shared.live.load(Ordering::Relaxed) > 0 {
-        shared.ended.notified().await;
-    }
 }
 
 /// A connection that its codec gave up. What it answered was counted when it was (see `refused.rs`).
@@ -432,7 +468,7 @@ pub(crate) const IDLE: &str = "idle_timeout";
 impl ConnShared {
     /// Whether answers of HTTP/1 are to be the last of the connection: it is too old, or the process drains.
     pub(crate) fn is_last(&self) -> bool {
-        let old = self.age_limit.is_some_and(|limit| self.template.started.elapsed() >= limit);
+        let old = self.age_limit.is_some_and(|limit| self.origin.started.elapsed() >= limit);
         old || self.worker.lifecycle.should_drain()
     }
 }
