@@ -64,7 +64,9 @@ impl Acceptor {
             }),
             Socket::Unix(listener) => listener.poll_accept(cx).map_ok(|(socket, remote)| {
                 let local = self.local.clone().unwrap_or_else(|| Address::Pipe("".into()));
-                let info = ConnInfo::new(ConnInfo::next_id(), local, unix_address(&remote));
+                // A client's socket rarely has a name; then Envoy shows the listener's.
+                let remote = unix_address(&remote).unwrap_or_else(|| local.clone());
+                let info = ConnInfo::new(ConnInfo::next_id(), local, remote);
                 Io::new(Stream::Other(Box::new(UnixTransport::new(socket))), Arc::new(info))
             }),
         }
@@ -82,9 +84,8 @@ fn local_address(socket: &TcpStream, remote: SocketAddr) -> Address {
     Address::Ip(socket.local_addr().map_or(unspecified, canonical))
 }
 
-fn unix_address(remote: &tokio::net::unix::SocketAddr) -> Address {
-    let path = remote.as_pathname().map(|path| path.to_string_lossy().into_owned());
-    Address::Pipe(path.unwrap_or_default().into())
+fn unix_address(remote: &tokio::net::unix::SocketAddr) -> Option<Address> {
+    Some(Address::Pipe(remote.as_pathname()?.to_string_lossy().as_ref().into()))
 }
 
 /// Accepts until `stop`, or until the worker closes.

@@ -175,7 +175,8 @@ async fn unix_sockets_and_what_a_killed_process_left() {
     let mut stream = within(UnixStream::connect(&path)).await.unwrap();
     let mut told = [0; 512];
     let n = within(stream.read(&mut told)).await.unwrap();
-    assert!(String::from_utf8_lossy(&told[..n]).contains(&format!("local={}", path.display())));
+    let told = String::from_utf8_lossy(&told[..n]).into_owned();
+    assert!(told.contains(&format!("local={0} remote={0} ", path.display())), "{told}");
     // A live one is not taken away.
     let plan = world.plan(&message).unwrap();
     assert!(Listener::bind(plan, 1, world.global.clone()).is_err());
@@ -300,6 +301,7 @@ async fn proxy_protocol_that_is_missing_or_wrong_closes() {
         assert_eq!(world.counter(counter), 1, "{counter}");
     }
     assert_eq!(world.counter("listener.l.downstream_listener_filter_error"), 3);
+    assert_eq!(world.counter("downstream_cx_proxy_proto_error"), 3);
     let mut peer = Peer::connect(socket(&running)).await;
     peer.half_close().await;
     peer.expect_fin().await;

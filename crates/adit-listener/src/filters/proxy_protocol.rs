@@ -26,6 +26,7 @@ pub struct ProxyProtocol {
     optional: bool,
     disallowed: Vec<Version>,
     rules: Vec<Rule>,
+    errors: Counter,
     not_found_allowed: Counter,
     not_found_disallowed: Counter,
     v1: VersionStats,
@@ -68,6 +69,8 @@ impl ProxyProtocol {
             VersionMessage::V1 => Version::V1,
             VersionMessage::V2 => Version::V2,
         });
+        // Its older name has no prefix.
+        let errors = scope.counter("downstream_cx_proxy_proto_error");
         let scope = match message.stat_prefix.as_str() {
             "" => scope.scope("proxy_proto"),
             prefix => scope.tagged(
@@ -82,6 +85,7 @@ impl ProxyProtocol {
             rules: rules
                 .filter_map(|(index, rule)| Rule::from_proto(rule, &path.item("rules", index)).transpose())
                 .collect::<Result<_, _>>()?,
+            errors,
             not_found_allowed: scope.counter("not_found_allowed"),
             not_found_disallowed: scope.counter("not_found_disallowed"),
             v1: VersionStats::new(&scope, "v1"),
@@ -118,6 +122,7 @@ impl ProxyProtocol {
                 Err(error) => {
                     tracing::debug!(%error, remote = %io.info.remote, "closing connection");
                     self.stats(error.version).error.inc();
+                    self.errors.inc();
                     return ListenerFilterVerdict::Error;
                 }
                 Ok(Progress::Complete { len, .. }) => {
@@ -138,6 +143,7 @@ impl ProxyProtocol {
             ListenerFilterVerdict::Continue
         } else {
             self.not_found_disallowed.inc();
+            self.errors.inc();
             ListenerFilterVerdict::Error
         }
     }
