@@ -24,6 +24,7 @@ use crate::send::H3Send;
 use crate::server::departures;
 use crate::settings::Settings;
 use crate::shared::{Shared, StreamGuard, lock};
+use crate::silence::Silence;
 use crate::{ClientConfig, Counter, head};
 
 /// Interim responses to one request before its stream is given up.
@@ -43,12 +44,14 @@ pub fn client(conn: QuicConnection, cfg: Arc<ClientConfig>) -> ClientParts {
         extended_connect: false,
         datagrams: cfg.http3.datagrams,
     };
-    let link = Arc::new(Link { closing: AtomicBool::new(false), over: Mutex::new(None) });
+    let link =
+        Arc::new(Link { closing: AtomicBool::new(false), silent: AtomicBool::new(false), over: Mutex::new(None) });
     let drive = Drive {
         control: Control::new(conn.clone(), false, settings),
         reader: hub.map(|hub| HubReader::new(hub, conn.clone())),
         accept: Box::pin(async move { conn.accept_bi().await.map(drop) }),
         patience: Some(Box::pin(tokio::time::sleep(cfg.settings_timeout))),
+        silence: Some(Silence::new(cfg.silence)),
         leaving: None,
         shared: shared.clone(),
         link: link.clone(),
@@ -61,6 +64,8 @@ pub fn client(conn: QuicConnection, cfg: Arc<ClientConfig>) -> ClientParts {
 struct Link {
     /// Nothing is opened any more; the connection closes when its streams are done.
     closing: AtomicBool,
+    /// The peer answers nothing any more, and likewise.
+    silent: AtomicBool,
     /// The driver is done.
     over: Mutex<Option<StreamError>>,
 }
@@ -75,6 +80,8 @@ struct Drive {
     accept: Pin<Box<dyn Future<Output = Result<(), ConnectionError>> + Send>>,
     /// Until the peer's SETTINGS came.
     patience: Option<Pin<Box<Sleep>>>,
+    /// Until the peer is silent.
+    silence: Option<Silence>,
     /// What was sent before the connection closes.
     leaving: Option<Vec<Pin<Box<dyn Future<Output = ()> + Send>>>>,
 }
@@ -109,6 +116,13 @@ impl Drive {
         {
             return Poll::Ready(Err(StreamError::TimedOut));
         }
+        if let Some(silence) = &mut self.silence
+            && silence.poll(cx, || self.shared.conn.stats().into()).is_ready()
+        {
+            self.silence = None;
+            self.link.silent.store(true, Relaxed);
+            self.shared.wake_ready();
+        }
         ready!(self.poll_closing(cx));
         Poll::Ready(Ok(()))
     }
@@ -126,8 +140,8 @@ impl Drive {
 
     /// Ready when nothing keeps the connection any more.
     fn poll_closing(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let unwanted = self.link.closing.load(Relaxed) || self.shared.goaway().is_some();
-        if !unwanted || self.shared.live() > 0 || self.shared.is_pushing() {
+        let unwanted = [&self.link.closing, &self.link.silent].iter().any(|flag| flag.load(Relaxed));
+        if !(unwanted || self.shared.goaway().is_some()) || self.shared.live() > 0 || self.shared.is_pushing() {
             return Poll::Pending;
         }
         let leaving = self.leaving.get_or_insert_with(|| departures(&self.shared));
@@ -183,6 +197,9 @@ impl Client {
         }
         if self.shared.goaway().is_some() {
             return Some(StreamError::Stopped(ErrorCode::NoError));
+        }
+        if self.link.silent.load(Relaxed) {
+            return Some(StreamError::TimedOut);
         }
         None
     }

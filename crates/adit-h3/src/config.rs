@@ -80,6 +80,9 @@ pub struct ClientConfig {
     pub max_concurrent_streams: u32,
     /// How long the peer's SETTINGS may take before the connection is given up.
     pub settings_timeout: Duration,
+    /// How long nothing may come from a peer that is to answer, before no new stream is opened. Streams that live go on until
+    /// the idle timeout.
+    pub silence: Duration,
     /// Where events are counted.
     pub stats: Option<Arc<dyn CodecStats>>,
 }
@@ -90,6 +93,7 @@ impl Default for ClientConfig {
             http3: Http3Options::default(),
             max_concurrent_streams: 100,
             settings_timeout: Duration::from_secs(10),
+            silence: Duration::from_secs(5),
             stats: None,
         }
     }

@@ -35,6 +35,7 @@ mod send;
 mod server;
 mod settings;
 mod shared;
+mod silence;
 mod stats;
 pub mod varint;
 

@@ -7,15 +7,17 @@ mod common;
 use std::future::poll_fn;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::task::Poll;
 use std::time::Duration;
 
-use adit_codec::ServerConn;
 use adit_codec::conformance::peers;
-use adit_h3::ServerConfig;
-use adit_h3::endpoint::{Admission, QuicOptions, ServerEndpoint, ServerSetup};
+use adit_codec::{OutgoingStream, ServerConn};
+use adit_h3::endpoint::{Admission, ClientEndpoint, QuicOptions, ServerEndpoint, ServerSetup};
+use adit_h3::{ClientConfig, ServerConfig};
+use adit_http::StreamError;
 use common::raw::{GET, RawClient, WAIT, outcome, request};
-use common::{allow_connect, client_tls, server_tls, socket};
+use common::{allow_connect, client_setup, client_tls, server_tls, socket};
 use quinn::crypto::rustls::QuicClientConfig;
 
 /// Answers every request with 200 and as many bytes as asked.
@@ -210,4 +212,61 @@ async fn oversize_datagram() {
     assert!(matches!(too_large, Err(quinn::SendDatagramError::TooLarge)), "{too_large:?}");
     client.conn.send_datagram_wait(vec![0; max].into()).await.unwrap();
     client.still_works().await;
+}
+
+/// A path that carries nothing any more, as when the server was killed: no new stream goes into it, and what lives waits for it
+/// to come back.
+#[tokio::test]
+async fn a_silent_peer_gets_no_new_streams() {
+    let setup = ServerSetup::new(&server_tls(), &QuicOptions::default(), Admission::default(), 1).unwrap();
+    let mut endpoint = ServerEndpoint::bind(socket(), &setup, 0).unwrap();
+    let broken = Arc::new(AtomicBool::new(false));
+    let rule = broken.clone();
+    let at = path(endpoint.local_addr().unwrap(), Box::new(move |_, _| !rule.load(Relaxed))).await;
+    let echo = tokio::spawn(async move {
+        let handshake = poll_fn(|cx| endpoint.poll_accept(cx)).await.unwrap();
+        let mut conn = adit_h3::server(handshake.await.unwrap(), Arc::new(ServerConfig::default()));
+        while let Some(Ok(incoming)) = poll_fn(|cx| conn.poll_accept(cx)).await {
+            let mut sink = incoming.responder.respond(peers::response(200, &[]), false).unwrap();
+            let mut recv = incoming.recv;
+            tokio::spawn(async move {
+                while let Some(chunk) = peers::chunk(&mut recv).await {
+                    peers::send(&mut sink, chunk.unwrap(), false).await.unwrap();
+                }
+                peers::send(&mut sink, "", true).await.unwrap();
+            });
+        }
+        drop(endpoint);
+    });
+    let near = ClientEndpoint::bind(socket()).unwrap();
+    let conn = near.connect(&client_setup(), at, "localhost").unwrap().await.unwrap();
+    let cfg = ClientConfig { silence: Duration::from_millis(300), ..ClientConfig::default() };
+    let mut parts = adit_h3::client(conn, Arc::new(cfg));
+    let driver = tokio::spawn(parts.driver.take().unwrap());
+    tokio::time::timeout(WAIT, poll_fn(|cx| parts.conn.poll_ready(cx))).await.unwrap().unwrap();
+    // A connection on which nothing is to be answered is not silent.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    poll_fn(|cx| parts.conn.poll_ready(cx)).await.unwrap();
+    let mut outgoing = parts.conn.open(peers::connect("example.com:443"), false).unwrap();
+    peers::head(&mut outgoing).await.unwrap();
+    let OutgoingStream { mut send, response } = outgoing;
+    let mut recv = response.into_recv();
+    broken.store(true, Relaxed);
+    peers::send(&mut send, "lost at first", false).await.unwrap();
+    let gone = async {
+        while poll_fn(|cx| Poll::Ready(!matches!(parts.conn.poll_ready(cx), Poll::Ready(Err(_))))).await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(WAIT, gone).await.expect("it is noticed");
+    assert_eq!(poll_fn(|cx| parts.conn.poll_ready(cx)).await.unwrap_err(), StreamError::TimedOut);
+    assert!(!driver.is_finished(), "the stream that lives is kept");
+    broken.store(false, Relaxed);
+    assert_eq!(tokio::time::timeout(WAIT, peers::chunk(&mut recv)).await.unwrap().unwrap().unwrap(), "lost at first");
+    peers::send(&mut send, "goes on", true).await.unwrap();
+    assert_eq!(peers::all(&mut recv).await.unwrap(), b"goes on");
+    drop((send, recv));
+    // Then it is of no use any more.
+    tokio::time::timeout(WAIT, driver).await.unwrap().unwrap().unwrap();
+    echo.abort();
 }

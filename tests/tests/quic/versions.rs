@@ -3,8 +3,8 @@
 use adit_tests::aioquic::CLIENT;
 use adit_tests::certs::Certs;
 use adit_tests::config::{
-    Hop, cluster, hcm, listener, listener_with, prefix, quic_listener, quic_socket, resources, tcp_proxy, terminate,
-    upgrades,
+    Hop, cluster, hcm, http3, listener, listener_with, prefix, quic_listener, quic_socket, resources, tcp_proxy,
+    terminate, upgrades,
 };
 use adit_tests::peer::{End, Peer};
 use adit_tests::{Proxy, eventually, free_port, origin, python};
@@ -84,6 +84,33 @@ fn alt_svc_and_fallback() {
     tunnel.send("over HTTP/2");
     tunnel.expect("over HTTP/2");
     assert_eq!(far.stat("http.tcp.downstream_cx_upgrades_total"), 1);
+}
+
+/// An upstream that is killed says no goodbye, and its successor knows nothing of the connection.
+#[test]
+fn a_killed_upstream_is_left() {
+    let certs = Certs::new();
+    let (port, web) = (free_port(), free_port());
+    let (hello, _) = origin::http(HELLO);
+    let start = || {
+        let listener = quic_listener("quic", port, &hcm("quic", &prefix("hello"), ""), &certs.server_context("h3"));
+        Proxy::adit(&resources(&[listener], &[cluster("hello", hello, "")]))
+    };
+    let far = start();
+    let route = "- match: { prefix: / }\n  route: { cluster: far, timeout: 1s }\n";
+    let near = Proxy::adit(&resources(
+        &[listener("web", web, &hcm("web", route, ""))],
+        &[cluster("far", port, &http3(&certs.path("ca.pem")))],
+    ));
+    get(web);
+    drop(far);
+    let _far = start();
+    eventually("requests go to the new one", || {
+        let mut client = Peer::connect(web);
+        client.send(GET);
+        client.head().starts_with("HTTP/1.1 200 OK\r\n")
+    });
+    assert_eq!(near.stat("cluster.far.upstream_cx_http3_total"), 2);
 }
 
 /// A hop that does not allow extended CONNECT is a 502 at once, over either version; the tunnel's neighbours go on.

@@ -269,6 +269,7 @@ fn h3_options(h3: &core::Http3ProtocolOptions, common: &core::HttpProtocolOption
         max_concurrent_streams: quic.max_concurrent_streams,
         settings_timeout: site.connect_timeout,
         stats: Some(Arc::new(crate::codec::Http3Stats::new(site.scope))),
+        ..adit_h3::ClientConfig::default()
     };
     Http3 { codec: Arc::new(codec), quic }
 }
