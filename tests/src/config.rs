@@ -142,6 +142,8 @@ pub enum Hop {
     Http1,
     /// HTTP/2 in the clear.
     Http2,
+    /// HTTP/2 in TLS, with the certificates of `configs/certs`; no version of its own.
+    Http2Tls,
     /// HTTP/3, with the certificates of `configs/certs`.
     Http3,
 }
@@ -158,6 +160,15 @@ impl Hop {
                 let more = format!("{more}http2_protocol_options: {{ allow_connect: true }}\n");
                 listener(name, port, &hcm(name, routes, &more))
             }
+            Self::Http2Tls => {
+                let more = format!("{more}http2_protocol_options: {{ allow_connect: true }}\n");
+                let socket = format!(
+                    "transport_socket: {{ name: tls, typed_config: {{ \"@type\": \
+                     type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext, {} }} }}\n",
+                    own_certificate()
+                );
+                listener_with(name, port, &hcm(name, routes, &format!("codec_type: HTTP2\n{more}")), &socket)
+            }
             Self::Http3 => {
                 let more = format!("{more}http3_protocol_options: {{ allow_extended_connect: true }}\n");
                 quic_listener(name, port, &hcm(name, routes, &more), &own_certificate())
@@ -170,6 +181,12 @@ impl Hop {
         match self {
             Self::Http1 => String::new(),
             Self::Http2 => HTTP2.to_owned(),
+            Self::Http2Tls => format!(
+                "{HTTP2}transport_socket: {{ name: tls, typed_config: {{ \"@type\": \
+                 type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, sni: localhost, \
+                 common_tls_context: {{ validation_context: {{ trusted_ca: {{ filename: {} }} }} }} }} }}\n",
+                own("cacert.pem")
+            ),
             Self::Http3 => http3(&own("cacert.pem")),
         }
     }

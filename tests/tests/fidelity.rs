@@ -1,5 +1,6 @@
 //! The table of ends: FIN in either order, RST either way, idle, and every byte of bulk both ways, over every kind of
-//! tunnel. One proxy, or two where the tunnel needs both its ends.
+//! tunnel. One proxy, or two where the tunnel needs both its ends. `tests/ends` has one proxy between peers of every kind, TLS
+//! among them.
 
 use std::net::TcpListener;
 use std::thread;
@@ -104,6 +105,7 @@ fn path(kind: &str, idle: Option<&str>) -> Path {
         "two hops, h1 connect" => (two(connect_tunnel, Hop::Http1, &terminate("tcp")), ""),
         "two hops, h1 post" => (two(post_tunnel, Hop::Http1, post), ""),
         "two hops, h2 connect" => (two(connect_tunnel, Hop::Http2, &terminate("tcp")), ""),
+        "two hops, h2 connect in TLS" => (two(connect_tunnel, Hop::Http2Tls, &terminate("tcp")), ""),
         "two hops, h2 post" => (two(post_tunnel, Hop::Http2, post), ""),
         "two hops, h3 connect" => (two(connect_tunnel, Hop::Http3, &terminate("tcp")), ""),
         "two hops, h3 post" => (two(post_tunnel, Hop::Http3, post), ""),
@@ -148,13 +150,14 @@ fn path(kind: &str, idle: Option<&str>) -> Path {
     Path { _proxies: proxies, front, upstream, opening }
 }
 
-const KINDS: [&str; 14] = [
+const KINDS: [&str; 15] = [
     "tcp",
     "h1 upgrade",
     "h1 connect",
     "two hops, h1 connect",
     "two hops, h1 post",
     "two hops, h2 connect",
+    "two hops, h2 connect in TLS",
     "two hops, h2 post",
     "two hops, h3 connect",
     "two hops, h3 post",

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use adit_config::proto::envoy::config::core::v3::CidrRange;
 use adit_config::proto::envoy::extensions::transport_sockets::tls::v3 as pb;
+use adit_config::proto::envoy::r#type::matcher::v3::{StringMatcher, string_matcher};
 use adit_io::TlsInfo;
 use adit_testkit::TempDir;
 use adit_tls::{Acceptor, ConnectOptions, Connector};
@@ -393,6 +394,52 @@ async fn static_secrets_are_found_by_name() {
     assert!(client.peer_validated && server.peer_validated);
     assert!(rig.refused(&downstream(context("x", "ca"))).contains("Unknown static secret: x"));
     assert!(rig.refused(&downstream(context("ca", "cert"))).contains("is not a tls_certificate"));
+}
+
+/// A combined context is its default part with the named one merged into it.
+#[tokio::test]
+async fn a_combined_context_holds_both_parts() {
+    let (ca, stranger) = (Ca::new("ca"), Ca::new("stranger"));
+    let cert = ca.issue(&["a.test"]);
+    let secret = |name: &str, ca: &Ca| pb::Secret {
+        name: name.into(),
+        r#type: Some(pb::secret::Type::ValidationContext(trust(&ca.pem()))),
+    };
+    let rig = Rig::with_secrets(&[secret("ca", &ca), secret("stranger", &stranger)]);
+    let combined = |name: &str, secret: &str| {
+        let matcher = StringMatcher {
+            match_pattern: Some(string_matcher::MatchPattern::Exact(name.into())),
+            ..StringMatcher::default()
+        };
+        let name = pb::SubjectAltNameMatcher {
+            san_type: pb::subject_alt_name_matcher::SanType::Dns as i32,
+            matcher: Some(matcher),
+            oid: String::new(),
+        };
+        // Names without an authority are refused: it comes from the secret.
+        let default = pb::CertificateValidationContext {
+            match_typed_subject_alt_names: vec![name],
+            ..pb::CertificateValidationContext::default()
+        };
+        let combined = pb::common_tls_context::CombinedCertificateValidationContext {
+            default_validation_context: Some(default),
+            validation_context_sds_secret_config: Some(pb::SdsSecretConfig { name: secret.into(), sds_config: None }),
+            ..Default::default()
+        };
+        upstream(pb::CommonTlsContext {
+            validation_context_type: Some(pb::common_tls_context::ValidationContextType::CombinedValidationContext(
+                combined,
+            )),
+            ..pb::CommonTlsContext::default()
+        })
+    };
+    let acceptor = rig.acceptor(&downstream(common(&[&cert], None)));
+    for (name, secret, holds) in [("a.test", "ca", true), ("b.test", "ca", false), ("a.test", "stranger", false)] {
+        let connector = rig.connector(&combined(name, secret));
+        let (client, _) = shake(&connector, &acceptor, ConnectOptions::default()).await;
+        assert_eq!(client.is_ok(), holds, "{name}, {secret}");
+    }
+    assert!(rig.refused_upstream(&combined("a.test", "x")).contains("Unknown static secret: x"));
 }
 
 struct Der<'a>(&'a [u8]);

@@ -60,7 +60,7 @@ fn unsupported(message: &pb::CommonTlsContext, path: &Path, problems: &mut Vec<D
     let validation = match &message.validation_context_type {
         None | Some(ValidationContextType::ValidationContext(_)) => None,
         Some(ValidationContextType::ValidationContextSdsSecretConfig(_)) => None,
-        Some(ValidationContextType::CombinedValidationContext(_)) => Some("combined_validation_context"),
+        Some(ValidationContextType::CombinedValidationContext(_)) => None,
         Some(_) => Some("validation_context_certificate_provider"),
     };
     let fields = [

@@ -24,6 +24,34 @@ const SYSTEM_ROOTS: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
+/// Adds one context to another as protobuf merges messages: what is set replaces, lists grow.
+#[allow(deprecated)]
+fn merge(into: &mut pb::CertificateValidationContext, from: pb::CertificateValidationContext) {
+    fn set<T>(into: &mut Option<T>, from: Option<T>) {
+        if from.is_some() {
+            *into = from;
+        }
+    }
+    set(&mut into.trusted_ca, from.trusted_ca);
+    set(&mut into.ca_certificate_provider_instance, from.ca_certificate_provider_instance);
+    set(&mut into.system_root_certs, from.system_root_certs);
+    set(&mut into.watched_directory, from.watched_directory);
+    set(&mut into.require_signed_certificate_timestamp, from.require_signed_certificate_timestamp);
+    set(&mut into.crl, from.crl);
+    set(&mut into.custom_validator_config, from.custom_validator_config);
+    set(&mut into.max_verify_depth, from.max_verify_depth);
+    into.verify_certificate_spki.extend(from.verify_certificate_spki);
+    into.verify_certificate_hash.extend(from.verify_certificate_hash);
+    into.match_typed_subject_alt_names.extend(from.match_typed_subject_alt_names);
+    into.match_subject_alt_names.extend(from.match_subject_alt_names);
+    into.allow_expired_certificate |= from.allow_expired_certificate;
+    into.only_verify_leaf_cert_crl |= from.only_verify_leaf_cert_crl;
+    into.suppress_client_ca_list |= from.suppress_client_ca_list;
+    if from.trust_chain_verification != 0 {
+        into.trust_chain_verification = from.trust_chain_verification;
+    }
+}
+
 impl Material<'_> {
     /// The validation context, inline or by a secret's name. None asks nothing.
     pub(crate) fn validation(&mut self, message: Option<&ValidationContextType>, path: &Path) -> Validation {
@@ -33,16 +61,38 @@ impl Material<'_> {
             }
             Some(ValidationContextType::ValidationContextSdsSecretConfig(reference)) => {
                 let at = path.field("validation_context_sds_secret_config");
-                match self.secret(reference, &at) {
-                    Some(Type::ValidationContext(context)) => self.context(context, &at),
-                    Some(_) => {
-                        self.problem(&at, format!("secret {} is not a validation_context", reference.name));
-                        Validation::default()
-                    }
+                match self.named_context(reference, &at) {
+                    Some(context) => self.context(&context, &at),
                     None => Validation::default(),
                 }
             }
+            Some(ValidationContextType::CombinedValidationContext(combined)) => {
+                let at = path.field("combined_validation_context");
+                let mut context = combined.default_validation_context.clone().unwrap_or_default();
+                if let Some(reference) = &combined.validation_context_sds_secret_config {
+                    match self.named_context(reference, &at.field("validation_context_sds_secret_config")) {
+                        Some(named) => merge(&mut context, named),
+                        None => return Validation::default(),
+                    }
+                }
+                self.context(&context, &at)
+            }
             _ => Validation::default(),
+        }
+    }
+
+    /// The validation context that a secret's name stands for.
+    fn named_context(
+        &mut self,
+        reference: &pb::SdsSecretConfig,
+        path: &Path,
+    ) -> Option<pb::CertificateValidationContext> {
+        match self.secret(reference, path)? {
+            Type::ValidationContext(context) => Some(context.clone()),
+            _ => {
+                self.problem(path, format!("secret {} is not a validation_context", reference.name));
+                None
+            }
         }
     }
 
