@@ -16,9 +16,10 @@ class WithDatagrams(H3Connection):
         return {**super()._get_local_settings(), Setting.H3_DATAGRAM: 1}
 
 class Client(QuicConnectionProtocol):
+    H3 = WithDatagrams
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.h3 = WithDatagrams(self._quic)
+        self.h3 = self.H3(self._quic)
         self.streams, self.changed, self.closed = {}, asyncio.Event(), None
     def quic_event_received(self, event):
         if isinstance(event, ConnectionTerminated):

@@ -213,3 +213,46 @@ fn connect_udp_over_http3_is_passed_on_beside_envoy() {
         }
     }
 }
+
+/// Requests and WebSockets over HTTP/2 first, and over HTTP/3 once it was advertised.
+#[test]
+fn http3_is_advertised_and_learned() {
+    let (a, b) = (free_port(), free_port());
+    let (hello, _) = origin::http("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nhello\n");
+    let far_yaml = file("http3_downstream.yaml", &[(10001, b), (10002, hello)]).replace(":10001", &format!(":{b}"));
+    let far = Proxy::adit(&far_yaml);
+    let near = Proxy::adit(&file("auto_http3_upstream.yaml", &[(10000, a), (10001, b)]));
+    for _ in 0..3 {
+        let mut client = Peer::connect(a);
+        client.send("GET / HTTP/1.1\r\nhost: proxy.example\r\n\r\n");
+        let head = client.head();
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains(&format!("alt-svc: h3=\":{b}\"")), "{head}");
+        client.expect("hello\n");
+    }
+    for version in ["http2", "http3"] {
+        assert_eq!(near.stat(&format!("cluster.service.upstream_cx_{version}_total")), 1, "{version}");
+    }
+    assert_eq!((far.stat("http.tcp.downstream_rq_total"), far.stat("http.quic.downstream_rq_total")), (1, 2));
+}
+
+/// The client names the target; what is no address has no host.
+#[test]
+fn connect_udp_to_any_target() {
+    let (a, b) = (free_port(), free_port());
+    let far = Proxy::adit(&file("terminate_http3_connect_udp_any_target.yaml", &[(10001, b)]));
+    let to = |host: &str, port: u16| {
+        let near = file("raw_udp_tunneling_http3.yaml", &[(10000, a), (10001, b)]);
+        let near = near.replace("target_host: target.host.com", &format!("target_host: {host}"));
+        let near = near.replace("default_target_port: 443", &format!("default_target_port: {port}"));
+        Proxy::adit(&near)
+    };
+    for _ in 0..2 {
+        let _near = to("127.0.0.1", origin::udp_echo());
+        let client = udp_client(a);
+        echoes(&client, b"to wherever it says", "adit");
+    }
+    let near = to("name.example", 53);
+    udp_client(a).send(b"lost").unwrap();
+    near.wait_stat("cluster.cluster_0.udp.sess_tunnel_success", 0);
+    far.wait_stat("cluster.service.original_dst_host_invalid", 2);
+}

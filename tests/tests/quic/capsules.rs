@@ -65,6 +65,33 @@ asyncio.run(main())
     adit.wait_stat("cluster.u.upstream_cx_active", 0);
 }
 
+/// A client that takes no QUIC datagrams gets capsules, and one that is larger than a packet as well.
+#[test]
+fn a_client_without_datagrams_gets_capsules() {
+    let script = r#"
+async def main():
+    config = QuicConfiguration(alpn_protocols=H3_ALPN, is_client=True, verify_mode=ssl.CERT_NONE, server_name="localhost")
+    class Plain(Client):
+        H3 = H3Connection
+    async with connect("127.0.0.1", int(sys.argv[1]), configuration=config, create_protocol=Plain) as c:
+        s = tunnel(c)
+        got = await c.until(s, lambda s: s["headers"])
+        assert got["headers"][b":status"] == b"200", got
+        whole = b""
+        for size in (0, 1, 62, 1000, 1400):
+            capsule = b"\0" + (bytes([size + 1]) if size < 63 else (0x4000 | size + 1).to_bytes(2, "big")) + b"\0" + b"x" * size
+            c.send(s, capsule)
+            whole += capsule
+            await c.until(s, lambda s: len(s["data"]) == len(whole))
+        assert c.of(s)["data"] == whole and not c.of(s)["datagrams"]
+        c.send(s, b"", end=True)
+        await c.until(s, lambda s: s["end"])
+    print("ok")
+asyncio.run(main())
+"#;
+    run(&connect_udp("u", ", connect_config: {}"), origin::udp_echo(), "", &format!("{TUNNEL}{script}"));
+}
+
 /// Terminated or passed on.
 #[test]
 fn bad_targets_over_http3() {

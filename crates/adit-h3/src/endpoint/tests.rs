@@ -21,3 +21,48 @@ fn absurd_windows_are_cut_to_sense() {
     };
     assert!(options.transport(false).is_ok());
 }
+
+/// Several packets leave with one call where the system can (GSO); a listener's socket takes several with one (GRO).
+#[tokio::test]
+async fn packets_leave_in_batches() {
+    let signed = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let provider = || std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let key = rustls::pki_types::PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
+    let server = rustls::ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+    let server = server.with_no_client_auth().with_single_cert(vec![signed.cert.der().clone()], key).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(signed.cert.der().clone()).unwrap();
+    let client = rustls::ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+    let client = client.with_root_certificates(roots).with_no_client_auth();
+    let options = QuicOptions::default();
+    let socket = || {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket
+    };
+    let setup = ServerSetup::new(&server, &options, Admission::default(), 1).unwrap();
+    let mut listener = ServerEndpoint::bind(socket(), &setup, 0).unwrap();
+    let endpoint = ClientEndpoint::bind(socket()).unwrap();
+    let setup = ClientSetup::new(&client, &options).unwrap();
+    let connecting = tokio::spawn(endpoint.connect(&setup, listener.local_addr().unwrap(), "localhost").unwrap());
+    let accepted = std::future::poll_fn(|cx| listener.poll_accept(cx)).await.unwrap().await.unwrap().0;
+    let connected = connecting.await.unwrap().unwrap().0;
+    let (mut send, mut back) = connected.open_bi().await.unwrap();
+    let writing = async {
+        send.write_all(&vec![7; 4 << 20]).await.unwrap();
+        send.finish().unwrap();
+    };
+    let reading = async {
+        let (mut answer, mut recv) = accepted.accept_bi().await.unwrap();
+        assert_eq!(recv.read_to_end(4 << 20).await.unwrap().len(), 4 << 20);
+        answer.write_all(&vec![7; 4 << 20]).await.unwrap();
+        answer.finish().unwrap();
+        answer
+    };
+    let (_answer, (), got) = tokio::join!(reading, writing, back.read_to_end(4 << 20));
+    assert_eq!(got.unwrap().len(), 4 << 20);
+    for side in [&connected, &accepted] {
+        let sent = side.stats().udp_tx;
+        assert!(sent.ios * 2 < sent.datagrams, "{} calls for {} packets", sent.ios, sent.datagrams);
+    }
+}
