@@ -13,14 +13,18 @@
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod meter;
 pub mod udp;
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use adit_http::{ErrorCode, RequestHead, ResponseHead, StreamError};
 use adit_io::{ByteSink, ByteSource};
 use bytes::Bytes;
 use http::HeaderMap;
+
+pub use meter::Meter;
 
 /// The receiving half of a stream: the body of a message, then its trailers; or the bytes of a tunnel.
 pub trait RecvStream: ByteSource {
@@ -89,6 +93,8 @@ pub struct IncomingStream {
     pub recv: Box<dyn RecvStream>,
     /// How to answer it.
     pub responder: Box<dyn Responder>,
+    /// What it costs beside its payload, where the codec tells.
+    pub meter: Option<Arc<Meter>>,
 }
 
 /// The answer to one request. Dropped without an answer, the stream is reset (an HTTP/1 connection is closed).
@@ -117,6 +123,8 @@ pub struct OutgoingStream {
     pub send: Box<dyn SendStream>,
     /// The answer.
     pub response: Box<dyn PendingResponse>,
+    /// What it costs beside its payload, where the codec tells.
+    pub meter: Option<Arc<Meter>>,
 }
 
 /// The answer to come. Dropped before the final head, the stream is reset.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use adit_codec::Meter;
 use adit_http::{RequestHead, ResponseHead};
 use adit_io::{Address, ConnInfo, FilterState, Metadata};
 use http::{HeaderMap, HeaderName, Version};
@@ -34,6 +35,9 @@ pub struct StreamInfo {
     pub bytes_received: u64,
     /// `%BYTES_SENT%`: body bytes to downstream.
     pub bytes_sent: u64,
+    /// What came and went beside those (`%DOWNSTREAM_WIRE_BYTES_SENT%`, `%DOWNSTREAM_HEADER_BYTES_SENT%` and their kin),
+    /// where the codec tells.
+    pub meter: Option<Arc<Meter>>,
     /// Phases, for `%REQUEST_DURATION%` and its kin.
     pub timing: Timing,
     /// The upstream, once one was chosen.
@@ -72,6 +76,7 @@ impl StreamInfo {
             flags: ResponseFlags::default(),
             bytes_received: 0,
             bytes_sent: 0,
+            meter: None,
             timing: Timing::default(),
             upstream: None,
             route_name: None,
@@ -89,6 +94,16 @@ impl StreamInfo {
     /// The time since the start.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// Bytes received beside the payload, and those of them that are header fields.
+    pub fn overhead_received(&self) -> (u64, u64) {
+        self.meter.as_ref().map_or((0, 0), |meter| meter.total_received())
+    }
+
+    /// Bytes sent beside the payload, and those of them that are header fields.
+    pub fn overhead_sent(&self) -> (u64, u64) {
+        self.meter.as_ref().map_or((0, 0), |meter| meter.total_sent())
     }
 
     /// The upstream's facts, made when first needed.
@@ -147,10 +162,32 @@ pub struct UpstreamInfo {
     pub local_close_reason: Option<Cow<'static, str>>,
     /// `%UPSTREAM_CONNECTION_POOL_READY_DURATION%`.
     pub pool_ready: Option<Duration>,
-    /// `%UPSTREAM_WIRE_BYTES_SENT%`, heads and framing included where the codec tells.
-    pub wire_bytes_sent: u64,
-    /// `%UPSTREAM_WIRE_BYTES_RECEIVED%`.
-    pub wire_bytes_received: u64,
+    /// Payload sent to it.
+    pub bytes_sent: u64,
+    /// Payload received from it.
+    pub bytes_received: u64,
+    /// What came and went beside those (`%UPSTREAM_WIRE_BYTES_SENT%` and its kin), where the codec tells.
+    pub meter: Option<Arc<Meter>>,
+}
+
+impl UpstreamInfo {
+    /// Counts another attempt, with what those before it cost.
+    pub fn measure(&mut self, meter: Option<Arc<Meter>>) {
+        if let (Some(before), Some(meter)) = (&self.meter, &meter) {
+            meter.add(before);
+        }
+        self.meter = meter.or(self.meter.take());
+    }
+
+    /// As [`StreamInfo::overhead_received`], of the upstream.
+    pub fn overhead_received(&self) -> (u64, u64) {
+        self.meter.as_ref().map_or((0, 0), |meter| meter.total_received())
+    }
+
+    /// As [`StreamInfo::overhead_sent`], of the upstream.
+    pub fn overhead_sent(&self) -> (u64, u64) {
+        self.meter.as_ref().map_or((0, 0), |meter| meter.total_sent())
+    }
 }
 
 /// Why a log line is written (`%ACCESS_LOG_TYPE%`).

@@ -5,7 +5,7 @@ mod pending;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use adit_codec::{Capabilities, ClientConn, OutgoingStream, SendStream};
+use adit_codec::{Capabilities, ClientConn, Meter, OutgoingStream, SendStream};
 use adit_http::{ErrorCode, RequestHead, StreamError};
 use adit_io::{ByteSink, Io};
 use bytes::{Bytes, BytesMut};
@@ -116,11 +116,20 @@ impl ClientConn for Client {
         let Some(mut reader) = self.reader.take() else { return Err(StreamError::Local(ErrorCode::Refused)) };
         let tunnel = head.kind.is_tunnel();
         let ended = end && !tunnel;
+        let meter = Arc::new(Meter::default());
         let mut shared = self.slot.lock();
         let body = match &mut shared.writer {
-            Some(writer) => encode::request(&mut writer.out, &head, end, &self.cfg).inspect_err(|_| {
-                writer.out = BytesMut::new();
-            }),
+            Some(writer) => {
+                let body = encode::request(&mut writer.out, &head, end, &self.cfg);
+                match body {
+                    Ok(_) => {
+                        let (size, fields) = encode::measure(&writer.out);
+                        meter.sent(size, fields);
+                    }
+                    Err(_) => writer.out = BytesMut::new(),
+                }
+                body
+            }
             None => Err(StreamError::Local(ErrorCode::Internal)),
         };
         let body = match body {
@@ -137,7 +146,8 @@ impl ClientConn for Client {
         shared.tunnel = tunnel;
         let handle = shared.writer.as_ref().map(Writer::handle);
         drop(shared);
-        let mut sender = Sender::new(self.slot.clone(), body, self.cfg.header_case, self.cfg.enable_trailers, false);
+        let (case, trailers) = (self.cfg.header_case, self.cfg.enable_trailers);
+        let mut sender = Sender::new(self.slot.clone(), body, case, trailers, false, meter.clone());
         if ended {
             sender.set_ended();
         }
@@ -146,8 +156,8 @@ impl ClientConn for Client {
         }
         reader.buf = BytesMut::new();
         let asked = Asked { head: head.method == Method::HEAD, kind: head.kind };
-        let pending = Pending::new(reader, handle, self.slot.clone(), self.cfg.clone(), asked);
-        Ok(OutgoingStream { send: Box::new(ClientSend(sender)), response: Box::new(pending) })
+        let pending = Pending::new(reader, handle, self.slot.clone(), self.cfg.clone(), asked, meter.clone());
+        Ok(OutgoingStream { send: Box::new(ClientSend(sender)), response: Box::new(pending), meter: Some(meter) })
     }
 
     fn live_streams(&self) -> usize {

@@ -76,6 +76,8 @@ pub(crate) struct Decoder {
     scanner: Scanner,
     limits: Limits,
     trailers: Option<Box<HeaderMap>>,
+    /// See [`fields::size`].
+    trailer_fields: u32,
 }
 
 /// Bounds of a trailer section.
@@ -97,7 +99,7 @@ impl Decoder {
             Body::Chunked => State::Size { size: 0, digits: 0 },
             Body::UntilClose | Body::Raw => State::Open,
         };
-        Self { state, extensions: 0, scanner: Scanner::default(), limits, trailers: None }
+        Self { state, extensions: 0, scanner: Scanner::default(), limits, trailers: None, trailer_fields: 0 }
     }
 
     /// Whether the body is known to be over.
@@ -108,6 +110,11 @@ impl Decoder {
     /// Trailers, once done.
     pub(crate) fn take_trailers(&mut self) -> Option<HeaderMap> {
         self.trailers.take().map(|map| *map)
+    }
+
+    /// The bytes of trailer fields that were taken since the last call.
+    pub(crate) fn take_trailer_fields(&mut self) -> usize {
+        mem::take(&mut self.trailer_fields) as usize
     }
 
     /// Whether there are trailers that nobody took.
@@ -237,6 +244,9 @@ impl Decoder {
                     httparse::Status::Complete((_, parsed)) => parsed,
                     httparse::Status::Partial => return Err(Refusal::CODEC.error()),
                 };
+            if self.limits.keep {
+                self.trailer_fields = u32::try_from(fields::size(parsed)).unwrap_or(u32::MAX);
+            }
             let mut map = fields::to_map(&section, parsed).map_err(Refusal::error)?;
             fields::clean_trailers(&mut map);
             if self.limits.keep && !map.is_empty() {

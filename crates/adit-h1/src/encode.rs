@@ -201,6 +201,12 @@ fn status_line(out: &mut BytesMut, status: StatusCode, old: bool) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// The size of a head that was written, and of the fields in it.
+pub(crate) fn measure(head: &[u8]) -> (usize, usize) {
+    let line = head.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    (head.len(), head.len().saturating_sub(line + 2))
+}
+
 /// Writes an interim response (1xx but 101).
 pub(crate) fn interim(out: &mut BytesMut, head: &ResponseHead, case: HeaderCase) -> Result<(), StreamError> {
     if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {

@@ -17,6 +17,12 @@ pub(crate) fn to_map(head: &Bytes, fields: &[Header<'_>]) -> Result<HeaderMap, R
     Ok(map)
 }
 
+/// The bytes of the fields of a head as Envoy counts what it receives: names, values, and three for each.
+pub(crate) fn size(fields: &[Header<'_>]) -> usize {
+    let sum: usize = fields.iter().map(|field| field.name.len() + field.value.len() + 3).sum();
+    sum.max(3)
+}
+
 /// What a head says of the length of its message (RFC 9112 section 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {

@@ -38,7 +38,7 @@ use adit_io::Io;
 
 pub use client::Client;
 pub use config::{ClientConfig, HeaderCase, ServerConfig, TokenMatcher};
-pub use server::{Event, Owner, Server};
+pub use server::{Event, Owner, Server, answer_size};
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use adit_codec::RecvStream;
+use adit_codec::{Meter, RecvStream};
 use adit_http::{ErrorCode, StreamError};
 use adit_io::ByteSource;
 use bytes::{Bytes, BytesMut};
@@ -44,6 +44,8 @@ pub(crate) struct Recv {
     error: Option<StreamError>,
     /// Bytes are a tunnel's.
     raw: bool,
+    /// Counts its framing.
+    meter: Arc<Meter>,
     /// Bytes of it wait in the socket.
     spoke: bool,
     /// The sender waits for a 100 before it sends its body.
@@ -51,8 +53,8 @@ pub(crate) struct Recv {
 }
 
 impl Recv {
-    pub(crate) fn new(reader: Reader, decoder: Decoder, raw: bool, slot: Arc<Slot>) -> Self {
-        Self { reader: Some(reader), decoder, slot, error: None, raw, spoke: false, expect_continue: false }
+    pub(crate) fn new(reader: Reader, decoder: Decoder, raw: bool, slot: Arc<Slot>, meter: Arc<Meter>) -> Self {
+        Self { reader: Some(reader), decoder, slot, error: None, raw, meter, spoke: false, expect_continue: false }
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>, StreamError>> {
@@ -67,12 +69,23 @@ impl Recv {
             if cut { Err(StreamError::Truncated) } else { decoder.end_of_input() }
         };
         loop {
-            match self.decoder.step(&mut reader.buf, max)? {
-                Step::End => return Poll::Ready(Ok(None)),
-                Step::Data(data) => {
+            let before = reader.buf.len();
+            let step = self.decoder.step(&mut reader.buf, max).and_then(|step| {
+                if let Step::Data(_) = step {
                     self.decoder.settle(&mut reader.buf)?;
-                    return Poll::Ready(Ok(Some(data)));
                 }
+                Ok(step)
+            });
+            // What breaks the rules was received to the last byte.
+            let step = step.inspect_err(|_| self.meter.received(before, 0))?;
+            let payload = if let Step::Data(data) = &step { data.len() } else { 0 };
+            match before - reader.buf.len() - payload {
+                0 => {}
+                framing => self.meter.received(framing, self.decoder.take_trailer_fields()),
+            }
+            match step {
+                Step::End => return Poll::Ready(Ok(None)),
+                Step::Data(data) => return Poll::Ready(Ok(Some(data))),
                 Step::More => {}
             }
             reader.buf = if reader.buf.is_empty() { BytesMut::new() } else { std::mem::take(&mut reader.buf) };
@@ -122,6 +135,7 @@ impl Recv {
                 && let Some(writer) = &mut shared.writer
             {
                 writer.out.extend_from_slice(crate::CONTINUE);
+                self.meter.sent(crate::CONTINUE.len(), 0);
                 shared.continued = true;
                 // What does not go now, or fails, is the connection's to see.
                 let _ = writer.poll_drain(cx);

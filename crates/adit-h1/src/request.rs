@@ -67,6 +67,8 @@ pub(crate) struct Request {
     pub(crate) keep_alive: bool,
     /// A 100 is to be sent when the body is asked for.
     pub(crate) expect_continue: bool,
+    /// See [`fields::size`].
+    pub(crate) fields: usize,
 }
 
 /// Parses a complete head, its empty line included.
@@ -112,7 +114,20 @@ fn parse_with<'h>(
     if line.version == Version::HTTP_10 && !cfg.accept_http_10 {
         return Err(Refusal::LOW_VERSION);
     }
-    assemble(line, fields::to_map(head, parsed.headers)?, cfg, scheme)
+    let fields = fields::size(parsed.headers);
+    let request = assemble(line, fields::to_map(head, parsed.headers)?, cfg, scheme)?;
+    Ok(Request { fields, ..request })
+}
+
+/// What [`fields::size`] says of a head that was not taken; 0 where it is no message at all.
+pub(crate) fn refused_fields(head: &[u8], refusal: &Refusal, max: usize) -> usize {
+    if refusal.details == Refusal::CODEC.details {
+        return 0;
+    }
+    let mut table = vec![httparse::EMPTY_HEADER; max];
+    let mut parsed = httparse::Request::new(&mut table);
+    let complete = parsed.parse(head).is_ok_and(|status| status.is_complete());
+    if complete { fields::size(parsed.headers) } else { 0 }
 }
 
 /// A version that we do not speak, or a request line that has none.
@@ -165,7 +180,7 @@ fn assemble(line: Line, mut map: HeaderMap, cfg: &ServerConfig, scheme: Scheme) 
         version: line.version,
         headers: map,
     };
-    Ok(Request { head, body, keep_alive, expect_continue })
+    Ok(Request { head, body, keep_alive, expect_continue, fields: 0 })
 }
 
 /// Persistence (RFC 9112 section 9.3); `proxy-connection` counts as `connection`, as in Envoy.

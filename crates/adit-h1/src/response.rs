@@ -32,6 +32,8 @@ pub(crate) struct Response {
     pub(crate) interim: bool,
     /// The connection may carry another request after this answer.
     pub(crate) keep_alive: bool,
+    /// See [`fields::size`].
+    pub(crate) fields: usize,
 }
 
 /// Parses a complete head, its empty line included.
@@ -58,7 +60,9 @@ fn parse_with<'h>(
     let (Some(code), Some(minor)) = (parsed.code, parsed.version) else { return Err(Refusal::CODEC) };
     let status = StatusCode::from_u16(code).ok().filter(|_| code < 600).ok_or(Refusal::CODEC)?;
     let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
-    assemble(status, version, fields::to_map(head, parsed.headers)?, cfg, asked)
+    let fields = fields::size(parsed.headers);
+    let response = assemble(status, version, fields::to_map(head, parsed.headers)?, cfg, asked)?;
+    Ok(Response { fields, ..response })
 }
 
 fn assemble(
@@ -110,7 +114,18 @@ fn assemble(
         // The client that asked to switch may want to know (RFC 9110 section 15.5.22).
         map.insert(header::UPGRADE, upgrade);
     }
-    Ok(Response { head: ResponseHead { status, headers: map, version }, body, interim, keep_alive: alive })
+    Ok(Response { head: ResponseHead { status, headers: map, version }, body, interim, keep_alive: alive, fields: 0 })
+}
+
+/// What [`fields::size`] says of a head that was not taken; 0 where it is no message at all.
+pub(crate) fn refused_fields(head: &[u8], refusal: &Refusal, max: usize) -> usize {
+    if refusal.details == Refusal::CODEC.details {
+        return 0;
+    }
+    let mut table = vec![httparse::EMPTY_HEADER; max];
+    let mut parsed = httparse::Response::new(&mut table);
+    let complete = parsed.parse(head).is_ok_and(|status| status.is_complete());
+    if complete { fields::size(parsed.headers) } else { 0 }
 }
 
 /// Framing fields of an answer that has no framing mean nothing (RFC 9110 sections 8.6 and 9.3.6).

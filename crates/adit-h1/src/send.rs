@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use adit_codec::Meter;
 use adit_http::{ErrorCode, StreamError};
 use bytes::Bytes;
 use http::HeaderMap;
@@ -31,6 +32,8 @@ pub(crate) struct Sender {
     trailers: bool,
     /// What a half does that is dropped before its end: a reset at once, or when the connection closes.
     reset_on_drop: bool,
+    /// Counts its framing.
+    meter: Arc<Meter>,
     /// The socket of a tunnel over plain TCP, where the writer stayed in the slot or went back there with the end.
     socket: Option<Arc<TcpStream>>,
     /// The head is known to have left the writer in the slot: raw bytes may follow it past that writer.
@@ -41,7 +44,14 @@ pub(crate) struct Sender {
 impl Sender {
     /// A half whose writer waits in the slot. `reset_on_drop`: dropped before its end, it resets the connection at once;
     /// otherwise when the connection closes, so that an answer can still be read.
-    pub(crate) fn new(slot: Arc<Slot>, out: Out, case: HeaderCase, trailers: bool, reset_on_drop: bool) -> Self {
+    pub(crate) fn new(
+        slot: Arc<Slot>,
+        out: Out,
+        case: HeaderCase,
+        trailers: bool,
+        reset_on_drop: bool,
+        meter: Arc<Meter>,
+    ) -> Self {
         Self {
             slot,
             writer: None,
@@ -53,10 +63,15 @@ impl Sender {
             case,
             trailers,
             reset_on_drop,
+            meter,
             socket: None,
             head_left: Cell::new(false),
             watch: None,
         }
+    }
+
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     pub(crate) fn slot(&self) -> &Arc<Slot> {
@@ -119,7 +134,10 @@ impl Sender {
         {
             let case = self.case;
             if let Some(writer) = self.writer() {
+                let before = writer.out.len();
                 encode::last_chunk(&mut writer.out, case, Some(trailers));
+                let size = writer.out.len() - before;
+                self.meter.sent(size, 0);
                 self.last_chunk = true;
             }
         }
@@ -257,7 +275,10 @@ impl Sender {
                 return Poll::Ready(Err(OVERRUN));
             }
             if self.chunk == 0 {
+                let before = writer.out.len();
                 encode::chunk_head(&mut writer.out, data.len());
+                // And the line's end behind its data.
+                self.meter.sent(writer.out.len() - before + 2, 0);
                 self.chunk = data.len();
             }
             let n = self.chunk.min(data.len());
@@ -272,7 +293,10 @@ impl Sender {
             let result = writer.poll_parts(cx, data, n, tail);
             let taken = before - data.len();
             self.chunk -= taken;
-            self.last_chunk |= ends && taken == n;
+            if ends && taken == n {
+                self.last_chunk = true;
+                self.meter.sent(b"0\r\n\r\n".len(), 0);
+            }
             ready!(result)?;
         }
         if end && !self.last_chunk {
@@ -280,6 +304,7 @@ impl Sender {
                 return Poll::Ready(Err(OVERRUN));
             }
             encode::last_chunk(&mut writer.out, self.case, None);
+            self.meter.sent(b"0\r\n\r\n".len(), 0);
             self.last_chunk = true;
         }
         Poll::Ready(Ok(()))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use adit_codec::{ConnError, IncomingStream, RecvStream, ServerConn};
+use adit_codec::{ConnError, IncomingStream, Meter, RecvStream, ServerConn};
 use adit_http::{ErrorCode, ResponseHead, Scheme, StreamError};
 use adit_io::Io;
 use bytes::{Buf, BytesMut};
@@ -74,11 +74,25 @@ pub struct Server {
 /// Who has a connection served: words the answers that the codec gives by itself, and hears what it does unasked.
 pub trait Owner: Send + Sync {
     /// The answer to a head that is not taken: its own head, `content-length` included, and its body. Asked once, when it
-    /// is sent. `details` is Envoy's response-code detail.
-    fn refuse(&self, status: http::StatusCode, details: &'static str) -> (ResponseHead, bytes::Bytes);
+    /// is sent. `details` is Envoy's response-code detail; `meter` knows what was received and, with [`answer_size`], what is
+    /// sent.
+    fn refuse(
+        &self,
+        status: http::StatusCode,
+        details: &'static str,
+        meter: Arc<Meter>,
+    ) -> (ResponseHead, bytes::Bytes);
 
     /// Something happened.
     fn event(&self, event: Event);
+}
+
+/// The size of what [`Owner::refuse`] gives, without its body, as it is sent, and of the fields in it.
+pub fn answer_size(head: &ResponseHead, body: &bytes::Bytes) -> (usize, usize) {
+    let mut out = BytesMut::new();
+    encode::worded(&mut out, head, body, crate::HeaderCase::Lower);
+    out.truncate(out.len().saturating_sub(body.len()));
+    encode::measure(&out)
 }
 
 /// What a codec does unasked.
@@ -86,8 +100,8 @@ pub trait Owner: Send + Sync {
 pub enum Event {
     /// A 100 was sent, because the client waited for it.
     Continued,
-    /// The peer left in the middle of a head.
-    LeftInHead,
+    /// The peer left in the middle of a head, of which it sent so many bytes.
+    LeftInHead(usize),
     /// This side ends the connection: an answer was the last one, or a head was refused.
     Closing,
     /// The peer did not close within `delayed_close_timeout`.
@@ -137,12 +151,19 @@ impl Server {
                 Ok(Some(length)) => {
                     let head = reader.buf.split_to(length).freeze();
                     match request::parse(&head, &self.cfg, self.scheme) {
-                        Ok(request) => return Poll::Ready(Some(self.start(request))),
-                        Err(refusal) => return self.refuse(refusal),
+                        Ok(request) => return Poll::Ready(Some(self.start(request, length))),
+                        Err(refusal) => {
+                            let fields = request::refused_fields(&head, &refusal, self.cfg.max_headers);
+                            let received = length + reader.buf.len();
+                            return self.refuse(refusal, received, fields);
+                        }
                     }
                 }
                 Ok(None) => {}
-                Err(refusal) => return self.refuse(refusal),
+                Err(refusal) => {
+                    let received = reader.buf.len();
+                    return self.refuse(refusal, received, 0);
+                }
             }
             let empty = reader.buf.is_empty();
             if empty {
@@ -160,7 +181,8 @@ impl Server {
                 Poll::Pending => {
                     Shared::wait(&mut self.slot.lock().conn, cx.waker());
                     if !empty && self.poll_head_timer(cx).is_ready() {
-                        return self.refuse(Refusal::HEAD_TIMEOUT);
+                        let received = self.reader.as_ref().map_or(0, |reader| reader.buf.len());
+                        return self.refuse(Refusal::HEAD_TIMEOUT, received, 0);
                     }
                     return Poll::Pending;
                 }
@@ -174,8 +196,12 @@ impl Server {
     }
 
     /// Answers a head that is not taken; nothing behind it is looked at.
-    fn refuse(&mut self, refusal: Refusal) -> Poll<Option<IncomingStream>> {
-        let answer = self.owner.as_ref().map(|owner| owner.refuse(refusal.status, refusal.details));
+    fn refuse(&mut self, refusal: Refusal, received: usize, fields: usize) -> Poll<Option<IncomingStream>> {
+        let answer = self.owner.as_ref().map(|owner| {
+            let meter = Arc::new(Meter::default());
+            meter.received(received + self.skipped(), fields);
+            owner.refuse(refusal.status, refusal.details, meter)
+        });
         self.tell(Event::Closing);
         if let Some(writer) = &mut self.slot.lock().writer {
             match answer {
@@ -197,7 +223,8 @@ impl Server {
     fn lost_in_head(&mut self, between: bool, error: StreamError) -> Poll<Option<IncomingStream>> {
         self.timer = None;
         if !between {
-            self.tell(Event::LeftInHead);
+            let received = self.reader.as_ref().map_or(0, |reader| reader.buf.len());
+            self.tell(Event::LeftInHead(received + self.skipped()));
             self.verdict = Some(Box::new(ConnError { error, answered: None, details: "downstream_remote_disconnect" }));
         }
         let ended = self.reader.as_ref().is_some_and(|reader| reader.eof);
@@ -205,8 +232,15 @@ impl Server {
         Poll::Ready(None)
     }
 
-    fn start(&mut self, request: Request) -> IncomingStream {
-        let Request { head, body, keep_alive, expect_continue } = request;
+    /// Bytes of the empty line that was skipped in front of the head.
+    fn skipped(&self) -> usize {
+        if self.skipped_line { 2 } else { 0 }
+    }
+
+    fn start(&mut self, request: Request, length: usize) -> IncomingStream {
+        let Request { head, body, keep_alive, expect_continue, fields } = request;
+        let meter = Arc::new(Meter::default());
+        meter.received(length + self.skipped(), fields);
         self.phase = Phase::Live;
         self.scanner = Scanner::default();
         self.timer = None;
@@ -222,6 +256,7 @@ impl Server {
             && let Some(writer) = &mut shared.writer
         {
             writer.out.extend_from_slice(crate::CONTINUE);
+            meter.sent(crate::CONTINUE.len(), 0);
             shared.continued = true;
         }
         drop(shared);
@@ -234,14 +269,14 @@ impl Server {
                     keep: self.cfg.enable_trailers,
                 };
                 let decoder = Decoder::new(body, limits);
-                let mut recv = Recv::new(reader, decoder, body == Body::Raw, self.slot.clone());
+                let mut recv = Recv::new(reader, decoder, body == Body::Raw, self.slot.clone(), meter.clone());
                 recv.expect_continue = expect_continue && body != Body::Raw;
                 Box::new(recv)
             }
         };
         let to = Answering::to(&head, keep_alive);
-        let responder = Box::new(ServerStream::new(self.slot.clone(), self.cfg.clone(), to));
-        IncomingStream { head, recv, responder }
+        let responder = Box::new(ServerStream::new(self.slot.clone(), self.cfg.clone(), to, meter.clone()));
+        IncomingStream { head, recv, responder, meter: Some(meter) }
     }
 
     fn poll_live(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -254,7 +254,7 @@ impl ClientConn for Client {
             answered: false,
         };
         let send = H2Send::new(stream, guard, ErrorCode::Cancel, end);
-        Ok(OutgoingStream { send: Box::new(send), response: Box::new(pending) })
+        Ok(OutgoingStream { send: Box::new(send), response: Box::new(pending), meter: None })
     }
 
     fn live_streams(&self) -> usize {

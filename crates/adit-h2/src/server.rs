@@ -195,7 +195,7 @@ impl Server {
                     H2Recv::new(recv, guard.clone(), rules)
                 };
                 let responder = H2Responder { respond: Some(respond), kind, guard };
-                Some(IncomingStream { head, recv: Box::new(recv), responder: Box::new(responder) })
+                Some(IncomingStream { head, recv: Box::new(recv), responder: Box::new(responder), meter: None })
             }
             Err(Refusal::Malformed) => {
                 respond.send_reset(h2::Reason::PROTOCOL_ERROR);

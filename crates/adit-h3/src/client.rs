@@ -278,7 +278,7 @@ impl ClientConn for Client {
             interim: 0,
             failed: None,
         };
-        Ok(OutgoingStream { send: Box::new(send), response: Box::new(pending) })
+        Ok(OutgoingStream { send: Box::new(send), response: Box::new(pending), meter: None })
     }
 
     fn live_streams(&self) -> usize {

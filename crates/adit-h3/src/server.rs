@@ -210,7 +210,7 @@ impl Server {
             return None;
         }
         let responder = H3Responder { send: Some(send), kind };
-        Some(IncomingStream { head, recv: Box::new(recv), responder: Box::new(responder) })
+        Some(IncomingStream { head, recv: Box::new(recv), responder: Box::new(responder), meter: None })
     }
 
     fn refuse_malformed(&mut self, send: quinn::SendStream, inbound: Inbound) {

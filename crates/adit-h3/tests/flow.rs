@@ -47,7 +47,7 @@ async fn a_blocked_request_leaves_when_there_is_room() {
         blocked.push(conn.open(peers::request(Method::GET, "/2"), true).unwrap());
     }
     // One is let go meanwhile: it was whole, so it still arrives.
-    let adit_codec::OutgoingStream { send, response: _kept } = blocked.remove(0);
+    let adit_codec::OutgoingStream { send, response: _kept, .. } = blocked.remove(0);
     drop(send);
     let early = tokio::time::timeout(Duration::from_millis(100), server.conn.accept_bi()).await;
     assert!(early.is_err(), "room where there was none");

@@ -1,6 +1,9 @@
 //! What the HTTP/1 codec does unasked: heads that it does not take are answered in the connection manager's words, counted
 //! and logged like requests; how it ends a connection is counted.
 
+use std::sync::Arc;
+
+use adit_codec::Meter;
 use adit_filter::{AccessLogType, LocalReply, ResponseFlag};
 use adit_http::ResponseHead;
 use bytes::Bytes;
@@ -9,7 +12,7 @@ use http::{StatusCode, Version};
 use crate::conn::{ConnShared, Ends};
 
 impl adit_h1::Owner for ConnShared {
-    fn refuse(&self, status: StatusCode, details: &'static str) -> (ResponseHead, Bytes) {
+    fn refuse(&self, status: StatusCode, details: &'static str, meter: Arc<Meter>) -> (ResponseHead, Bytes) {
         let hcm = &self.hcm;
         let mut info = self.stream_info();
         info.protocol = Some(Version::HTTP_11);
@@ -31,6 +34,9 @@ impl adit_h1::Owner for ConnShared {
         info.downstream_close_type = Some("Normal");
         info.response_code = head.status.as_u16();
         info.bytes_sent = body.len() as u64;
+        let (size, fields) = adit_h1::answer_size(&head, &body);
+        meter.sent(size, fields);
+        info.meter = Some(meter);
         let elapsed = info.elapsed();
         info.timing.downstream_first_sent = Some(elapsed);
         info.timing.downstream_last_sent = Some(elapsed);
@@ -45,7 +51,7 @@ impl adit_h1::Owner for ConnShared {
         let hcm = &self.hcm;
         match event {
             Event::Continued => hcm.stats.completed(StatusCode::CONTINUE.as_u16()),
-            Event::LeftInHead => self.left_in_head(),
+            Event::LeftInHead(received) => self.left_in_head(received),
             Event::Closing => self.ends.note(Ends::LOCAL),
             Event::CloseTimedOut => hcm.stats.http.downstream_cx_delayed_close_timeout.inc(),
         }
@@ -54,7 +60,7 @@ impl adit_h1::Owner for ConnShared {
 
 impl ConnShared {
     /// A request that began and never came: Envoy has a stream for it from its first byte.
-    fn left_in_head(&self) {
+    fn left_in_head(&self, received: usize) {
         let stats = &self.hcm.stats.http;
         stats.downstream_rq_total.inc();
         stats.downstream_rq_http1_total.inc();
@@ -65,6 +71,9 @@ impl ConnShared {
         info.details = Some("downstream_remote_disconnect".into());
         info.flags.set(ResponseFlag::DownstreamConnectionTermination);
         info.downstream_close_type = Some("Normal");
+        let meter = Meter::default();
+        meter.received(received, 0);
+        info.meter = Some(Arc::new(meter));
         info.timing.end = Some(info.elapsed());
         self.hcm.log(&info, None, None, AccessLogType::DownstreamEnd);
     }

@@ -58,9 +58,10 @@ pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, live: Opt
 /// The stream, and the flag that disarms `request_timeout` where there is one: set once the request was received whole or
 /// is answered.
 fn new_stream(shared: &Arc<ConnShared>, incoming: IncomingStream) -> (HttpStream, Option<Arc<AtomicBool>>) {
-    let IncomingStream { mut head, recv, responder } = incoming;
+    let IncomingStream { mut head, recv, responder, meter } = incoming;
     let hcm = &shared.hcm;
     let mut info = shared.stream_info();
+    info.meter = meter;
     info.protocol = Some(head.version);
     let id = || HeaderValue::from_maybe_shared(Bytes::from(request::uuid())).ok();
     let client = request::prepare(&mut head, &shared.info, &hcm.config.request, id);

@@ -116,6 +116,7 @@ impl Exchange<'_> {
             .opener
             .open(head, end)
             .map_err(|error| (Missed::Failed(stream_failure(stream, &error, version)), None))?;
+        stream.info.upstream_mut().measure(opened.meter);
         self.sent(stream);
         self.waits.start_try(self.timeouts.per_try, self.timeouts.per_try_idle);
         let mut upload = (!end).then(|| Pump::new(opened.send, false));
@@ -180,6 +181,7 @@ impl Exchange<'_> {
                 let polled = pump.poll(cx, body, &mut stream.info);
                 if pump.moved != before {
                     self.waits.touch();
+                    stream.info.upstream_mut().bytes_sent += pump.moved - before;
                 }
                 let over = match polled {
                     Poll::Ready(Err(PumpError::Source(error))) => {
@@ -240,6 +242,7 @@ impl Exchange<'_> {
         let mut download = Pump::new(sink, end);
         let result = self.stream_both(stream, &mut body, &mut upload, &mut recv, &mut download, &*host).await;
         stream.info.bytes_sent += download.moved;
+        stream.info.upstream_mut().bytes_received += download.moved;
         match result {
             Ok(()) => {
                 stream.info.timing.downstream_last_sent = Some(stream.info.elapsed());
@@ -269,6 +272,7 @@ impl Exchange<'_> {
                 let polled = pump.poll(cx, body, &mut stream.info);
                 if pump.moved != before {
                     self.waits.touch();
+                    stream.info.upstream_mut().bytes_sent += pump.moved - before;
                 }
                 match polled {
                     Poll::Ready(Err(PumpError::Source(error))) => return Poll::Ready(Err(Cut::Client(error))),

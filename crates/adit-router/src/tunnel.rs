@@ -241,6 +241,7 @@ impl Driver<'_> {
         let (host, version, guard) = (upstream.host, upstream.version, upstream.guard);
         match upstream.opener.open(head, false) {
             Ok(opened) => {
+                stream.info.upstream_mut().measure(opened.meter);
                 self.exchange.sent(stream);
                 self.exchange.waits.start_try(None, self.exchange.timeouts.per_try_idle);
                 let send = Withheld::new(opened.send);
@@ -523,7 +524,7 @@ impl Tunnel {
         let mut client_first = false;
         let summary = std::future::poll_fn(|cx| {
             let polled = Pin::new(&mut relay).poll(cx);
-            (stream.info.bytes_received, stream.info.bytes_sent) = relay.bytes();
+            count(stream, relay.bytes());
             let (down_over, up_over) = relay.ended();
             client_first |= down_over && !up_over;
             stream.poll_tick(cx);
@@ -531,11 +532,18 @@ impl Tunnel {
         })
         .await;
         drop(relay);
-        stream.info.bytes_received = summary.down_to_up.bytes;
-        stream.info.bytes_sent = summary.up_to_down.bytes;
+        count(stream, (summary.down_to_up.bytes, summary.up_to_down.bytes));
         record(stream, summary.cause, client_first, version, &*host);
         drop(guard);
     }
+}
+
+/// What a relay moved is what either side was given and gave.
+fn count(stream: &mut HttpStream, (received, sent): (u64, u64)) {
+    let info = &mut stream.info;
+    (info.bytes_received, info.bytes_sent) = (received, sent);
+    let upstream = info.upstream_mut();
+    (upstream.bytes_sent, upstream.bytes_received) = (received, sent);
 }
 
 fn record(stream: &mut HttpStream, cause: RelayCause, client_first: bool, version: Option<Version>, host: &dyn Host) {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit_codec::{RecvStream, SendStream};
+use adit_codec::{Meter, RecvStream, SendStream};
 use adit_filter::upstream::{
     Cluster, ConnectFailure, FailureKind, Host, HttpUpstream, Need, Priority, Report, TcpUpstream,
 };
@@ -40,6 +40,8 @@ pub(crate) struct Established {
     pub(crate) guard: Box<dyn Send>,
     pub(crate) attempts: u32,
     pub(crate) buffer_limit: usize,
+    /// Of a tunnel's request and answer.
+    pub(crate) meter: Option<Arc<Meter>>,
 }
 
 pub(crate) enum UpStream {
@@ -76,6 +78,7 @@ struct HttpParts {
     conn: Arc<ConnInfo>,
     version: Version,
     guard: Box<dyn Send>,
+    meter: Option<Arc<Meter>>,
 }
 
 impl<'a> Connecting<'a> {
@@ -213,8 +216,8 @@ impl<'a> Connecting<'a> {
             Err(error) => Err(Refused::Broken(error)),
         };
         match answered {
-            Ok(Answered { answer, send, recv }) => {
-                *stage = Stage::Answered(HttpParts { host, conn, version, guard }, send, recv);
+            Ok(Answered { answer, send, recv, meter }) => {
+                *stage = Stage::Answered(HttpParts { host, conn, version, guard, meter }, send, recv);
                 Ok(answer)
             }
             Err(refused) => match conn.refusal.as_ref().and_then(RefusalSlot::get) {
@@ -277,11 +280,12 @@ impl<'a> Connecting<'a> {
                 let TcpUpstream { io, host, guard } = upstream.release(permit);
                 let conn = io.info.clone();
                 let stream = UpStream::Plain(io);
-                Some(Established { stream, host, conn, version: None, guard, attempts, buffer_limit })
+                Some(Established { stream, host, conn, version: None, guard, attempts, buffer_limit, meter: None })
             }
-            Stage::Answered(HttpParts { host, conn, version, guard }, send, recv) => {
+            Stage::Answered(HttpParts { host, conn, version, guard, meter }, send, recv) => {
+                let version = Some(version);
                 let stream = UpStream::Tunnel(send.release(permit), recv);
-                Some(Established { stream, host, conn, version: Some(version), guard, attempts, buffer_limit })
+                Some(Established { stream, host, conn, version, guard, attempts, buffer_limit, meter })
             }
             Stage::Nothing | Stage::Pooled(_) => None,
         }

@@ -191,9 +191,9 @@ fn relaying(
     timers: &Timers,
     downstream: Vec<Box<dyn Send>>,
 ) -> Relaying {
-    let Established { stream, host, conn, version, guard, attempts, buffer_limit } = up;
+    let Established { stream, host, conn, version, guard, attempts, buffer_limit, meter } = up;
     let buffer_limit = buffer_limit.min(listener.buffer_limit);
-    let upstream = Upstream { host, conn, version, attempts, ready: info.started.elapsed() };
+    let upstream = Upstream { host, conn, version, attempts, ready: info.started.elapsed(), meter };
     let session = Arc::new(Session::new(proxy, info, listener, upstream));
     let proxy = &session.proxy;
     if proxy.logs.on_connected {

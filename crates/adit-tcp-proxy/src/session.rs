@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use adit_codec::Meter;
 use adit_filter::upstream::{Host, Report};
 use adit_filter::{ListenerInfo, ResponseFlags, StreamInfo, UpstreamInfo};
 use adit_io::{ConnInfo, Direction, FilterState, Metadata, RefusalSlot, RelayObserver};
@@ -29,6 +30,7 @@ pub(crate) struct Session {
     version: Option<Version>,
     attempts: u32,
     ready: Duration,
+    meter: Option<Arc<Meter>>,
 }
 
 /// The upstream that a connection got.
@@ -40,6 +42,8 @@ pub(crate) struct Upstream {
     pub(crate) attempts: u32,
     /// From the start to the connection.
     pub(crate) ready: Duration,
+    /// Of a tunnel's request and answer.
+    pub(crate) meter: Option<Arc<Meter>>,
 }
 
 impl Session {
@@ -65,6 +69,7 @@ impl Session {
             version: upstream.version,
             attempts: upstream.attempts,
             ready: upstream.ready,
+            meter: upstream.meter,
         }
     }
 
@@ -112,8 +117,9 @@ impl Session {
             protocol: self.version,
             attempts: self.attempts,
             pool_ready: Some(self.ready),
-            wire_bytes_sent: received,
-            wire_bytes_received: sent,
+            bytes_sent: received,
+            bytes_received: sent,
+            meter: self.meter.clone(),
             ..UpstreamInfo::default()
         }
     }

@@ -1,8 +1,9 @@
 //! The request for a tunnel, and its answer.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 
-use adit_codec::{OutgoingStream, RecvStream, SendStream};
+use adit_codec::{Meter, OutgoingStream, RecvStream, SendStream};
 use adit_filter::{LogContext, StreamInfo};
 use adit_http::{RequestHead, RequestKind, ResponseHead, Scheme, StreamError};
 use adit_io::{FilterState, FilterValue, Sharing};
@@ -22,6 +23,7 @@ pub(crate) struct Answered {
     pub(crate) answer: Answer,
     pub(crate) send: Withheld<Box<dyn SendStream>>,
     pub(crate) recv: Box<dyn RecvStream>,
+    pub(crate) meter: Option<Arc<Meter>>,
 }
 
 /// Why a request for a tunnel came to nothing.
@@ -82,7 +84,7 @@ pub(crate) async fn answer(
     version: Version,
     state: &mut FilterState,
 ) -> Result<Answered, Refused> {
-    let OutgoingStream { send, mut response } = stream;
+    let OutgoingStream { send, mut response, meter } = stream;
     let send = Withheld::new(send);
     loop {
         let head = poll_fn(|cx| response.poll_head(cx)).await.map_err(Refused::Broken)?;
@@ -95,7 +97,7 @@ pub(crate) async fn answer(
                 if recv.is_end() {
                     return Err(Refused::Status(head));
                 }
-                return Ok(Answered { answer, send, recv });
+                return Ok(Answered { answer, send, recv, meter });
             }
             Verdict::Refused | Verdict::Invalid => {
                 plan.keep_headers(&head, state);

@@ -86,7 +86,7 @@ impl TunnelPlan {
         version: Version,
         state: &mut FilterState,
     ) -> Result<Answered, Refused> {
-        let OutgoingStream { send, mut response } = stream;
+        let OutgoingStream { send, mut response, .. } = stream;
         let send = Withheld::new(send);
         loop {
             let head = std::future::poll_fn(|cx| response.poll_head(cx)).await.map_err(Refused::Broken)?;

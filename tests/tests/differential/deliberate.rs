@@ -24,6 +24,33 @@ const fn entry(
     Entry { test, cases, holds, parts, why }
 }
 
+/// Cases whose bytes on the wire are not compared: why, and their names or their ends.
+pub const BYTES_ASIDE: &[(&str, &[&str])] = &[
+    (
+        "Envoy counts what it has read, whether it makes anything of it or not",
+        &[
+            "more than its length",
+            "answer before the body",
+            "post direct",
+            "pipelined",
+            "pipelined after close",
+            "good then bad",
+            "leading space",
+            "max requests",
+            "/y2-limit",
+            "ws retries used up",
+            "websocket 101 with length",
+            "foo 101 with length",
+        ],
+    ),
+    (
+        "a head that is not taken is not taken apart",
+        &["many", "101 fields", "70 KiB of head", "http/1.2", "http/2.0", "a.com:443#x"],
+    ),
+    ("fields of one name go on as they came; Envoy joins some", &["xff three fields", "connection in two fields"]),
+    ("a client's FIN does not end its request", &["timeout by header", "per try by header", "alt response"]),
+];
+
 pub const DELIBERATE: &[Entry] = &[
     // HTTP/1 heads
     entry(

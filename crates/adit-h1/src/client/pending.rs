@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use adit_codec::{PendingResponse, RecvStream};
+use adit_codec::{Meter, PendingResponse, RecvStream};
 use adit_http::{ErrorCode, ResponseHead, StreamError};
 
 use crate::config::ClientConfig;
@@ -21,6 +21,7 @@ pub(super) struct Pending {
     slot: Arc<Slot>,
     cfg: Arc<ClientConfig>,
     asked: Asked,
+    meter: Arc<Meter>,
     scanner: Scanner,
     interim: u16,
     /// What delimits the body, once the final head is there.
@@ -39,12 +40,14 @@ impl Pending {
         slot: Arc<Slot>,
         cfg: Arc<ClientConfig>,
         asked: Asked,
+        meter: Arc<Meter>,
     ) -> Self {
         Self {
             reader: Some(reader),
             slot,
             cfg,
             asked,
+            meter,
             scanner: Scanner::default(),
             interim: 0,
             body: None,
@@ -78,13 +81,23 @@ impl Pending {
         loop {
             let Some(reader) = &mut self.reader else { return Poll::Ready(Err(StreamError::Truncated)) };
             let found = find_head(&mut self.scanner, &reader.buf, self.cfg.max_head_bytes);
-            if let Some(length) = found.map_err(|refusal| refusal.error())? {
+            let found = found.map_err(|refusal| {
+                self.meter.received(reader.buf.len(), 0);
+                refusal.error()
+            })?;
+            if let Some(length) = found {
                 let head = reader.buf.split_to(length).freeze();
                 self.scanner = Scanner::default();
-                let response = response::parse(&head, &self.cfg, &self.asked).map_err(|refusal| refusal.error())?;
+                let response = response::parse(&head, &self.cfg, &self.asked).map_err(|refusal| {
+                    let fields = response::refused_fields(&head, &refusal, self.cfg.max_headers);
+                    self.meter.received(length + reader.buf.len(), fields);
+                    refusal.error()
+                })?;
+                self.meter.received(length, response.fields);
                 return Poll::Ready(Ok(response));
             }
             if !ready!(reader.poll_fill(cx, SCRATCH))? {
+                self.meter.received(reader.buf.len(), 0);
                 // Half a head is no answer, as Envoy's parser has it.
                 let error = if reader.buf.is_empty() {
                     StreamError::Truncated
@@ -166,7 +179,13 @@ impl PendingResponse for Pending {
             max_fields: self.cfg.max_headers,
             keep: self.cfg.enable_trailers,
         };
-        Box::new(Recv::new(reader, Decoder::new(body, limits), body == Body::Raw, self.slot.clone()))
+        Box::new(Recv::new(
+            reader,
+            Decoder::new(body, limits),
+            body == Body::Raw,
+            self.slot.clone(),
+            self.meter.clone(),
+        ))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use adit_codec::{Responder, SendStream};
+use adit_codec::{Meter, Responder, SendStream};
 use adit_http::{ErrorCode, RequestHead, RequestKind, ResponseHead, StreamError};
 use adit_io::ByteSink;
 use bytes::Bytes;
@@ -39,8 +39,8 @@ pub(super) struct ServerStream {
 }
 
 impl ServerStream {
-    pub(super) fn new(slot: Arc<Slot>, cfg: Arc<ServerConfig>, to: Answering) -> Self {
-        let sender = Sender::new(slot, Out::Nothing, cfg.header_case, cfg.enable_trailers, true);
+    pub(super) fn new(slot: Arc<Slot>, cfg: Arc<ServerConfig>, to: Answering, meter: Arc<Meter>) -> Self {
+        let sender = Sender::new(slot, Out::Nothing, cfg.header_case, cfg.enable_trailers, true, meter);
         Self { sender, cfg, to, watch: None }
     }
 
@@ -53,7 +53,10 @@ impl ServerStream {
             let gone = shared.aborted.or(shared.lost).unwrap_or(StreamError::Stopped(ErrorCode::Cancel));
             let Some(writer) = &mut shared.writer else { return Err(gone) };
             to.keep &= !shared.last && shared.recv != Side::Cut;
+            let before = writer.out.len();
             let sent = encode::response(&mut writer.out, head, end, *to, case)?;
+            let (size, fields) = encode::measure(writer.out.get(before..).unwrap_or_default());
+            sender.meter().sent(size, fields);
             shared.last |= !sent.keep;
             shared.tunnel = sent.body == Out::Raw;
             let over = end || sent.body == Out::Nothing;
@@ -83,7 +86,10 @@ impl Responder for ServerStream {
             if writer.out.len() > MAX_QUEUE {
                 return Err(StreamError::TooLarge("http1.response_flood"));
             }
+            let before = writer.out.len();
             encode::interim(&mut writer.out, &head, case)?;
+            let (size, fields) = encode::measure(writer.out.get(before..).unwrap_or_default());
+            self.sender.meter().sent(size, fields);
             writer.try_drain();
             Ok(())
         })

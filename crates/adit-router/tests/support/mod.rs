@@ -430,7 +430,11 @@ impl Opener for FakeOpener {
         let send = Box::new(Writer(self.upstream.sent.clone()));
         let heads = self.upstream.heads.clone().into();
         let sleep = (!self.upstream.delay.is_zero()).then(|| Box::pin(tokio::time::sleep(self.upstream.delay)));
-        Ok(OutgoingStream { send, response: Box::new(FakeResponse { upstream: self.upstream, heads, sleep }) })
+        Ok(OutgoingStream {
+            send,
+            response: Box::new(FakeResponse { upstream: self.upstream, heads, sleep }),
+            meter: None,
+        })
     }
 }
 

@@ -98,7 +98,7 @@ pub(crate) async fn open(cluster: &dyn Cluster, target: &Target, ctx: &Transport
 
 type Answered = (StatusCode, Box<dyn SendStream>, Box<dyn RecvStream>);
 
-async fn answer(OutgoingStream { send, mut response }: OutgoingStream) -> Result<Answered, StreamError> {
+async fn answer(OutgoingStream { send, mut response, .. }: OutgoingStream) -> Result<Answered, StreamError> {
     loop {
         let head = std::future::poll_fn(|cx| response.poll_head(cx)).await?;
         if !head.status.is_informational() {

@@ -53,9 +53,9 @@ impl Opener for Reservation {
         self.cluster.after_open(&mut state, self.id);
         match origin {
             None => opened,
-            Some((host, port)) => opened.map(|OutgoingStream { send, response }| {
+            Some((host, port)) => opened.map(|OutgoingStream { send, response, meter }| {
                 let plan = self.cluster.core.plan.clone();
-                OutgoingStream { send, response: Box::new(Learning { inner: response, plan, host, port }) }
+                OutgoingStream { send, response: Box::new(Learning { inner: response, plan, host, port }), meter }
             }),
         }
     }

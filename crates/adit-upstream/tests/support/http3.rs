@@ -176,7 +176,7 @@ pub fn http3_origin(allow_extended_connect: bool, socket: UdpSocket, quic: &Quic
 }
 
 async fn answer(stream: IncomingStream, number: usize) {
-    let IncomingStream { head, mut recv, responder } = stream;
+    let IncomingStream { head, mut recv, responder, .. } = stream;
     let status = match &head.kind {
         RequestKind::Upgrade(_) => StatusCode::SWITCHING_PROTOCOLS,
         _ => StatusCode::OK,

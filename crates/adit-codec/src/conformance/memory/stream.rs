@@ -24,7 +24,10 @@ pub(super) fn ends(exchange: &Shared, mut head: RequestHead, end: bool) -> (Outg
     let response = Box::new(Pending { exchange: exchange.clone(), done: false });
     let recv = Box::new(Half { exchange: exchange.clone(), pipe: UP, done: false });
     let responder = Box::new(Answer { exchange: exchange.clone(), done: false });
-    (OutgoingStream { send, response }, IncomingStream { head, recv: Box::new(Recv(*recv)), responder })
+    (
+        OutgoingStream { send, response, meter: None },
+        IncomingStream { head, recv: Box::new(Recv(*recv)), responder, meter: None },
+    )
 }
 
 /// The sending half; or, inside [`Recv`], the receiving one.
