@@ -81,6 +81,14 @@ pub(crate) fn full() -> StreamInfo {
     upstream.connection_id = 9;
     upstream.protocol = Some(Version::HTTP_11);
     upstream.attempts = 2;
+    (upstream.bytes_sent, upstream.bytes_received) = (154, 226);
+    for (sent, received) in [((10, 8), (4, 3)), ((20, 12), (10, 6))] {
+        let meter = std::sync::Arc::new(adit_codec::Meter::default());
+        meter.sent(sent.0, sent.1);
+        meter.received(received.0, received.1);
+        // What an attempt cost before this one counts too.
+        upstream.measure(Some(meter));
+    }
     upstream.transport_failure = Some("refused".into());
     upstream.pool_ready = Some(Duration::from_millis(2));
     info
