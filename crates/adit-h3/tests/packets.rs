@@ -249,7 +249,7 @@ async fn a_silent_peer_gets_no_new_streams() {
     poll_fn(|cx| parts.conn.poll_ready(cx)).await.unwrap();
     let mut outgoing = parts.conn.open(peers::connect("example.com:443"), false).unwrap();
     peers::head(&mut outgoing).await.unwrap();
-    let OutgoingStream { mut send, response } = outgoing;
+    let OutgoingStream { mut send, response, .. } = outgoing;
     let mut recv = response.into_recv();
     broken.store(true, Relaxed);
     peers::send(&mut send, "lost at first", false).await.unwrap();
