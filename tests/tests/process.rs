@@ -65,6 +65,21 @@ fn validation_says_ok_or_everything_that_is_wrong() {
     assert!(lines[1].contains("did you mean 'connect_timeout'?"), "{text}");
 }
 
+/// Flags that cannot be honoured are warnings.
+#[test]
+fn flags_without_effect_are_warned_of() {
+    let yaml = one(free_port(), &tcp_proxy("c", ""), 1);
+    let args = ["--log-format", "%v", "--socket-path", "@x", "--component-log-level", "lua:debug,router:debug"];
+    let out = run(&[&["--mode", "validate", "--config-yaml", &yaml][..], &args].concat());
+    assert_eq!(out.status.code(), Some(0), "{}", err(&out));
+    for named in ["--log-format", "--socket-path", "'lua'"] {
+        assert!(err(&out).contains(named), "{named}: {}", err(&out));
+    }
+    assert!(!err(&out).contains("'router'"), "{}", err(&out));
+    let out = run(&[&["--mode", "validate", "--config-yaml", &yaml, "-l", "off"][..], &args].concat());
+    assert!(err(&out).is_empty(), "{}", err(&out));
+}
+
 #[test]
 fn a_port_that_is_taken_ends_the_start_and_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -152,7 +167,7 @@ fn quitquitquit_ends_with_status_0() {
 }
 
 #[test]
-fn sighup_is_harmless_and_sigusr1_reopens_logs() {
+fn sighup_and_sigpipe_are_harmless_and_sigusr1_reopens_logs() {
     let port = free_port();
     let log = std::env::temp_dir().join(format!("adit-usr1-{}.log", std::process::id()));
     let access = format!(
@@ -173,6 +188,7 @@ fn sighup_is_harmless_and_sigusr1_reopens_logs() {
     let moved = log.with_extension("old");
     std::fs::rename(&log, &moved).unwrap();
     adit.signal("HUP");
+    adit.signal("PIPE");
     adit.signal("USR1");
     eventually("a new file", || log.exists());
     connection();

@@ -49,10 +49,12 @@ impl LogControl {
         if tracing_subscriber::registry().with(filter).with(format).try_init().is_ok() {
             control.reload = Some(handle);
         }
-        for (name, level) in components {
-            control.set(name, *level);
-        }
+        let unknown: Vec<_> = components.iter().filter(|(name, level)| !control.set(name, *level)).collect();
         control.apply();
+        for (name, _) in unknown {
+            let known: Vec<_> = COMPONENTS.iter().map(|(known, _)| *known).collect();
+            tracing::warn!("--component-log-level: there is no component '{name}', only {}", known.join(", "));
+        }
         Ok(control)
     }
 
@@ -85,7 +87,9 @@ impl LogControl {
     fn apply(&self) {
         let Some(reload) = &self.reload else { return };
         let levels = self.levels();
-        let mut targets = Targets::new().with_default(LevelFilter::WARN);
+        // Crates of no component say no more than warnings, and no more than the process itself.
+        let main = levels.iter().find(|(name, _)| *name == "main").map_or(LogLevel::Warning, |(_, level)| *level);
+        let mut targets = Targets::new().with_default(filter(main.max(LogLevel::Warning)));
         for (name, level) in levels {
             let crates = COMPONENTS.iter().find(|(known, _)| *known == name).map_or(&[][..], |(_, crates)| crates);
             for target in crates {
