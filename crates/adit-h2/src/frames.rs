@@ -53,13 +53,15 @@ impl FrameHead {
         self.len <= padding
     }
 
-    /// Whether a frame of fixed size has it; if not, that is an error of the connection (RFC 9113 sections 6.4 to 6.9).
+    /// Whether a frame of fixed size has it; if not, that is an error of the connection (RFC 9113 sections 6.3 to 6.9;
+    /// of the stream at least for PRIORITY).
     pub(crate) fn has_valid_size(self) -> bool {
         match self.kind {
             SETTINGS if self.is_ack() => self.len == 0,
             SETTINGS => self.len.is_multiple_of(6),
             PING => self.len == 8,
             RST_STREAM | WINDOW_UPDATE => self.len == 4,
+            PRIORITY => self.len == 5,
             GOAWAY => self.len >= 8,
             _ => true,
         }

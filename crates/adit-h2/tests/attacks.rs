@@ -552,6 +552,24 @@ async fn connection_errors_of_rfc_9113() {
         ),
         ("a frame above the size limit", frame(DATA, 0, 1, &vec![0; (256 << 10) + 1]), &["goaway:6"]),
         ("padding beyond the frame", [headers(1, GET, false), frame(DATA, PADDED, 1, &[9, 0])].concat(), &["goaway:1"]),
+        ("PRIORITY of four bytes", [headers(1, GET, false), frame(PRIORITY, 0, 1, &[0; 4])].concat(), &["goaway:6"]),
+        ("PRIORITY on stream 0", frame(PRIORITY, 0, 0, &[0, 0, 0, 0, 1]), &["goaway:1"]),
+        ("RST_STREAM on stream 0", frame(RST_STREAM, 0, 0, &[0, 0, 0, 8]), &["goaway:1"]),
+        ("GOAWAY on a stream", frame(GOAWAY, 0, 1, &[0; 8]), &["goaway:1"]),
+        ("SETTINGS push of 2", frame(SETTINGS, 0, 0, &[0, 2, 0, 0, 0, 2]), &["goaway:1"]),
+        ("SETTINGS extended CONNECT of 2", frame(SETTINGS, 0, 0, &[0, 8, 0, 0, 0, 2]), &["goaway:1"]),
+        ("SETTINGS frame size too small", frame(SETTINGS, 0, 0, &[0, 5, 0, 0, 0x3f, 0xff]), &["goaway:1"]),
+        ("SETTINGS frame size too large", frame(SETTINGS, 0, 0, &[0, 5, 1, 0, 0, 0]), &["goaway:1"]),
+        (
+            "an unknown frame inside a header block",
+            [frame(HEADERS, 0, 1, &block(GET)), frame(0x16, 0, 1, b"x")].concat(),
+            &["goaway:1"],
+        ),
+        (
+            "CONTINUATION on another stream",
+            [frame(HEADERS, 0, 1, &block(GET)), frame(CONTINUATION, END_HEADERS, 3, &[])].concat(),
+            &["goaway:1"],
+        ),
         ("PUSH_PROMISE from a client", frame(5, END_HEADERS, 1, &[0, 0, 0, 2]), &["goaway:1"]),
     ];
     for (name, bytes, expected) in cases {
