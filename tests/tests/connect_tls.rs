@@ -29,17 +29,26 @@ fn body(out: &std::process::Output) -> String {
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
+/// Both files, with adit and with Envoy at either end.
 #[test]
-fn both_ends_are_adit() {
+fn either_end_may_be_envoy() {
     let hello = origin::http(HELLO).0;
-    let (tcp, http, proxy) = (free_port(), free_port(), free_port());
-    let _far = Proxy::adit(&file("connect_tls_terminated.yaml", &[(10001, proxy), (10080, hello)]));
-    let near = Proxy::adit(&file("connect_tls_in_one_hop.yaml", &[(10000, tcp), (10002, http), (10001, proxy)]));
-    assert_eq!(body(&curl(&[&format!("http://127.0.0.1:{tcp}/")])), "hello\n");
-    for _ in 0..2 {
-        assert_eq!(body(&curl(&[&format!("http://127.0.0.1:{http}/")])), "hello\n");
+    for (near, far) in [("adit", "adit"), ("adit", "envoy"), ("envoy", "adit")] {
+        let start = |who: &str, yaml: &str| if who == "adit" { Proxy::adit(yaml) } else { Proxy::envoy(yaml) };
+        let (tcp, http, proxy) = (free_port(), free_port(), free_port());
+        let _far = start(far, &file("connect_tls_terminated.yaml", &[(10001, proxy), (10080, hello)]));
+        let ports = [(10000, tcp), (10002, http), (10001, proxy)];
+        let client = start(near, &file("connect_tls_in_one_hop.yaml", &ports));
+        assert_eq!(body(&curl(&[&format!("http://127.0.0.1:{tcp}/")])), "hello\n", "{near} -> {far}");
+        for _ in 0..2 {
+            assert_eq!(body(&curl(&[&format!("http://127.0.0.1:{http}/")])), "hello\n", "{near} -> {far}");
+        }
+        assert_eq!(
+            client.stat("cluster.origin.ssl.handshake"),
+            2,
+            "{near}: the second request has a pooled connection"
+        );
     }
-    assert_eq!(near.stat("cluster.origin.ssl.handshake"), 2, "the second request has a pooled connection");
 }
 
 #[test]

@@ -127,7 +127,7 @@ fn connections_are_made_ahead_only_where_that_is_asked() {
 /// `connection_keepalive`: who answers PINGs stays, who does not goes with its tunnels.
 #[test]
 fn pings_keep_connections_honest() {
-    let keepalive = "http2_protocol_options: { connection_keepalive: { interval: 0.2s, timeout: 0.6s, interval_jitter: { value: 0 } } }\n";
+    let keepalive = "http2_protocol_options: { connection_keepalive: { interval: 0.2s, timeout: 2s, interval_jitter: { value: 0 } } }\n";
     let port = free_port();
     let adit = Proxy::adit(&resources(
         &[listener("l", port, &hcm("h", &terminate("c"), keepalive))],

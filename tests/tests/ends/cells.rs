@@ -117,13 +117,13 @@ fn both_ways(client: &mut Leg, server: &mut Leg) {
 
 /// An idle tunnel ends for both; bytes of either side keep it.
 fn idles(down: Kind, up: Kind) {
-    let pair = Pair::new(down, up, Some("0.6s"), true);
+    let pair = Pair::new(down, up, Some("2s"), true);
     let (mut client, mut server) = pair.open();
-    for _ in 0..3 {
-        std::thread::sleep(Duration::from_millis(250));
+    for _ in 0..2 {
+        std::thread::sleep(Duration::from_millis(700));
         client.send(b"x");
         server.expect(b"x");
-        std::thread::sleep(Duration::from_millis(250));
+        std::thread::sleep(Duration::from_millis(700));
         server.send(b"y");
         client.expect(b"y");
     }
