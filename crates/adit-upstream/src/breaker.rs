@@ -10,6 +10,8 @@ use adit_stats::{Gauge, Scope};
 pub struct Thresholds {
     /// `max_connections`.
     pub max_connections: u64,
+    /// `per_host_thresholds`: `max_connections` of each host.
+    pub max_connections_per_host: u64,
     /// `max_pending_requests`.
     pub max_pending_requests: u64,
     /// `max_requests`.
@@ -35,6 +37,7 @@ impl Default for Thresholds {
     fn default() -> Self {
         Self {
             max_connections: 1024,
+            max_connections_per_host: u64::MAX,
             max_pending_requests: 1024,
             max_requests: 1024,
             max_retries: 3,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use adit_filter::upstream::{Host, HostInfo, Report};
+use adit_filter::upstream::{Host, HostInfo, Priority, Report};
 use adit_io::Address;
 
 use crate::cluster::Core;
@@ -93,6 +93,8 @@ pub struct HostState {
     flags: AtomicU32,
     /// Chosen since the last clean-up of original destinations.
     pub(crate) used: AtomicBool,
+    /// Connections to it that were given a place.
+    places: AtomicU64,
     core: Arc<Core>,
 }
 
@@ -115,8 +117,35 @@ impl HostState {
             outlier: HostOutlier::default(),
             flags: AtomicU32::new(flags),
             used: AtomicBool::new(true),
+            places: AtomicU64::new(0),
             core: core.clone(),
         })
+    }
+
+    /// Takes a place for a connection, if the cluster's limit and the host's own allow it.
+    pub(crate) fn try_place(&self, priority: Priority) -> bool {
+        let breaker = self.core.breaker(priority);
+        let limit = breaker.limits.max_connections_per_host;
+        if self.places.try_update(Relaxed, Relaxed, |taken| (taken < limit).then_some(taken + 1)).is_err() {
+            return false;
+        }
+        if breaker.connections.try_take() {
+            return true;
+        }
+        self.places.fetch_sub(1, Relaxed);
+        false
+    }
+
+    /// Takes a place whatever the limits.
+    pub(crate) fn place(&self, priority: Priority) {
+        self.places.fetch_add(1, Relaxed);
+        self.core.breaker(priority).connections.take();
+    }
+
+    /// Gives a place back.
+    pub(crate) fn unplace(&self, priority: Priority) {
+        self.places.fetch_sub(1, Relaxed);
+        self.core.breaker(priority).connections.put();
     }
 
     /// Where it is dialled.

@@ -149,6 +149,41 @@ async fn tcp_waits_for_a_place_under_max_connections() {
 }
 
 #[tokio::test]
+async fn each_host_may_have_a_limit_of_its_own() {
+    let (one, other) =
+        (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let ports = [one.local_addr().unwrap().port(), other.local_addr().unwrap().port()];
+    let limits = "circuit_breakers: { per_host_thresholds: [{ max_connections: 1 }, { priority: HIGH }] }";
+    let world = world(&cluster("a", &ports, limits));
+    let a = world.cluster("a");
+    let wish = Wish::default();
+    let need = wish.need();
+    let mut held = vec![soon(a.tcp(&need)).await.ok().unwrap(), soon(a.tcp(&need)).await.ok().unwrap()];
+    let taken: std::collections::BTreeSet<u16> =
+        held.iter().map(|upstream| upstream.host.info().address.socket().unwrap().port()).collect();
+    assert_eq!(taken, ports.into());
+    // The third goes to a host that has what it may have.
+    let mut third = a.tcp(&need);
+    assert!(pending(&mut third).await);
+    assert_eq!(world.counter("cluster.a.upstream_cx_overflow"), 1);
+    assert_eq!(world.gauge("cluster.a.circuit_breakers.default.cx_open"), 0);
+    held.clear();
+    let third = soon(third).await.ok().unwrap();
+    drop(third);
+    assert_eq!(world.gauge("cluster.a.upstream_cx_active"), 0);
+    // HTTP connections count like others.
+    let origin = origin(ok).await;
+    let world = self::world(&cluster("a", &[origin.port], limits));
+    let a = world.cluster("a");
+    let first = soon(acquire(&a)).await.ok().unwrap();
+    let mut second = a.http(&need);
+    assert!(pending(&mut second).await);
+    soon(exchange(first, "/")).await;
+    soon(exchange(soon(second).await.ok().unwrap(), "/")).await;
+    assert_eq!(origin.accepted.load(SeqCst), 1);
+}
+
+#[tokio::test]
 async fn a_cancelled_wait_leaves_nothing_behind() {
     let origin = origin(ok).await;
     let limits = "circuit_breakers: { thresholds: [{ max_connections: 1 }] }";

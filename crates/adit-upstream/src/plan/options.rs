@@ -48,14 +48,40 @@ fn value_of(value: &prost_types::Value) -> Value {
     }
 }
 
+/// `circuit_breakers.per_host_thresholds`: DEFAULT, then HIGH. Only the number of connections can be limited so.
+fn per_host(breakers: &pb::CircuitBreakers, path: &Path, problems: &mut Problems) -> [u64; 2] {
+    let mut limits = [u64::MAX; 2];
+    let mut seen = [false; 2];
+    for (index, thresholds) in breakers.per_host_thresholds.iter().enumerate() {
+        let path = path.item("per_host_thresholds", index);
+        for (set, field) in [
+            (thresholds.max_pending_requests.is_some(), "max_pending_requests"),
+            (thresholds.max_requests.is_some(), "max_requests"),
+            (thresholds.max_retries.is_some(), "max_retries"),
+            (thresholds.retry_budget.is_some(), "retry_budget"),
+            (thresholds.track_remaining, "track_remaining"),
+            (thresholds.max_connection_pools.is_some(), "max_connection_pools"),
+        ] {
+            if set {
+                problems.unsupported(&path.field(field));
+            }
+        }
+        let at = usize::from(thresholds.priority == core::RoutingPriority::High as i32);
+        if let (Some(limit), Some(seen)) = (limits.get_mut(at), seen.get_mut(at))
+            && !std::mem::replace(seen, true)
+        {
+            *limit = thresholds.max_connections.map_or(u64::MAX, u64::from);
+        }
+    }
+    limits
+}
+
 /// `circuit_breakers`: DEFAULT, then HIGH.
 pub(super) fn breakers(message: &pb::Cluster, path: &Path, problems: &mut Problems) -> [Thresholds; 2] {
     let mut limits = [Thresholds::default(); 2];
     let Some(breakers) = &message.circuit_breakers else { return limits };
     let path = path.field("circuit_breakers");
-    if !breakers.per_host_thresholds.is_empty() {
-        problems.unsupported(&path.field("per_host_thresholds"));
-    }
+    let per_host = per_host(breakers, &path, problems);
     let mut seen = [false; 2];
     for (index, thresholds) in breakers.thresholds.iter().enumerate() {
         let path = path.item("thresholds", index);
@@ -79,7 +105,11 @@ pub(super) fn breakers(message: &pb::Cluster, path: &Path, problems: &mut Proble
                 min_concurrency: or(budget.min_retry_concurrency, 3),
             }),
             track_remaining: thresholds.track_remaining,
+            ..Thresholds::default()
         };
+    }
+    for (limit, per_host) in limits.iter_mut().zip(per_host) {
+        limit.max_connections_per_host = per_host;
     }
     limits
 }

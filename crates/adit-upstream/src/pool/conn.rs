@@ -207,7 +207,7 @@ impl Drop for ConnLife {
         stats.upstream_cx_length_ms.record(crate::stats::millis(self.born.elapsed()));
         stats.upstream_rq_per_cx.record(self.streams.load(Relaxed));
         self.host.stats.cx_active.fetch_sub(1, Relaxed);
-        self.core.breaker(self.priority).connections.put();
+        self.host.unplace(self.priority);
         // Somebody may have waited for its place. Not done here: a lock may be held.
         self.kicks.freed();
     }

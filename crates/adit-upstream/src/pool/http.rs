@@ -328,8 +328,8 @@ impl WorkerCluster {
             if waiting_room >= queue.waiters.len() && !(plan.preconnect_ratio > 1.0 && ahead) {
                 return;
             }
-            let connections = &self.core.breaker(queue.key.priority).connections;
-            if !connections.try_take() {
+            let priority = queue.key.priority;
+            if !ask.host.try_place(priority) {
                 self.core.stats.traffic.upstream_cx_overflow.inc();
                 // A pool without a connection may always make one, or its streams would wait for nothing; one that
                 // idles in another pool goes for it.
@@ -337,7 +337,7 @@ impl WorkerCluster {
                     return;
                 }
                 self.evict(state, pool);
-                connections.take();
+                ask.host.place(priority);
             }
             let Some(queue) = state.pools.pool(host, pool) else { return };
             queue.connecting += 1;

@@ -95,11 +95,10 @@ impl WorkerCluster {
             let Some(pool) = pools.tcp.get_mut(slot(priority)) else {
                 return Err(Failed::new(FailureKind::Local, ""));
             };
-            let connections = &self.core.breaker(priority).connections;
             // A pool without a connection may always make one, or its streams would wait for nothing.
-            if connections.try_take()
+            if host.try_place(priority)
                 || (pool.live == 0 && {
-                    connections.take();
+                    host.place(priority);
                     true
                 })
             {
@@ -142,23 +141,22 @@ impl WorkerCluster {
 
     /// A connection's place is free: the next in the queue takes it.
     fn tcp_freed(&self, host: &Arc<HostState>, priority: Priority) {
-        let connections = &self.core.breaker(priority).connections;
-        connections.put();
+        host.unplace(priority);
         let mut state = lock(&self.state);
         let Some(pool) = tcp_pool(&mut state, host, priority) else { return };
         pool.live = pool.live.saturating_sub(1);
         while !pool.waiters.is_empty() {
-            if !connections.try_take() {
+            if !host.try_place(priority) {
                 if pool.live != 0 {
                     return;
                 }
-                connections.take();
+                host.place(priority);
             }
             pool.live += 1;
             let gone = pool.waiters.pop_front().is_none_or(|(_, waiter)| waiter.send(Ok(())).is_err());
             if gone {
                 pool.live -= 1;
-                connections.put();
+                host.unplace(priority);
             }
         }
     }
