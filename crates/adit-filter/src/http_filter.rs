@@ -1,6 +1,7 @@
 //! Filters of HTTP requests, the chain that runs them, and the stream they share.
 
 use std::any::Any;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use adit_http::{RequestHead, ResponseHead, StreamError};
 use http::uri::Authority;
 use http::{StatusCode, Version};
 
+use crate::throttle::Throttled;
 use crate::{BoxFuture, LocalReply, ResponseFlag, Route, StreamInfo, WorkerEnv};
 
 /// What a filter decided about a request.
@@ -112,6 +114,8 @@ pub struct HttpStream {
     pub random: u64,
     /// The client is internal (`internal_address_config`).
     pub internal: bool,
+    /// The answer's bytes may leave at so many KiB a second (`fault.response_rate_limit`).
+    pub response_limit: Option<NonZeroU32>,
     /// While an upstream's word on a tunnel is awaited: a client that ends before it sent a byte has left.
     pub end_is_leaving: bool,
     /// The authority as it came, where another one took its place for routing: the target of a CONNECT-UDP.
@@ -141,6 +145,7 @@ impl HttpStream {
             buffer_limit: 1 << 20,
             random: 0,
             internal: false,
+            response_limit: None,
             end_is_leaving: false,
             original_authority: None,
             responder: Some(responder),
@@ -170,7 +175,14 @@ impl HttpStream {
         self.info.response_code = head.status.as_u16();
         let sent = responder.respond(head.clone(), end);
         self.response = Some(head);
-        sent
+        sent.map(|send| self.limited(send))
+    }
+
+    fn limited(&self, send: Box<dyn SendStream>) -> Box<dyn SendStream> {
+        match self.response_limit {
+            Some(limit) => Box::new(Throttled::new(send, limit)),
+            None => send,
+        }
     }
 
     /// Answers with a local reply, body and end included. Does nothing if an answer has left already.
@@ -189,7 +201,7 @@ impl HttpStream {
         self.info.response_code = head.status.as_u16();
         self.response = Some(head.clone());
         let size = body.len() as u64;
-        let mut send = responder.respond(head, body.is_empty())?;
+        let mut send = self.limited(responder.respond(head, body.is_empty())?);
         if !body.is_empty() {
             std::future::poll_fn(|cx| send.poll_send(cx, &mut body, true)).await?;
             self.info.bytes_sent += size;

@@ -17,6 +17,7 @@ mod network;
 mod reply;
 mod route;
 mod runtime_values;
+mod throttle;
 mod udp;
 pub mod upstream;
 

@@ -1,5 +1,6 @@
-//! `envoy.filters.http.fault`: delays and aborts for tests.
+//! `envoy.filters.http.fault`: delays, aborts and slow answers for tests.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use adit_filter::{HttpFilter, HttpFilterFactory, HttpStream, LocalReply, Respons
 use adit_match::{ConfigError, Fraction, HeaderMatcher};
 use adit_stats::{Counter, Gauge};
 use common::fault_delay::FaultDelaySecifier as DelayBy;
+use common::fault_rate_limit::LimitType as RateBy;
 use http::StatusCode;
 use pb::fault_abort::ErrorType;
 
@@ -19,12 +21,15 @@ use crate::unpack::refuse;
 
 const DELAY_HEADER: &str = "x-envoy-fault-delay-request";
 const DELAY_PERCENT_HEADER: &str = "x-envoy-fault-delay-request-percentage";
+const RATE_HEADER: &str = "x-envoy-fault-throughput-response";
+const RATE_PERCENT_HEADER: &str = "x-envoy-fault-throughput-response-percentage";
 const ABORT_HEADER: &str = "x-envoy-fault-abort-request";
 const ABORT_PERCENT_HEADER: &str = "x-envoy-fault-abort-request-percentage";
 
 struct Faults {
     delay: Option<Delay>,
     abort: Option<Abort>,
+    rate: Option<Rate>,
     headers: Vec<HeaderMatcher>,
     nodes: Vec<String>,
     max_active: Option<u32>,
@@ -46,7 +51,14 @@ struct Abort {
     body: Box<str>,
 }
 
+struct Rate {
+    /// KiB a second; `None` when the request says it.
+    fixed: Option<NonZeroU32>,
+    percent: Fraction,
+}
+
 struct Stats {
+    slowed: Counter,
     delays: Counter,
     aborts: Counter,
     overflow: Counter,
@@ -63,9 +75,8 @@ pub(super) struct Factory {
 impl Factory {
     pub fn new(message: &pb::HttpFault, env: &Env<'_>, path: &str) -> Result<Self, ConfigError> {
         let scope = env.http.scope("fault");
-        // The rate of answers is not limited.
-        let _ = scope.counter("response_rl_injected");
         let stats = Stats {
+            slowed: scope.counter("response_rl_injected"),
             delays: scope.counter("delays_injected"),
             aborts: scope.counter("aborts_injected"),
             overflow: scope.counter("faults_overflow"),
@@ -84,8 +95,6 @@ fn faults(message: &pb::HttpFault, path: &str) -> Result<Faults, ConfigError> {
     refuse(
         path,
         &[
-            (message.response_rate_limit.is_some(), "response_rate_limit"),
-            (!message.response_rate_limit_percent_runtime.is_empty(), "response_rate_limit_percent_runtime"),
             (!message.abort_grpc_status_runtime.is_empty(), "abort_grpc_status_runtime"),
             (!message.upstream_cluster.is_empty(), "upstream_cluster"),
             (message.filter_metadata.is_some(), "filter_metadata"),
@@ -94,6 +103,11 @@ fn faults(message: &pb::HttpFault, path: &str) -> Result<Faults, ConfigError> {
     Ok(Faults {
         delay: message.delay.as_ref().map(|it| delay(it, message, &format!("{path}.delay"))).transpose()?,
         abort: message.abort.as_ref().map(|it| abort(it, message, &format!("{path}.abort"))).transpose()?,
+        rate: message
+            .response_rate_limit
+            .as_ref()
+            .map(|it| rate(it, message, &format!("{path}.response_rate_limit")))
+            .transpose()?,
         headers: HeaderMatcher::list(&message.headers, &format!("{path}.headers"))?,
         nodes: message.downstream_nodes.clone(),
         max_active: message.max_active_faults,
@@ -117,6 +131,21 @@ fn delay(message: &common::FaultDelay, all: &pb::HttpFault, path: &str) -> Resul
         percent: percent.key(&key(&all.delay_percent_runtime, "fault.http.delay.fixed_delay_percent")),
         duration_key: key(&all.delay_duration_runtime, "fault.http.delay.fixed_duration_ms"),
     })
+}
+
+fn rate(message: &common::FaultRateLimit, all: &pb::HttpFault, path: &str) -> Result<Rate, ConfigError> {
+    let fixed = match &message.limit_type {
+        Some(RateBy::FixedLimit(limit)) => {
+            // Beyond the number's range it is no limit that anybody would notice.
+            let kbps = NonZeroU32::new(u32::try_from(limit.limit_kbps).unwrap_or(u32::MAX));
+            Some(kbps.ok_or_else(|| ConfigError::new(format!("{path}.fixed_limit.limit_kbps"), "must be at least 1"))?)
+        }
+        Some(RateBy::HeaderLimit(_)) => None,
+        None => return Err(ConfigError::new(path, "fixed_limit or header_limit is required")),
+    };
+    let percent = message.percentage.as_ref().map_or_else(Fraction::never, Fraction::from_percent);
+    let key = key(&all.response_rate_limit_percent_runtime, "fault.http.rate_limit.response_percent");
+    Ok(Rate { fixed, percent: percent.key(&key) })
 }
 
 fn abort(message: &pb::FaultAbort, all: &pb::HttpFault, path: &str) -> Result<Abort, ConfigError> {
@@ -143,7 +172,7 @@ fn abort(message: &pb::FaultAbort, all: &pb::HttpFault, path: &str) -> Result<Ab
 impl HttpFilterFactory for Factory {
     fn create(&self, per_route: Option<&RouteConfig>) -> Option<Box<dyn HttpFilter>> {
         let faults = settings(&self.own, per_route);
-        let any = faults.delay.is_some() || faults.abort.is_some();
+        let any = faults.delay.is_some() || faults.abort.is_some() || faults.rate.is_some();
         any.then(|| Box::new(Filter { faults, stats: self.stats.clone(), active: None }) as Box<dyn HttpFilter>)
     }
 }
@@ -189,6 +218,19 @@ impl Filter {
         }
         self.active = Some(active);
         true
+    }
+
+    fn rate(&self, stream: &HttpStream) -> Option<NonZeroU32> {
+        let rate = self.faults.rate.as_ref()?;
+        let (limit, percent) = match rate.fixed {
+            Some(fixed) => (fixed, rate.percent.clone()),
+            None => {
+                let asked = number(stream, RATE_HEADER)?;
+                let limit = NonZeroU32::new(u32::try_from(asked).unwrap_or(u32::MAX))?;
+                (limit, capped(&rate.percent, stream, RATE_PERCENT_HEADER))
+            }
+        };
+        percent.sampled(&stream.worker.runtime, fastrand::u64(..)).then_some(limit)
     }
 
     fn delay(&self, stream: &HttpStream) -> Option<Duration> {
@@ -247,6 +289,10 @@ impl HttpFilter for Filter {
     fn on_request(&mut self, stream: &mut HttpStream, _: bool) -> Verdict {
         if !self.applies(stream) {
             return Verdict::Continue;
+        }
+        if let Some(limit) = self.rate(stream) {
+            self.stats.slowed.inc();
+            stream.response_limit = Some(limit);
         }
         if let Some(delay) = self.delay(stream)
             && self.activate(stream)

@@ -393,6 +393,35 @@ fn fault_delays_then_aborts() {
 }
 
 #[test]
+fn fault_slows_answers() {
+    use fault_pb::fault_rate_limit::{FixedLimit, HeaderLimit, LimitType};
+    let scopes = Scopes::new();
+    let limit = |by, out_of| {
+        let limit = fault_pb::FaultRateLimit { percentage: percent(out_of), limit_type: by };
+        pack(&pb::fault::v3::HttpFault { response_rate_limit: Some(limit), ..Default::default() })
+    };
+    let fixed = Some(LimitType::FixedLimit(FixedLimit { limit_kbps: 7 }));
+    let run = |any: &prost_types::Any, head| {
+        let (_, verdict, stream) = run(any, &scopes, None, head);
+        assert!(passes(&verdict));
+        stream.response_limit.map(std::num::NonZeroU32::get)
+    };
+    assert_eq!(run(&limit(fixed, 100), connect()), Some(7));
+    assert_eq!(run(&limit(fixed, 0), connect()), None);
+    let by_header = limit(Some(LimitType::HeaderLimit(HeaderLimit {})), 100);
+    assert_eq!(run(&by_header, connect()), None);
+    let asks = |more: &[(&'static str, &'static str)]| {
+        let mut fields = vec![("x-envoy-fault-throughput-response", "9")];
+        fields.extend(more);
+        get("/", &fields)
+    };
+    assert_eq!(run(&by_header, asks(&[])), Some(9));
+    assert_eq!(run(&by_header, asks(&[("x-envoy-fault-throughput-response-percentage", "0")])), None);
+    assert_eq!(scopes.counter("http.p.fault.response_rl_injected"), 2);
+    assert!(refused(&limit(None, 100)).contains("fixed_limit or header_limit"));
+}
+
+#[test]
 fn faults_are_bounded_by_number_and_runtime() {
     use pb::fault::v3::fault_abort::ErrorType;
     let scopes = Scopes::new();
