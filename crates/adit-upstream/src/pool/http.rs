@@ -203,6 +203,11 @@ impl WorkerCluster {
                 }
                 granted = self.take_ready(&mut state, &host, pool);
             }
+            if granted.is_some() && self.core.plan.preconnect_ratio > 1.0 {
+                // What was taken may have been the spare.
+                let ask = Ask { host: host.clone(), ctx: ctx.clone(), downstream: need.downstream.cloned() };
+                self.connect_for(&mut state, host.id, pool, Some(&Arc::new(ask)));
+            }
             (pool, granted)
         };
         let grant = match granted {
@@ -312,12 +317,16 @@ impl WorkerCluster {
 
     /// Makes connections until those in the making can carry all who wait.
     fn connect_more(&self, state: &mut State, host: u64, pool: u64) {
+        self.connect_for(state, host, pool, None);
+    }
+
+    /// The same where nobody may wait, on behalf of `spare`: the ratio of `preconnect_policy` counts alone then.
+    fn connect_for(&self, state: &mut State, host: u64, pool: u64, spare: Option<&Arc<Ask>>) {
         let plan = &self.core.plan;
         // Three at a time at most: enough to catch up, few enough not to burst.
         for _ in 0..3 {
             let Some(queue) = state.pools.pool(host, pool) else { return };
-            let Some(waiter) = queue.waiters.front() else { return };
-            let ask = waiter.ask.clone();
+            let Some(ask) = queue.waiters.front().map(|waiter| &waiter.ask).or(spare).cloned() else { return };
             let width = queue.width(&plan.http);
             let streams = queue.waiters.len() + queue.connected.saturating_sub(queue.ready.len());
             let room =
