@@ -243,3 +243,43 @@ for code in ["302", "407", "503"]:
     assert status == int(code), status
 "#);
 }
+
+/// client -> h1 -> front -> h2 -> sidecar -> h1 -> app, and the same from an HTTP/2 client, with adit and Envoy in each place.
+#[test]
+fn either_proxy_may_be_envoy() {
+    for (near, far) in [("adit", "adit"), ("adit", "envoy"), ("envoy", "adit")] {
+        let start = |who: &str, yaml: &str| if who == "adit" { Proxy::adit(yaml) } else { Proxy::envoy(yaml) };
+        let (one, front, middle) = (free_port(), free_port(), free_port());
+        let _far = start(
+            far,
+            &resources(&[listener("far", middle, &hcm("far", &prefix("one"), &allow()))], &[cluster("one", one, "")]),
+        );
+        let _near = start(
+            near,
+            &resources(
+                &[listener("near", front, &hcm("near", &prefix("far"), &allow()))],
+                &[cluster("far", middle, HTTP2)],
+            ),
+        );
+        let script = r#"
+one, front, both = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "adit adit"
+listening(one, server1)
+c = Client2(front)
+key = "sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+status, f = client1(front, "/a/ok", "websocket", key)
+assert (status, f["sec-websocket-accept"]) == (101, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), (status, f)
+status, _ = client1(front, "/b/ok", "foo")
+assert status == 101 and fields(heads1["/b/ok"])["upgrade"] == "foo"
+status, _ = client1(front, "/c/ok", "foo", "content-length: 0\r\n", "POST")
+assert status == 101 and heads1["/c/ok"].startswith("POST " if both else "GET "), heads1["/c/ok"]
+status, _ = c.upgrade("/d/ok", "websocket", ("sec-websocket-version", "13"), ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="))
+assert status == 200 and fields(heads1["/d/ok"])["upgrade"] == "websocket"
+status, _ = c.upgrade("/e/ok", "foo")
+assert status == 200 and heads1["/e/ok"].startswith("GET ")
+print("ok")
+"#;
+        let both = format!("{near} {far}");
+        let out = python(&format!("{PEERS}{script}"), &[&one.to_string(), &front.to_string(), &both]);
+        assert_eq!(out, "ok\n", "{both}");
+    }
+}
