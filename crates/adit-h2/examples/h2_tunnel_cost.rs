@@ -1,6 +1,6 @@
 //! What a tunnel costs: CPU seconds per GiB of TCP to h2 to TCP, and memory of idle connections and tunnels.
 //!
-//! `cargo run --release -p adit-h2 --example tunnel_cost`
+//! `cargo run --release -p adit-h2 --example h2_tunnel_cost`
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::future::poll_fn;

@@ -1,6 +1,6 @@
 //! What a tunnel costs: CPU seconds per GiB of TCP to h3 to TCP, and memory of idle connections and tunnels.
 //!
-//! `cargo run --release -p adit-h3 --example tunnel_cost`
+//! `cargo run --release -p adit-h3 --example h3_tunnel_cost`
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::future::poll_fn;
