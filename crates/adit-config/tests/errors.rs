@@ -201,6 +201,30 @@ fn extensions() {
 }
 
 #[test]
+fn several_health_checks_have_names() {
+    let check = "timeout: 1s, interval: 1s, healthy_threshold: 1, unhealthy_threshold: 1, tcp_health_check: {}";
+    let with = |first: &str, second: &str| {
+        format!(
+            "static_resources:\n  clusters:\n  - name: a\n    health_checks:\n    - {{ {first}{check} }}\n    - {{ {second}{check} }}\n"
+        )
+    };
+    assert_errors(&with("name: a, ", "name: b, "), &[]);
+    let place = "static_resources.clusters[0].health_checks[1].name";
+    assert_errors(
+        &with("name: a, ", ""),
+        &[&format!(
+            "x.yaml: line 6: {place}: health check at index 1 is missing a name; all health checks must have a name when multiple health checks are configured"
+        )],
+    );
+    assert_errors(
+        &with("name: a, ", "name: a, "),
+        &[&format!(
+            "x.yaml: line 6: {place}: duplicate health check name 'a' at index 1; all health check names must be unique within a cluster"
+        )],
+    );
+}
+
+#[test]
 fn what_adit_does_not_implement() {
     assert_errors(
         "watchdogs: {}\n",

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 
 use adit_filter::upstream::{Priority, Report};
-use adit_stats::Counter;
+use adit_stats::{Counter, Gauge};
 use tokio::sync::watch;
 
 use crate::breaker::{Breaker, Breakers};
@@ -28,7 +28,10 @@ pub struct Core {
     pub stats: ClusterStats,
     /// The circuit breakers.
     pub breakers: Breakers,
-    pub(crate) health_stats: Option<HealthCheckStats>,
+    /// Of each health check.
+    pub(crate) health_stats: Vec<HealthCheckStats>,
+    /// Healthy and degraded hosts, where there are several health checks.
+    health_total: Option<(Gauge, Gauge)>,
     pub(crate) outlier_stats: Option<OutlierStats>,
     shared: OnceLock<Weak<SharedCluster>>,
 }
@@ -119,7 +122,11 @@ impl SharedCluster {
         let core = Arc::new(Core {
             stats: ClusterStats::new(scope),
             breakers: Breakers::new(plan.breakers, scope),
-            health_stats: (!plan.health_checks.is_empty()).then(|| HealthCheckStats::new(&scope.scope("health_check"))),
+            health_stats: plan.health_checks.iter().map(|check| HealthCheckStats::of(scope, &check.name)).collect(),
+            health_total: (plan.health_checks.len() > 1).then(|| {
+                let scope = scope.scope("health_check");
+                (scope.gauge("healthy"), scope.gauge("degraded"))
+            }),
             outlier_stats: plan.outlier.is_some().then(|| OutlierStats::new(&scope.scope("outlier_detection"))),
             shared: OnceLock::new(),
             plan,
@@ -263,9 +270,15 @@ impl SharedCluster {
         membership.membership_healthy.set(count(Health::Healthy));
         membership.membership_degraded.set(count(Health::Degraded));
         membership.max_host_weight.set(hosts.iter().map(|host| u64::from(host.facts.weight)).max().unwrap_or(0));
-        if let Some(stats) = &self.core.health_stats {
-            stats.healthy.set(count(Health::Healthy));
-            stats.degraded.set(count(Health::Degraded));
+        let (healthy, degraded) = (count(Health::Healthy), count(Health::Degraded));
+        if let Some((healthy_total, degraded_total)) = &self.core.health_total {
+            healthy_total.set(healthy);
+            degraded_total.set(degraded);
+        }
+        for (index, stats) in self.core.health_stats.iter().enumerate() {
+            let passed = || hosts.iter().filter(|host| !host.check_fails(index)).count() as u64;
+            stats.healthy.set(if self.core.health_total.is_some() { passed() } else { healthy });
+            stats.degraded.set(degraded);
         }
         *self.set.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(set);
         self.version.fetch_add(1, Ordering::Release);

@@ -64,9 +64,9 @@ async fn watch(cluster: Arc<SharedCluster>, host: Arc<HostState>, index: usize) 
     if !check.initial_jitter.is_zero() {
         tokio::time::sleep(check.initial_jitter.mul_f64(fastrand::f64())).await;
     }
-    let mut record = Record::new(&host);
+    let mut record = Record::new(&host, index);
     loop {
-        if let Some(stats) = &cluster.core().health_stats {
+        if let Some(stats) = cluster.core().health_stats.get(index) {
             stats.attempt.inc();
         }
         let outcome = tokio::time::timeout(check.timeout, checker.check()).await.unwrap_or_else(|_| {
@@ -80,20 +80,22 @@ async fn watch(cluster: Arc<SharedCluster>, host: Arc<HostState>, index: usize) 
 
 /// How often in a row a host answered well or not.
 struct Record {
+    /// Which check it is.
+    index: usize,
     first: bool,
     healthy: u32,
     unhealthy: u32,
 }
 
 impl Record {
-    fn new(host: &HostState) -> Self {
-        Self { first: host.has(HealthFlag::PendingActiveHealthCheck), healthy: 0, unhealthy: 0 }
+    fn new(host: &HostState, index: usize) -> Self {
+        Self { index, first: host.has(HealthFlag::PendingActiveHealthCheck), healthy: 0, unhealthy: 0 }
     }
 
     /// Takes an outcome in; whether the host changed sides.
     fn take(&mut self, cluster: &SharedCluster, host: &HostState, check: &HealthCheckPlan, outcome: Outcome) -> bool {
-        let failed = host.has(HealthFlag::FailedActiveHealthCheck);
-        let stats = cluster.core().health_stats.as_ref();
+        let failed = host.check_fails(self.index);
+        let stats = cluster.core().health_stats.get(self.index);
         let mut changed = host.set_flag(HealthFlag::PendingActiveHealthCheck, false);
         let turned = match outcome {
             Outcome::Healthy { degraded } => {
@@ -106,7 +108,7 @@ impl Record {
                 // The very first answer decides alone, so that a start is quick.
                 let turned = failed && (self.first || self.healthy >= check.healthy_threshold);
                 if turned {
-                    host.set_flag(HealthFlag::FailedActiveHealthCheck, false);
+                    host.set_check(self.index, false);
                 }
                 turned
             }
@@ -121,7 +123,7 @@ impl Record {
                 self.unhealthy = self.unhealthy.saturating_add(1);
                 let turned = !failed && (outcome == Outcome::Failed || self.unhealthy >= check.unhealthy_threshold);
                 if turned {
-                    host.set_flag(HealthFlag::FailedActiveHealthCheck, true);
+                    host.set_check(self.index, true);
                 }
                 turned
             }
@@ -129,6 +131,10 @@ impl Record {
         self.first = false;
         if turned || changed {
             cluster.rebuild();
+        }
+        if turned {
+            let (name, host) = (&*check.name, host.address());
+            tracing::debug!(name, %host, fails = !failed, "a health check turned");
         }
         if matches!(outcome, Outcome::Healthy { .. }) {
             outlier::checked_healthy(cluster, host);

@@ -1,7 +1,7 @@
 //! A host of a cluster: shared by all workers, with its health and its counters.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use adit_filter::upstream::{Host, HostInfo, Priority, Report};
 use adit_io::Address;
@@ -91,6 +91,8 @@ pub struct HostState {
     pub stats: HostStats,
     pub(crate) outlier: HostOutlier,
     flags: AtomicU32,
+    /// A bit for each of the cluster's health checks, set while that one fails.
+    failing: AtomicU8,
     /// Chosen since the last clean-up of original destinations.
     pub(crate) used: AtomicBool,
     /// Connections to it that were given a place.
@@ -106,7 +108,9 @@ impl HostState {
             ConfigHealth::Unhealthy => HealthFlag::FailedConfigHealth as u32,
             ConfigHealth::Degraded => HealthFlag::DegradedConfigHealth as u32,
         };
+        let mut failing = 0;
         if !core.plan.health_checks.is_empty() && !facts.health_target.disabled {
+            failing = core.plan.health_checks.iter().enumerate().fold(0, |all, (index, _)| all | check_bit(index));
             // Envoy: a host is unhealthy until its first check succeeded.
             flags |= HealthFlag::FailedActiveHealthCheck as u32 | HealthFlag::PendingActiveHealthCheck as u32;
         }
@@ -116,6 +120,7 @@ impl HostState {
             stats: HostStats::default(),
             outlier: HostOutlier::default(),
             flags: AtomicU32::new(flags),
+            failing: AtomicU8::new(failing),
             used: AtomicBool::new(true),
             places: AtomicU64::new(0),
             core: core.clone(),
@@ -170,6 +175,19 @@ impl HostState {
         (before & bit != 0) != on
     }
 
+    /// Whether the health check of this index fails.
+    pub(crate) fn check_fails(&self, index: usize) -> bool {
+        self.failing.load(Relaxed) & check_bit(index) != 0
+    }
+
+    /// What the health check of this index says now. The host has failed while any of them fails.
+    pub(crate) fn set_check(&self, index: usize, fails: bool) {
+        let bit = check_bit(index);
+        let before = if fails { self.failing.fetch_or(bit, Relaxed) } else { self.failing.fetch_and(!bit, Relaxed) };
+        let any = if fails { before | bit } else { before & !bit };
+        self.set_flag(HealthFlag::FailedActiveHealthCheck, any != 0);
+    }
+
     /// What load balancing makes of it.
     pub fn health(&self) -> Health {
         let flags = self.flags();
@@ -181,6 +199,11 @@ impl HostState {
             Health::Healthy
         }
     }
+}
+
+/// A cluster has at most eight health checks.
+fn check_bit(index: usize) -> u8 {
+    u32::try_from(index).ok().and_then(|index| 1u8.checked_shl(index)).unwrap_or(0)
 }
 
 impl Host for HostState {

@@ -148,6 +148,14 @@ metrics! {
     }
 }
 
+impl HealthCheckStats {
+    /// Those of one health check of the cluster whose scope this is: one with a name has it in front.
+    pub(crate) fn of(cluster: &Scope, name: &str) -> Self {
+        let scope = cluster.scope("health_check");
+        Self::new(&if name.is_empty() { scope } else { scope.scope("name").scope(name) })
+    }
+}
+
 metrics! {
     /// `outlier_detection.`, where a cluster has outlier detection.
     OutlierStats {

@@ -115,6 +115,36 @@ fn checks(kind: &str) -> String {
     )
 }
 
+/// A host has failed while any of its checks fails.
+#[tokio::test]
+async fn several_checks_must_all_pass() {
+    let status = Arc::new(AtomicU16::new(503));
+    let answer = status.clone();
+    let origin = origin(move |_| format!("HTTP/1.1 {} x\r\ncontent-length: 0\r\n\r\n", answer.load(SeqCst))).await;
+    let base =
+        "timeout: 0.5s, interval: 0.03s, no_traffic_interval: 0.03s, healthy_threshold: 1, unhealthy_threshold: 1";
+    let both = format!(
+        "health_checks:\n- {{ name: port, {base}, tcp_health_check: {{}} }}\n- {{ name: page, {base}, http_health_check: {{ path: / }} }}\n"
+    );
+    let world = world(&cluster("a", &[origin.port], &both));
+    let host = world.manager.get("a").unwrap().hosts()[0].clone();
+    world.run();
+    until("both were asked", || {
+        world.counter("cluster.a.health_check.name.port.success") > 3
+            && world.counter("cluster.a.health_check.name.page.failure") > 3
+    })
+    .await;
+    for _ in 0..20 {
+        assert!(host.has(HealthFlag::FailedActiveHealthCheck));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let healthy = |name: &str| world.gauge(&format!("cluster.a.health_check.{name}healthy"));
+    assert_eq!((healthy("name.port."), healthy("name.page."), healthy("")), (1, 0, 0));
+    status.store(200, SeqCst);
+    until("healthy", || !host.has(HealthFlag::FailedActiveHealthCheck)).await;
+    until("counted", || healthy("name.page.") == 1 && healthy("") == 1).await;
+}
+
 #[tokio::test]
 async fn http_checks_turn_a_host_both_ways() {
     let status = Arc::new(AtomicU16::new(200));

@@ -17,8 +17,27 @@ pub(super) fn check(whole: &mut Whole, clusters: &[Cluster], path: &Path) {
         if !names.insert(cluster.name.as_str()) {
             whole.error(&here.field("name"), format!("cluster manager: duplicate cluster '{}'", cluster.name));
         }
+        health_checks(whole, cluster, &here);
         if let Some(assignment) = &cluster.load_assignment {
             endpoints(whole, assignment, &here.field("load_assignment"));
+        }
+    }
+}
+
+/// Several health checks are told apart by their names.
+fn health_checks(whole: &mut Whole, cluster: &Cluster, path: &Path) {
+    if cluster.health_checks.len() < 2 {
+        return;
+    }
+    let mut names = HashSet::new();
+    for (index, check) in cluster.health_checks.iter().enumerate() {
+        let here = path.item("health_checks", index).field("name");
+        if check.name.is_empty() {
+            let why = "all health checks must have a name when multiple health checks are configured";
+            whole.error(&here, format!("health check at index {index} is missing a name; {why}"));
+        } else if !names.insert(check.name.as_str()) {
+            let why = "all health check names must be unique within a cluster";
+            whole.error(&here, format!("duplicate health check name '{}' at index {index}; {why}", check.name));
         }
     }
 }

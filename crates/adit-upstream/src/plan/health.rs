@@ -13,6 +13,8 @@ use super::Problems;
 /// One health check.
 #[derive(Debug, Clone)]
 pub struct HealthCheckPlan {
+    /// `name`, which its metrics carry; empty for none.
+    pub name: Box<str>,
     /// `timeout` of one attempt.
     pub timeout: Duration,
     /// `interval` between attempts, where nothing below says otherwise.
@@ -160,6 +162,7 @@ fn health_check(message: &core::HealthCheck, path: &Path, problems: &mut Problem
     let no_traffic = or(&message.no_traffic_interval, Duration::from_secs(60));
     let unhealthy = or(&message.unhealthy_interval, interval);
     Some(HealthCheckPlan {
+        name: message.name.as_str().into(),
         timeout: or(&message.timeout, Duration::from_secs(5)),
         interval,
         initial_jitter: or(&message.initial_jitter, Duration::ZERO),
