@@ -1,6 +1,8 @@
 //! Many TCP tunnels on few HTTP/2 connections.
 
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use adit_tests::config::{HTTP2, cluster, hcm, listener, resources, tcp_proxy, terminate};
@@ -58,6 +60,50 @@ fn one_stalled_tunnel_among_hundreds() {
     drop((clients, stalled));
     near.wait_stat("cluster.c.upstream_rq_active", 0);
     far.wait_stat("cluster.c.upstream_cx_active", 0);
+}
+
+/// Twenty tunnels on one connection between two proxies, full in one direction or the other: less than 64 MiB on each side.
+#[test]
+fn twenty_stalled_tunnels_cost_a_bounded_amount() {
+    for pouring in [true, false] {
+        let (front, middle) = (free_port(), free_port());
+        let over = Arc::new(AtomicBool::new(false));
+        let told = over.clone();
+        let upstream = origin::serve(move |mut socket| {
+            use std::io::Read;
+            let _ = socket.read(&mut [0; 5]);
+            let _ = socket.write_all(b"hello");
+            let block = vec![7; 1 << 16];
+            while pouring && socket.write_all(&block).is_ok() {}
+            // Not read from here on.
+            while !told.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let far =
+            resources(&[listener("far", middle, &hcm("far", &terminate("c"), ""))], &[cluster("c", upstream, "")]);
+        let near = resources(
+            &[listener("near", front, &tcp_proxy("c", "tunneling_config: { hostname: 'host.com:443' }\n"))],
+            &[cluster("c", middle, HTTP2)],
+        );
+        let (far, near) = (Proxy::adit(&far), Proxy::adit(&near));
+        let before = (near.rss_kib(), far.rss_kib());
+        let clients = open(front, 20);
+        let block = vec![1; 1 << 16];
+        for client in clients.iter().filter(|_| !pouring) {
+            client.0.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+            while (&client.0).write(&block).is_ok() {}
+        }
+        std::thread::sleep(Duration::from_millis(1000));
+        let grown = (near.rss_kib().saturating_sub(before.0), far.rss_kib().saturating_sub(before.1));
+        println!("twenty stalled tunnels, pouring {pouring}: {grown:?} KiB");
+        assert_eq!(near.stat("cluster.c.upstream_cx_total"), 1);
+        assert!(grown.0 < 64 << 10 && grown.1 < 64 << 10, "{grown:?} KiB");
+        drop(clients);
+        over.store(true, Ordering::Relaxed);
+        near.wait_stat("cluster.c.upstream_rq_active", 0);
+        far.wait_stat("http.far.downstream_cx_upgrades_active", 0);
+    }
 }
 
 /// An idle tunnel is a stream's state and a socket on each side.
