@@ -150,6 +150,12 @@ impl ServerViews {
             "config_yaml": options.config_yaml.clone().unwrap_or_default(),
             "admin_address_path": path(&options.admin_address_path),
             "log_level": options.log_level.as_str(),
+            "component_log_level": options
+                .component_log_level
+                .iter()
+                .map(|(name, level)| format!("{name}:{}", level.as_str()))
+                .collect::<Vec<_>>()
+                .join(","),
             "log_path": path(&options.log_path),
             "mode": match options.mode {
                 Mode::Serve => "Serve",
@@ -162,6 +168,8 @@ impl ServerViews {
             },
             "drain_time": format!("{}s", options.drain_time.as_secs()),
             "file_flush_interval": format!("{}s", options.file_flush_interval.as_secs_f64()),
+            "file_flush_min_size": options.file_flush_min_size / 1024,
+            "skip_deprecated_logs": options.skip_deprecated_logs,
             "allow_unknown_static_fields": options.allow_unknown_static_fields,
             "service_cluster": options.service_cluster.clone().unwrap_or_default(),
             "service_node": options.service_node.clone().unwrap_or_default(),
