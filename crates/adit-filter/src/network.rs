@@ -98,6 +98,11 @@ pub trait NetworkTerminal: Send + Sync {
     /// Serves the connection; the result is what the listener's own access log reports.
     fn serve(self: Arc<Self>, connection: Connection) -> BoxFuture<'static, StreamInfo>;
 
+    /// A filter before it closed the connection: counts and logs that, where connections are counted and logged.
+    fn refused(&self, info: &mut StreamInfo) {
+        let _ = info;
+    }
+
     /// Whether it says by [`adit_io::RefusalSlot`], without a byte of the client's, if it can serve an internal connection.
     /// Who connected waits for that.
     fn decides(&self) -> bool {

@@ -112,4 +112,8 @@ impl NetworkTerminal for Hcm {
     fn serve(self: Arc<Self>, connection: Connection) -> BoxFuture<'static, StreamInfo> {
         conn::serve(self, connection)
     }
+
+    fn refused(&self, info: &mut StreamInfo) {
+        self.stats.http.refused(info.conn.tls.is_some());
+    }
 }

@@ -92,6 +92,18 @@ stats! {
     }
 }
 
+impl HttpStats {
+    /// A connection that a filter before the connection manager closed.
+    pub(crate) fn refused(&self, tls: bool) {
+        self.downstream_cx_total.inc();
+        self.downstream_cx_destroy.inc();
+        self.downstream_cx_destroy_local.inc();
+        if tls {
+            self.downstream_cx_ssl_total.inc();
+        }
+    }
+}
+
 /// The stats of one connection manager: its own and those that its listener shares.
 pub(crate) struct Stats {
     pub(crate) http: HttpStats,

@@ -303,10 +303,11 @@ async fn run_network_filters(chain: &FilterChainPlan, mut connection: Connection
                         () = closing => {}
                     }
                 }
-                info.termination_details = Some(details.into());
+                info.termination_details = (!details.is_empty()).then(|| details.into());
                 if let Some(flag) = flag {
                     info.flags.set(flag);
                 }
+                chain.chain.terminal.refused(&mut info);
                 return Next::Refused(Box::new(info));
             }
         }

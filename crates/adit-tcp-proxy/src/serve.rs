@@ -24,6 +24,11 @@ impl NetworkTerminal for TcpProxy {
         Box::pin(Serving::Connecting(Box::pin(establish(self, connection))))
     }
 
+    fn refused(&self, info: &mut StreamInfo) {
+        self.stats.downstream_cx_total.inc();
+        self.log_end(info);
+    }
+
     fn decides(&self) -> bool {
         !self.wait_for_data
     }

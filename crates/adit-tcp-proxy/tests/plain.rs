@@ -325,6 +325,17 @@ async fn lines_at_the_start_when_connected_and_at_intervals() {
 }
 
 #[tokio::test]
+async fn a_connection_that_a_filter_closed_is_counted_and_logged() {
+    use adit_filter::NetworkTerminal;
+    let world = World::new(&message());
+    let info = ConnInfo::new(1, adit_io::Address::internal_client(), adit_io::Address::internal_client());
+    let mut info = adit_filter::StreamInfo::new(std::sync::Arc::new(info));
+    world.proxy.refused(&mut info);
+    assert_eq!(world.counter("tcp.t.downstream_cx_total"), 1);
+    assert_eq!(world.lines(), ["TcpConnectionEnd - - up=- attempts=0 rx=0 tx=0 why=-"]);
+}
+
+#[tokio::test]
 async fn the_upstream_waits_for_the_first_bytes_where_asked_to() {
     let lazy = pb::TcpProxy {
         upstream_connect_mode: UpstreamConnectMode::OnDownstreamData as i32,

@@ -73,7 +73,8 @@ impl NetworkFilter for Filter {
             NetworkVerdict::Continue
         } else {
             self.limited.inc();
-            NetworkVerdict::Close { delay: self.delay, details: "connection_limit".into(), flag: None }
+            // Envoy's filter gives no details.
+            NetworkVerdict::Close { delay: self.delay, details: String::new(), flag: None }
         };
         Box::pin(std::future::ready(verdict))
     }

@@ -113,8 +113,7 @@ async fn connection_limit_counts_until_the_guard_is_dropped() {
     let filter = filter(&pack(&message), &scopes);
     let ((_a, mut first), (_b, mut second)) = (pair().await, pair().await);
     assert_eq!(filter.on_connection(&mut first).await, NetworkVerdict::Continue);
-    let limited =
-        NetworkVerdict::Close { delay: Duration::from_secs(2), details: "connection_limit".into(), flag: None };
+    let limited = NetworkVerdict::Close { delay: Duration::from_secs(2), details: String::new(), flag: None };
     assert_eq!(filter.on_connection(&mut second).await, limited);
     assert_eq!(scopes.gauge("connection_limit.c.active_connections"), 1);
     assert_eq!(scopes.counter("connection_limit.c.limited_connections"), 1);
