@@ -20,11 +20,22 @@ pub enum Verdict {
     Continue,
     /// Next filter, after this long (fault injection).
     Delay(Duration),
+    /// Next filter, or what [`HttpFilter::after_delay`] says, once this is done. It ends by itself.
+    Wait(Waiting),
     /// Next filter once the whole body is held in memory, at most this many bytes; more is a 413. The payload of an
     /// upgrade or a CONNECT is body here too, as in Envoy.
     Buffer(u64),
     /// No next filter: this answer.
     Reply(LocalReply),
+}
+
+/// What a filter waits for.
+pub struct Waiting(pub crate::BoxFuture<'static, ()>);
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Waiting")
+    }
 }
 
 /// One filter on one stream. Heads pass through every filter of the chain; response heads in reverse order.
@@ -35,7 +46,7 @@ pub trait HttpFilter: Send {
         Verdict::Continue
     }
 
-    /// Whether an injected [`Verdict::Delay`] is to be followed by another look, for filters that delay and then abort.
+    /// Another look behind a [`Verdict::Delay`] or a [`Verdict::Wait`], for filters that then abort.
     fn after_delay(&mut self, stream: &mut HttpStream) -> Verdict {
         let _ = stream;
         Verdict::Continue

@@ -23,7 +23,7 @@ pub mod upstream;
 
 pub use flags::{ResponseFlag, ResponseFlags};
 pub use http_filter::{
-    ChainEntry, FilterChain, HttpFilter, HttpFilterFactory, HttpStream, HttpTerminal, ResponseHook, Verdict,
+    ChainEntry, FilterChain, HttpFilter, HttpFilterFactory, HttpStream, HttpTerminal, ResponseHook, Verdict, Waiting,
 };
 pub use info::{AccessLog, AccessLogType, LogContext, StreamInfo, Timing, UpstreamInfo};
 pub use lifecycle::{Lifecycle, Spawn, WorkerEnv};

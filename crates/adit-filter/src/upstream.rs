@@ -74,6 +74,25 @@ pub struct ClusterSettings {
     pub max_stream_duration: Option<Duration>,
     /// `metadata` of the cluster (`%CLUSTER_METADATA%`).
     pub metadata: Metadata,
+    /// Where requests name their hosts themselves (a `dynamic_forward_proxy` cluster): who finds their addresses.
+    pub resolver: Option<Arc<dyn Resolver>>,
+}
+
+/// Finds the addresses of names that requests bring along.
+pub trait Resolver: Send + Sync + std::fmt::Debug {
+    /// The address of a host, which may be one already, in square brackets or not. Bounded in time.
+    fn resolve(&self, host: &str, port: u16) -> BoxFuture<'static, Result<SocketAddr, Unresolved>>;
+}
+
+/// Why a name has no address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unresolved {
+    /// It has none, or nobody who knows it answered in time.
+    Failed,
+    /// Too many names are known (`max_hosts`).
+    CacheOverflow,
+    /// Too many names are asked for at once (`max_pending_requests`).
+    PendingOverflow,
 }
 
 /// What a caller needs of a host and a connection.

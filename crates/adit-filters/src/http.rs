@@ -2,6 +2,7 @@
 
 mod buffer;
 mod cors;
+mod dynamic_forward_proxy;
 mod fault;
 mod header_mutation;
 mod local_ratelimit;
@@ -47,6 +48,9 @@ pub fn http_filter(
         "envoy.extensions.filters.http.cors.v3.Cors" => {
             unpack::<pb::cors::v3::Cors>(any, path)?;
             Arc::new(cors::Factory::new(env))
+        }
+        "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig" => {
+            Arc::new(dynamic_forward_proxy::Factory::new(&unpack(any, path)?, path)?)
         }
         "envoy.extensions.filters.http.fault.v3.HTTPFault" => {
             Arc::new(fault::Factory::new(&unpack(any, path)?, env, path)?)

@@ -341,14 +341,14 @@ async fn show_request(
     for mut filter in filters {
         let end = stream.recv.as_ref().is_none_or(|recv| recv.is_end());
         let mut verdict = filter.on_request(stream, end);
-        if let Verdict::Delay(delay) = verdict {
-            wait(stream, delay).await.map_err(FilterEnd::Client)?;
+        if let Verdict::Delay(_) | Verdict::Wait(_) = verdict {
+            wait(stream, verdict).await.map_err(FilterEnd::Client)?;
             verdict = filter.after_delay(stream);
         }
         stream.keep_filter(filter);
         match verdict {
             Verdict::Continue => {}
-            Verdict::Delay(delay) => wait(stream, delay).await.map_err(FilterEnd::Client)?,
+            Verdict::Delay(_) | Verdict::Wait(_) => wait(stream, verdict).await.map_err(FilterEnd::Client)?,
             Verdict::Buffer(limit) => buffer(stream, limit).await?,
             Verdict::Reply(reply) => return Err(FilterEnd::Reply(Box::new(reply))),
         }
@@ -356,9 +356,16 @@ async fn show_request(
     Ok(())
 }
 
-async fn wait(stream: &mut HttpStream, delay: Duration) -> Result<(), StreamError> {
+async fn wait(stream: &mut HttpStream, verdict: Verdict) -> Result<(), StreamError> {
+    let done = async {
+        match verdict {
+            Verdict::Delay(delay) => tokio::time::sleep(delay).await,
+            Verdict::Wait(waiting) => waiting.0.await,
+            Verdict::Continue | Verdict::Buffer(_) | Verdict::Reply(_) => {}
+        }
+    };
     tokio::select! {
-        () = tokio::time::sleep(delay) => Ok(()),
+        () = done => Ok(()),
         error = std::future::poll_fn(|cx| stream.poll_cancelled(cx)) => Err(error),
     }
 }

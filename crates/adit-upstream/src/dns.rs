@@ -67,7 +67,7 @@ async fn lookup(endpoint: &EndpointPlan, family: DnsFamily) -> std::io::Result<V
 }
 
 /// The addresses that the lookup family wants, without repetitions, in a stable order within each family.
-fn choose(found: Vec<SocketAddr>, family: DnsFamily) -> Vec<SocketAddr> {
+pub(crate) fn choose(found: Vec<SocketAddr>, family: DnsFamily) -> Vec<SocketAddr> {
     let of = |v4: bool| {
         let mut addresses: Vec<SocketAddr> = found.iter().copied().filter(|address| address.is_ipv4() == v4).collect();
         let mut seen = std::collections::BTreeSet::new();

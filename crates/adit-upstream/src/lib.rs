@@ -27,6 +27,7 @@ pub mod plan;
 mod pool;
 pub mod proxy_protocol;
 mod quic;
+mod resolve;
 pub mod stats;
 #[cfg(test)]
 mod testing;

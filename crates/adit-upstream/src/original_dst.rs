@@ -55,6 +55,12 @@ fn destination(plan: &OriginalDstPlan, need: &Need<'_>) -> Result<Option<SocketA
     if let Some(address) = need.address {
         return Ok(Some(address));
     }
+    if plan.resolved {
+        return match need.state.get(STATE_KEY).map(|object| &object.value) {
+            Some(FilterValue::Address(Address::Ip(address))) => Ok(Some(*address)),
+            _ => Ok(None),
+        };
+    }
     if let Some(header) = &plan.header
         && let Some(value) = need.request.and_then(|request| request.field(header))
     {

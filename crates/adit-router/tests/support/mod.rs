@@ -305,6 +305,7 @@ impl FakeCluster {
                 buffer_limit: 1 << 20,
                 max_stream_duration: None,
                 metadata: Metadata::default(),
+                resolver: None,
             },
             script: Mutex::new(script.into()),
             seen: Arc::default(),

@@ -296,6 +296,7 @@ impl World {
                 buffer_limit: 1 << 20,
                 max_stream_duration: None,
                 metadata: Metadata::default(),
+                resolver: None,
             },
             attempts: Mutex::default(),
             asked: AtomicUsize::new(0),

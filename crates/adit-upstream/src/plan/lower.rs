@@ -12,7 +12,7 @@ use http::Version;
 use super::options::{fields_of, metadata};
 use super::{
     ClusterPlan, Discovery, DnsFamily, DnsPlan, HttpProtocol, LbPolicy, OriginalDstPlan, PlanEnv, Problems,
-    TransportChoice, endpoints, health, http as http_plan, lb, options,
+    TransportChoice, endpoints, forward, health, http as http_plan, lb, options,
 };
 use crate::transport::{self, TransportSite};
 
@@ -28,7 +28,11 @@ pub(super) fn cluster(message: &pb::Cluster, path: &Path, env: &PlanEnv<'_>) -> 
     let stat_name = if message.alt_stat_name.is_empty() { &message.name } else { &message.alt_stat_name };
     let scope = env.scope.cluster(stat_name);
     let kind = discovery_type(message, path, &mut problems);
-    let discovery = discovery(message, kind, path, &mut problems);
+    let forward = forward::forward(message, path, env.scope, &mut problems);
+    let discovery = match &forward {
+        Some(forward) => Discovery::OriginalDst(forward.plan()),
+        None => discovery(message, kind, path, &mut problems),
+    };
     let lb = lb::lb_plan(message, path, &mut problems);
     if (kind == DiscoveryType::OriginalDst) != (lb.policy == LbPolicy::ClusterProvided) {
         let text = "CLUSTER_PROVIDED and cluster type ORIGINAL_DST belong together";
@@ -51,6 +55,11 @@ pub(super) fn cluster(message: &pb::Cluster, path: &Path, env: &PlanEnv<'_>) -> 
         problems.error(&path.field("transport_socket"), text);
     }
     let secure = transports.last().is_some_and(|choice| choice.factory.secure());
+    if forward.is_some() && secure && !(http.auto_sni.is_some() && http.auto_san_validation) {
+        let text = "a dynamic_forward_proxy cluster with TLS needs upstream_http_protocol_options with auto_sni and \
+                    auto_san_validation: without them nobody asks whose certificate it is";
+        problems.error(&path.field("typed_extension_protocol_options"), text);
+    }
     problems.finish(ClusterPlan {
         settings: ClusterSettings {
             name,
@@ -66,6 +75,7 @@ pub(super) fn cluster(message: &pb::Cluster, path: &Path, env: &PlanEnv<'_>) -> 
                 .map_or(1 << 20, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
             max_stream_duration: http.max_stream_duration,
             metadata: message.metadata.as_ref().map(metadata).unwrap_or_default(),
+            resolver: forward.map(forward::Forward::resolver),
         },
         observability_name: stat_name.as_str().into(),
         scope,
@@ -125,10 +135,8 @@ fn discovery_type(message: &pb::Cluster, path: &Path, problems: &mut Problems) -
             }
             Ok(kind) => kind,
         },
-        Some(cluster::ClusterDiscoveryType::ClusterType(_)) => {
-            problems.unsupported(&path.field("cluster_type"));
-            DiscoveryType::Static
-        }
+        // `forward` looks at it; hosts are named as for this type.
+        Some(cluster::ClusterDiscoveryType::ClusterType(_)) => DiscoveryType::OriginalDst,
     }
 }
 
@@ -202,6 +210,7 @@ fn original_dst(message: &pb::Cluster) -> OriginalDstPlan {
         port: config.upstream_port_override.and_then(|port| u16::try_from(port).ok()),
         metadata,
         cleanup,
+        resolved: false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the configuration says about a cluster, checked and lowered from Envoy's messages.
 
 mod endpoints;
+mod forward;
 mod health;
 mod http;
 mod lb;
@@ -131,6 +132,8 @@ pub struct OriginalDstPlan {
     pub metadata: Option<(Box<str>, Vec<Box<str>>)>,
     /// `cleanup_interval`, 5 s by default.
     pub cleanup: Duration,
+    /// Only the address that a filter found (`dynamic_forward_proxy`), nothing that the request or the connection says.
+    pub resolved: bool,
 }
 
 impl ClusterPlan {

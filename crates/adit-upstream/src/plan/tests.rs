@@ -56,6 +56,33 @@ fn refusals_name_the_field() {
     }
 }
 
+const FORWARD: &str = "cluster_type: { name: dfp, typed_config: { '@type': \
+    type.googleapis.com/envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig, dns_cache_config: { name: names } } }";
+
+#[test]
+fn hosts_that_requests_name() {
+    let plan = plan(&format!("lb_policy: CLUSTER_PROVIDED, {FORWARD}")).unwrap();
+    assert!(plan.settings.resolver.is_some());
+    assert!(matches!(&plan.discovery, Discovery::OriginalDst(plan) if plan.resolved && plan.header.is_none()));
+    for (fields, path) in [
+        (FORWARD.to_owned(), "c.lb_policy"),
+        (
+            format!("lb_policy: CLUSTER_PROVIDED, {FORWARD}, load_assignment: {{ cluster_name: a }}"),
+            "no load assignment",
+        ),
+        (
+            "lb_policy: CLUSTER_PROVIDED, cluster_type: { name: x, typed_config: { '@type': \
+             type.googleapis.com/google.protobuf.StringValue, value: x } }"
+                .to_owned(),
+            "c.cluster_type.typed_config: is not supported",
+        ),
+        ("lb_policy: CLUSTER_PROVIDED, cluster_type: { name: x }".to_owned(), "c.cluster_type.typed_config"),
+    ] {
+        let message = refused(&fields);
+        assert!(message.contains(path), "{fields}\n  gave {message}");
+    }
+}
+
 #[test]
 fn old_and_new_options_mean_the_same() {
     let old = plan("http2_protocol_options: { max_concurrent_streams: 7 }, max_requests_per_connection: 3").unwrap();
