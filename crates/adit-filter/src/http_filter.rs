@@ -88,6 +88,11 @@ pub trait ResponseHook: Send {
         info: &mut StreamInfo,
     ) -> (ResponseHead, bytes::Bytes);
 
+    /// What is kept of an answer for the log: all of it, unless nothing reads that.
+    fn keep(&self, head: &ResponseHead) -> ResponseHead {
+        head.clone()
+    }
+
     /// The tunnel stands: both sides have accepted (`flush_log_on_tunnel_successfully_established`).
     fn on_tunnel(&mut self, request: &RequestHead, info: &mut StreamInfo);
 
@@ -184,9 +189,9 @@ impl HttpStream {
         };
         self.hook.on_response(&mut head, &self.request, &mut self.info);
         self.info.response_code = head.status.as_u16();
-        let sent = responder.respond(head.clone(), end);
-        self.response = Some(head);
-        sent.map(|send| self.limited(send))
+        self.response = Some(self.hook.keep(&head));
+        let sent = responder.respond(head, end)?;
+        Ok(self.limited(sent))
     }
 
     fn limited(&self, send: Box<dyn SendStream>) -> Box<dyn SendStream> {
@@ -210,7 +215,7 @@ impl HttpStream {
             return Ok(());
         };
         self.info.response_code = head.status.as_u16();
-        self.response = Some(head.clone());
+        self.response = Some(self.hook.keep(&head));
         let size = body.len() as u64;
         let mut send = self.limited(responder.respond(head, body.is_empty())?);
         if !body.is_empty() {

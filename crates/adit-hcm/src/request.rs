@@ -215,14 +215,18 @@ pub(crate) fn prepare(
 ) -> Client {
     let client = identify(head, conn, options);
     let edge = options.use_remote_address && !client.internal;
-    if !client.internal {
-        for name in INTERNAL_ONLY {
-            head.headers.remove(name);
+    // One look at the names that are there costs less than looking each of these up.
+    if head.headers.keys().any(|name| name.as_str().starts_with("x-envoy-")) {
+        if !client.internal {
+            head.headers.remove(X_ENVOY_INTERNAL);
+            for name in INTERNAL_ONLY {
+                head.headers.remove(name);
+            }
         }
-    }
-    if edge {
-        for name in NOT_FROM_OUTSIDE {
-            head.headers.remove(name);
+        if edge {
+            for name in NOT_FROM_OUTSIDE {
+                head.headers.remove(name);
+            }
         }
     }
     if options.use_remote_address {
@@ -248,8 +252,6 @@ pub(crate) fn prepare(
     }
     if client.internal {
         head.headers.insert(X_ENVOY_INTERNAL, HeaderValue::from_static("true"));
-    } else {
-        head.headers.remove(X_ENVOY_INTERNAL);
     }
     if let Some(agent) = &options.user_agent {
         head.headers.insert(X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER, agent.clone());

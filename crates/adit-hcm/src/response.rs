@@ -88,10 +88,9 @@ impl Hcm {
         if let Some(via) = &config.request.via {
             head.headers.append(header::VIA, via.clone());
         }
-        let id = request.and_then(|request| request.headers.get(X_REQUEST_ID));
-        let traced = request.is_some_and(|request| request.headers.contains_key("x-envoy-force-trace"));
-        if (config.always_set_request_id_in_response || traced)
-            && let Some(id) = id
+        if let Some(request) = request
+            && let Some(id) = request.headers.get(X_REQUEST_ID)
+            && (config.always_set_request_id_in_response || request.headers.contains_key("x-envoy-force-trace"))
         {
             head.headers.insert(X_REQUEST_ID, id.clone());
         }
@@ -162,6 +161,13 @@ impl ResponseHook for ResponsePath {
         if self.conn.hcm.config.log_on_tunnel {
             self.conn.hcm.log(info, Some(request), None, AccessLogType::DownstreamTunnelSuccessfullyEstablished);
         }
+    }
+
+    fn keep(&self, head: &ResponseHead) -> ResponseHead {
+        if self.conn.hcm.config.access_logs.is_empty() {
+            return ResponseHead::new(head.status);
+        }
+        head.clone()
     }
 
     fn trim(&mut self, request: &mut RequestHead, response: Option<&mut ResponseHead>) {

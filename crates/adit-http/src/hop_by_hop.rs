@@ -37,6 +37,10 @@ pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
 ///
 /// With `keep_upgrade`, `connection` and `upgrade` stay, `connection` reduced to `upgrade` when it named other fields.
 pub fn strip(headers: &mut HeaderMap, keep_upgrade: bool) {
+    // Most messages have none; one look at the names that are there costs less than looking each of these up.
+    if !headers.keys().any(|name| *name == header::CONNECTION || *name == header::UPGRADE || ALWAYS.contains(name)) {
+        return;
+    }
     let te_trailers = has_token(headers, &header::TE, "trailers");
     if headers.contains_key(header::CONNECTION) {
         strip_nominated(headers, keep_upgrade);

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use adit_http::{ErrorCode, StreamError};
 use bytes::{Buf, Bytes};
+use rustix::net::RecvFlags;
 use tokio::io::{Interest, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -24,12 +25,14 @@ const SCRATCH_READ: usize = 16 << 10;
 pub(crate) fn read(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     let size = buffer.len();
     let mut short = None;
-    let result = socket.try_io(Interest::READABLE, || match retry(|| rustix::io::read(socket, &mut *buffer))? {
-        read if read > 0 && read < size => {
-            short = Some(read);
-            Err(io::ErrorKind::WouldBlock.into())
+    let result = socket.try_io(Interest::READABLE, || {
+        match retry(|| Ok(rustix::net::recv(socket, &mut *buffer, RecvFlags::empty())?.0))? {
+            read if read > 0 && read < size => {
+                short = Some(read);
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            read => Ok(read),
         }
-        read => Ok(read),
     });
     short.map_or(result, Ok)
 }

@@ -269,8 +269,9 @@ impl<'r> Exchange<'r> {
 
     /// The request was sent on a connection.
     pub(crate) fn sent(&mut self, stream: &mut HttpStream) {
-        stream.info.timing.upstream_first_sent = Some(stream.info.elapsed());
-        self.sent = Some(tokio::time::Instant::now());
+        let now = tokio::time::Instant::now();
+        stream.info.timing.upstream_first_sent = Some(now.into_std().saturating_duration_since(stream.info.started));
+        self.sent = Some(now);
     }
 
     /// The response's head came, and it is the answer.

@@ -206,6 +206,12 @@ impl RetryState {
             remove_overrides(&mut head.headers);
             return Self { policy: None, used: 0 };
         }
+        // One look at the names that are there costs less than looking each of these up.
+        let asks = head.headers.keys().any(|name| name.as_str().starts_with("x-envoy-"));
+        if !asks {
+            let policy = policy.filter(|policy| policy.on != RetryOn::default()).cloned();
+            return Self { policy, used: 0 };
+        }
         let own = own_policy(policy.map(|policy| &**policy), &head.headers).map(Arc::new);
         if own.is_some() || head.headers.contains_key(&HEDGE) || head.headers.contains_key(&ALT_STAT_NAME) {
             remove_overrides(&mut head.headers);

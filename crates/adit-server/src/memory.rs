@@ -13,9 +13,10 @@ const PAUSE: Duration = Duration::from_secs(10);
 
 /// Resident bytes, as the kernel counts them; 0 where it does not tell.
 pub(crate) fn resident() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: u64 = text.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-    pages * rustix::param::page_size() as u64
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.map_or(0, |kib| kib << 10)
 }
 
 /// Gives free memory back to the kernel whenever half of a large number of connections and streams is gone: the allocator

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::net::{Shutdown, sockopt};
+use rustix::net::{RecvFlags, Shutdown, recv, sockopt};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -41,7 +41,7 @@ fn is_again(error: &io::Error) -> bool {
 
 pub(super) fn poll_read(socket: &TcpStream, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
     let capacity = buf.len();
-    poll_once(socket, cx, capacity, || rustix::io::read(socket, &mut *buf))
+    poll_once(socket, cx, capacity, || Ok(recv(socket, &mut *buf, RecvFlags::empty())?.0))
 }
 
 /// Reads into the spare capacity of `block`.
@@ -51,7 +51,7 @@ pub(super) fn poll_read_spare(
     block: &mut Vec<u8>,
 ) -> Poll<io::Result<usize>> {
     let capacity = block.capacity() - block.len();
-    poll_once(socket, cx, capacity, || rustix::io::read(socket, rustix::buffer::spare_capacity(block)))
+    poll_once(socket, cx, capacity, || Ok(recv(socket, rustix::buffer::spare_capacity(block), RecvFlags::empty())?.0))
 }
 
 pub(super) fn poll_write(socket: &TcpStream, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
