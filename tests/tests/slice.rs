@@ -209,3 +209,35 @@ fn a_half_close_behind_early_bytes_waits_for_the_answer() {
     assert!(client.head().starts_with("HTTP/1.1 200 OK\r\n"));
     assert_eq!(client.rest(), (b"back".to_vec(), End::Fin));
 }
+
+#[test]
+fn lines_at_the_start_of_a_request_at_its_tunnel_at_intervals_and_at_the_end() {
+    let (upstream, _heads) = origin::http(ACCEPT);
+    let port = free_port();
+    let log = LOG.replace("LOG ", "LOG %ACCESS_LOG_TYPE% %UPSTREAM_CLUSTER% ");
+    let options = "access_log_options: { flush_access_log_on_new_request: true, \
+                   flush_log_on_tunnel_successfully_established: true, access_log_flush_interval: 0.1s }\n";
+    let extra = format!("{}{log}{options}", upgrades(&["websocket"]));
+    let yaml = one(port, &hcm("h", &prefix("c"), &extra), upstream);
+    let adit = Proxy::adit_with(&yaml, &["--file-flush-interval-msec", "20"]);
+    // A request that is none has no start.
+    let mut client = Peer::connect(port);
+    client.send("GET / HTTP/1.1\r\n\r\n");
+    client.head();
+    adit.wait_log("LOG DownstreamEnd - 400 - missing_host_header");
+    assert!(!adit.log().contains("DownstreamStart"));
+    let mut client = Peer::connect(port);
+    client.send(UPGRADE.replace("websocket", "other"));
+    client.head();
+    adit.wait_log("LOG DownstreamStart c 0 - -");
+    adit.wait_log("LOG DownstreamEnd c 403 - upgrade_failed");
+    let mut client = Peer::connect(port);
+    client.send(UPGRADE);
+    client.head();
+    adit.wait_log("LOG DownstreamTunnelSuccessfullyEstablished c 101 - via_upstream");
+    adit.wait_log("LOG DownstreamPeriodic c 101 - via_upstream");
+    client.fin();
+    client.rest();
+    adit.wait_log("LOG DownstreamEnd c 101 DC downstream_remote_disconnect");
+    assert_eq!(adit.log().matches("DownstreamStart").count(), 2);
+}

@@ -36,9 +36,6 @@ pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, live: Opt
     Box::pin(async move {
         let shared = &account.0;
         let hcm = &shared.hcm;
-        if hcm.config.log_on_new_request {
-            hcm.log(&stream.info, Some(&stream.request), None, AccessLogType::DownstreamStart);
-        }
         match admit(shared, &mut stream) {
             Ok(chain) => {
                 let _upgrade = counts_as_upgrade(hcm, &stream).then(|| UpgradeAccount::open(&hcm.stats.http));
@@ -138,6 +135,7 @@ fn admit(shared: &Arc<ConnShared>, stream: &mut HttpStream) -> Result<Arc<Filter
         if !upgrade::allowed(entry.map(|entry| entry.enabled), route.upgrade(upgrade_type)) {
             stream.route = Some(route.clone());
             stats.downstream_rq_ws_on_non_ws_route.inc();
+            log_start(hcm, stream);
             return Err(Box::new(LocalReply::new(StatusCode::FORBIDDEN, "upgrade_failed")));
         }
         if let Some(own) = entry.and_then(|entry| entry.chain.clone()) {
@@ -145,7 +143,16 @@ fn admit(shared: &Arc<ConnShared>, stream: &mut HttpStream) -> Result<Arc<Filter
         }
     }
     stream.route = route;
+    log_start(hcm, stream);
     Ok(chain)
+}
+
+/// `flush_access_log_on_new_request`: once the request is known to be one, and its route.
+fn log_start(hcm: &Hcm, stream: &mut HttpStream) {
+    if hcm.config.log_on_new_request {
+        name_cluster(stream);
+        hcm.log(&stream.info, Some(&stream.request), None, AccessLogType::DownstreamStart);
+    }
 }
 
 /// The target in the path of a CONNECT-UDP (RFC 9298 section 2) becomes the authority: by Envoy's template before routing, so
