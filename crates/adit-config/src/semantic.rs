@@ -2,6 +2,7 @@
 //!
 //! Works on the normalized configuration. Each part reports with paths; the loader adds the lines.
 
+mod bootstrap;
 mod clusters;
 mod files;
 mod filters;
@@ -28,6 +29,7 @@ pub(crate) fn check(bootstrap: &Bootstrap, message: &DynamicMessage, options: &L
         clusters::check(&mut whole, &resources.clusters, &here);
         listeners::check(&mut whole, &resources.listeners, &here);
     }
+    bootstrap::check(&mut whole, bootstrap, message);
     headers::check(&mut whole, message);
     if options.check_files {
         files::check(&mut whole, message);

@@ -201,6 +201,41 @@ fn extensions() {
 }
 
 #[test]
+fn the_top_of_the_file() {
+    assert_errors(
+        "admin: {address: {socket_address: {address: here, port_value: 1}}}\n",
+        &["x.yaml: line 1: admin.address.socket_address.address: malformed IP address: here"],
+    );
+    assert_errors(
+        "admin: {address: {pipe: {path: /a}}}\n",
+        &["x.yaml: line 1: admin.address: the admin interface of adit has a socket_address"],
+    );
+    assert_errors(
+        "layered_runtime:\n  layers:\n  - {name: a, admin_layer: {}}\n  - {name: a, static_layer: {}}\n",
+        &["x.yaml: line 4: layered_runtime.layers[1].name: Duplicate layer name: a"],
+    );
+    let long = "a".repeat(108);
+    let text = format!(
+        "static_resources:\n  clusters:\n  - name: a\n    load_assignment: {{cluster_name: a, endpoints: [{{lb_endpoints: \
+         [{{endpoint: {{address: {{pipe: {{path: {long}}}}}}}}}]}}]}}\n"
+    );
+    assert_errors(
+        &text,
+        &[
+            "x.yaml: line 4: static_resources.clusters[0].load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.pipe.path: \
+           the path of a Unix socket has at most 107 bytes",
+        ],
+    );
+    assert_errors(
+        "static_resources:\n  clusters:\n  - name: a\n    original_dst_lb_config: {http_header_name: x}\n",
+        &[
+            "x.yaml: line 4: static_resources.clusters[0].original_dst_lb_config.http_header_name: http_header_name is set and \
+           use_http_header is false",
+        ],
+    );
+}
+
+#[test]
 fn several_health_checks_have_names() {
     let check = "timeout: 1s, interval: 1s, healthy_threshold: 1, unhealthy_threshold: 1, tcp_health_check: {}";
     let with = |first: &str, second: &str| {

@@ -26,9 +26,6 @@ pub(crate) struct TokenBucket {
 
 impl TokenBucket {
     pub fn from_proto(message: &pb::TokenBucket, path: &str) -> Result<Self, ConfigError> {
-        if message.max_tokens == 0 {
-            return Err(ConfigError::new(format!("{path}.max_tokens"), "must be greater than 0"));
-        }
         let per_fill = message.tokens_per_fill.unwrap_or(1);
         if per_fill == 0 {
             return Err(ConfigError::new(format!("{path}.tokens_per_fill"), "must be greater than 0"));
@@ -80,5 +77,7 @@ mod tests {
         assert_eq!(take(100), 1);
         assert_eq!(take(350), 2);
         assert_eq!(take(100_000), 3);
+        // `max_tokens: 0` lets nothing through.
+        assert!(!TokenBucket::new(0, Duration::from_millis(100), start).take_at(start + Duration::from_secs(9)));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::Whole;
 use crate::Path;
-use crate::proto::envoy::config::cluster::v3::Cluster;
+use crate::proto::envoy::config::cluster::v3::{Cluster, cluster::LbConfig};
 use crate::proto::envoy::config::core::v3::address::Address;
 use crate::proto::envoy::config::core::v3::envoy_internal_address::AddressNameSpecifier;
 use crate::proto::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
@@ -18,6 +18,13 @@ pub(super) fn check(whole: &mut Whole, clusters: &[Cluster], path: &Path) {
             whole.error(&here.field("name"), format!("cluster manager: duplicate cluster '{}'", cluster.name));
         }
         health_checks(whole, cluster, &here);
+        if let Some(LbConfig::OriginalDstLbConfig(config)) = &cluster.lb_config
+            && !config.use_http_header
+            && !config.http_header_name.is_empty()
+        {
+            let why = "http_header_name is set and use_http_header is false";
+            whole.error(&here.field("original_dst_lb_config").field("http_header_name"), why);
+        }
         if let Some(assignment) = &cluster.load_assignment {
             endpoints(whole, assignment, &here.field("load_assignment"));
         }

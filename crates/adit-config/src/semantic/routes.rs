@@ -66,6 +66,9 @@ fn targets(whole: &mut Whole, action: &RouteAction, path: &Path) {
                     let message = format!("route: unknown weighted cluster '{}'", cluster.name);
                     whole.error(&here.item("clusters", index).field("name"), message);
                 }
+                if cluster.weight.is_none() {
+                    whole.error(&here.item("clusters", index), "Field 'weight' is missing");
+                }
             }
         }
         _ => {}

@@ -1,0 +1,56 @@
+//! What stands at the top: the admin interface and the runtime's layers. And addresses wherever they are.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use prost_reflect::{DynamicMessage, ReflectMessage};
+
+use super::Whole;
+use crate::proto::envoy::config::bootstrap::v3::Bootstrap;
+use crate::proto::envoy::config::core::v3::address::Address;
+use crate::{Path, walk};
+
+/// What the kernel takes as the path of a Unix socket, without the zero byte behind it.
+const MAX_PIPE: usize = 107;
+
+pub(super) fn check(whole: &mut Whole, bootstrap: &Bootstrap, message: &DynamicMessage) {
+    admin(whole, bootstrap, &Path::root().field("admin").field("address"));
+    let layers = bootstrap.layered_runtime.iter().flat_map(|runtime| &runtime.layers);
+    let mut names = HashSet::new();
+    for (index, layer) in layers.enumerate() {
+        if !names.insert(layer.name.as_str()) {
+            let here = Path::root().field("layered_runtime").item("layers", index).field("name");
+            whole.error(&here, format!("Duplicate layer name: {}", layer.name));
+        }
+    }
+    pipes(whole, message);
+}
+
+fn admin(whole: &mut Whole, bootstrap: &Bootstrap, path: &Path) {
+    let address = bootstrap.admin.as_ref().and_then(|admin| admin.address.as_ref()?.address.as_ref());
+    match address {
+        None => {}
+        Some(Address::SocketAddress(socket)) => {
+            if !socket.address.is_empty() && socket.address.parse::<IpAddr>().is_err() {
+                let here = path.field("socket_address").field("address");
+                whole.error(&here, format!("malformed IP address: {}", socket.address));
+            }
+        }
+        Some(Address::Pipe(_) | Address::EnvoyInternalAddress(_)) => {
+            whole.error(path, "the admin interface of adit has a socket_address");
+        }
+    }
+}
+
+fn pipes(whole: &mut Whole, message: &DynamicMessage) {
+    walk::visit(message, &Path::root(), &mut |message, path| {
+        if message.descriptor().full_name() != "envoy.config.core.v3.Pipe" {
+            return;
+        }
+        let name = message.get_field_by_name("path");
+        if name.is_some_and(|name| name.as_str().is_some_and(|name| name.len() > MAX_PIPE)) {
+            let message = format!("the path of a Unix socket has at most {MAX_PIPE} bytes");
+            whole.error(&path.field("path"), message);
+        }
+    });
+}
