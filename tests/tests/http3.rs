@@ -160,3 +160,39 @@ fn resets_cross_http3() {
     client.fin();
     assert_eq!(server.rest(), (b"still heard".to_vec(), End::Fin));
 }
+
+/// More TCP tunnels than a connection has streams, by CONNECT and by POST: each is its own, and few connections carry them.
+#[test]
+fn many_tunnels_share_connections() {
+    use adit_tests::config::{Hop, listener, tcp_proxy};
+    use adit_tests::peer::Peer;
+    let post = "- match: { prefix: /, headers: [{ name: ':method', string_match: { exact: POST } }] }\n  route: { cluster: tcp, \
+                upgrade_configs: [{ upgrade_type: CONNECT, connect_config: { allow_post: true } }] }\n";
+    let (middle, connect, by_post) = (free_port(), free_port(), free_port());
+    let routes = format!("{}{post}", terminate("tcp"));
+    let far = Proxy::adit(&resources(
+        &[Hop::Http3.listener("far", middle, &routes, "")],
+        &[cluster("tcp", origin::echo(), "")],
+    ));
+    let tunnel = |more: &str| tcp_proxy("hop", &format!("tunneling_config: {{ hostname: 'host.com:443'{more} }}"));
+    let near = Proxy::adit(&resources(
+        &[listener("connect", connect, &tunnel("")), listener("post", by_post, &tunnel(", use_post: true"))],
+        &[cluster("hop", middle, &Hop::Http3.cluster())],
+    ));
+    let mut clients: Vec<Peer> =
+        (0..250).map(|index| Peer::connect(if index % 2 == 0 { connect } else { by_post })).collect();
+    for round in 0..3 {
+        for (index, client) in clients.iter_mut().enumerate() {
+            client.send(format!("{round} of {index:05}"));
+        }
+        for (index, client) in clients.iter_mut().enumerate() {
+            client.expect(format!("{round} of {index:05}"));
+        }
+    }
+    far.wait_stat("cluster.tcp.upstream_cx_active", 250);
+    // A connection has 100 streams.
+    let connections = near.stat("cluster.hop.upstream_cx_http3_total");
+    assert!((3..=4).contains(&connections), "{connections}");
+    drop(clients);
+    far.wait_stat("cluster.tcp.upstream_cx_active", 0);
+}
