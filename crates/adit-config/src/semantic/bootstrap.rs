@@ -30,11 +30,12 @@ fn admin(whole: &mut Whole, bootstrap: &Bootstrap, path: &Path) {
     let address = bootstrap.admin.as_ref().and_then(|admin| admin.address.as_ref()?.address.as_ref());
     match address {
         None => {}
+        // An empty one is refused by its own rule.
+        Some(Address::SocketAddress(socket)) if socket.address.is_empty() => {}
         Some(Address::SocketAddress(socket)) => {
-            if !socket.address.is_empty() && socket.address.parse::<IpAddr>().is_err() {
-                let here = path.field("socket_address").field("address");
-                whole.error(&here, format!("malformed IP address: {}", socket.address));
-            }
+            let Err(_) = socket.address.parse::<IpAddr>() else { return };
+            let here = path.field("socket_address").field("address");
+            whole.error(&here, format!("malformed IP address: {}", socket.address));
         }
         Some(Address::Pipe(_) | Address::EnvoyInternalAddress(_)) => {
             whole.error(path, "the admin interface of adit has a socket_address");
