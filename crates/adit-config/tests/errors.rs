@@ -587,3 +587,16 @@ fn sources_merge_as_messages_do() {
         ]
     );
 }
+
+#[test]
+fn a_cluster_that_leads_to_no_proxy_is_warned_of() {
+    let named = |name: &str| {
+        let text = format!(
+            "static_resources: {{ clusters: [{{ name: a, metadata: {{ filter_metadata: {{ adit.http_11_proxy: {{ cluster: {name} }} }} }} }}] }}"
+        );
+        warnings(&text)
+    };
+    assert!(named("a").is_empty());
+    let [warning] = &named("zz")[..] else { panic!("one warning") };
+    assert!(warning.ends_with("metadata: there is no cluster 'zz': connections will fail"), "{warning}");
+}

@@ -2,9 +2,12 @@
 
 use std::collections::HashSet;
 
+use prost_types::value::Kind;
+
 use super::Whole;
 use crate::Path;
 use crate::proto::envoy::config::cluster::v3::{Cluster, cluster::LbConfig};
+use crate::proto::envoy::config::core::v3::Metadata;
 use crate::proto::envoy::config::core::v3::address::Address;
 use crate::proto::envoy::config::core::v3::envoy_internal_address::AddressNameSpecifier;
 use crate::proto::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
@@ -25,6 +28,7 @@ pub(super) fn check(whole: &mut Whole, clusters: &[Cluster], path: &Path) {
             let why = "http_header_name is set and use_http_header is false";
             whole.error(&here.field("original_dst_lb_config").field("http_header_name"), why);
         }
+        proxy_cluster(whole, cluster.metadata.as_ref(), &here);
         if let Some(assignment) = &cluster.load_assignment {
             endpoints(whole, assignment, &here.field("load_assignment"));
         }
@@ -53,8 +57,23 @@ fn endpoints(whole: &mut Whole, assignment: &ClusterLoadAssignment, path: &Path)
     for (index, locality) in assignment.endpoints.iter().enumerate() {
         let here = path.item("endpoints", index);
         for (index, endpoint) in locality.lb_endpoints.iter().enumerate() {
-            internal(whole, endpoint, &here.item("lb_endpoints", index));
+            let here = here.item("lb_endpoints", index);
+            internal(whole, endpoint, &here);
+            proxy_cluster(whole, endpoint.metadata.as_ref(), &here);
         }
+    }
+}
+
+/// The cluster that leads to the proxy of `http_11_proxy`.
+fn proxy_cluster(whole: &mut Whole, metadata: Option<&Metadata>, path: &Path) {
+    let fields = metadata.and_then(|metadata| metadata.filter_metadata.get("adit.http_11_proxy"));
+    let Some(Kind::StringValue(name)) =
+        fields.and_then(|fields| fields.fields.get("cluster")).and_then(|value| value.kind.as_ref())
+    else {
+        return;
+    };
+    if !whole.clusters.contains(name) {
+        whole.warning(&path.field("metadata"), format!("there is no cluster '{name}': connections will fail"));
     }
 }
 
