@@ -1,8 +1,11 @@
-//! Outlier detection: hosts that fail in a row are ejected for a while.
+//! Outlier detection: hosts that fail in a row, or more than others, are ejected for a while.
+
+mod rates;
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use adit_stats::Counter;
 use tokio::time::Instant;
 
 use crate::cluster::{Core, SharedCluster, lock};
@@ -15,9 +18,10 @@ pub(crate) struct HostOutlier {
     errors: AtomicU32,
     gateway: AtomicU32,
     local: AtomicU32,
-    /// Responses that were no error, and all, for the success rate of `/clusters`.
-    pub success: AtomicU64,
-    pub total: AtomicU64,
+    /// Of what the server answered.
+    pub(crate) rate: rates::Rate,
+    /// Of what happened on our side, where that is told apart.
+    pub(crate) local_rate: rates::Rate,
     ejection: Mutex<Ejection>,
 }
 
@@ -48,11 +52,20 @@ enum Cause {
     Local,
 }
 
+/// Why a host is to go, and where that is counted.
+struct Ejecting<'a> {
+    /// How often that has consequences, in per cent.
+    percent: u32,
+    detected: &'a Counter,
+    enforced: &'a Counter,
+    /// The counter from before Envoy told detected from enforced.
+    old: Option<&'a Counter>,
+}
+
 impl Core {
     /// A response came.
     pub(crate) fn outlier_response(&self, host: &HostState, status: u16) {
         if let Some(plan) = &self.plan.outlier {
-            host.outlier.total.fetch_add(1, Relaxed);
             self.status(plan, host, status);
         }
     }
@@ -62,6 +75,7 @@ impl Core {
     pub(crate) fn outlier_local(&self, host: &HostState, event: LocalOrigin) {
         let Some(plan) = &self.plan.outlier else { return };
         if plan.split {
+            host.outlier.local_rate.count(event == LocalOrigin::Connected);
             match event {
                 LocalOrigin::Connected => host.outlier.local.store(0, Relaxed),
                 _ => self.count(plan, host, Cause::Local),
@@ -77,8 +91,9 @@ impl Core {
 
     fn status(&self, plan: &OutlierPlan, host: &HostState, status: u16) {
         let outlier = &host.outlier;
-        if !(500..600).contains(&status) {
-            outlier.success.fetch_add(1, Relaxed);
+        let success = !(500..600).contains(&status);
+        outlier.rate.count(success);
+        if success {
             outlier.errors.store(0, Relaxed);
             outlier.gateway.store(0, Relaxed);
             return;
@@ -103,50 +118,68 @@ impl Core {
         }
         counter.store(0, Relaxed);
         let Some(stats) = &self.outlier_stats else { return };
-        let (detected, enforced) = match cause {
-            Cause::Errors => (&stats.ejections_detected_consecutive_5xx, &stats.ejections_enforced_consecutive_5xx),
+        let (detected, enforced, old) = match cause {
+            Cause::Errors => (
+                &stats.ejections_detected_consecutive_5xx,
+                &stats.ejections_enforced_consecutive_5xx,
+                Some(&stats.ejections_consecutive_5xx),
+            ),
             Cause::Gateway => (
                 &stats.ejections_detected_consecutive_gateway_failure,
                 &stats.ejections_enforced_consecutive_gateway_failure,
+                None,
             ),
             Cause::Local => (
                 &stats.ejections_detected_consecutive_local_origin_failure,
                 &stats.ejections_enforced_consecutive_local_origin_failure,
+                None,
             ),
         };
-        detected.inc();
-        if host.has(HealthFlag::FailedOutlierCheck) || fastrand::u32(..100) >= enforcing {
+        self.eject(plan, host, &Ejecting { percent: enforcing, detected, enforced, old });
+    }
+
+    /// A host stands out: it goes, if that is enforced and not too many are gone already.
+    fn eject(&self, plan: &OutlierPlan, host: &HostState, why: &Ejecting<'_>) {
+        let Some(stats) = &self.outlier_stats else { return };
+        if host.has(HealthFlag::FailedOutlierCheck) {
             return;
+        }
+        why.detected.inc();
+        if let Some(old) = why.old {
+            old.inc();
         }
         if !self.may_eject(plan) {
             stats.ejections_overflow.inc();
             return;
         }
+        // Envoy's older counters tell what would be.
+        if why.old.is_some() {
+            stats.ejections_total.inc();
+        }
+        if fastrand::u32(..100) >= why.percent {
+            return;
+        }
         {
-            let mut ejection = lock(&outlier.ejection);
+            let mut ejection = lock(&host.outlier.ejection);
             if !host.set_flag(HealthFlag::FailedOutlierCheck, true) {
                 return;
             }
             ejection.times += 1;
             ejection.since = Some(Instant::now());
         }
-        enforced.inc();
-        stats.ejections_total.inc();
+        why.enforced.inc();
         stats.ejections_enforced_total.inc();
         stats.ejections_active.inc();
-        if cause == Cause::Errors {
-            stats.ejections_consecutive_5xx.inc();
-        }
         self.health_changed();
     }
 
-    /// Whether one more ejection stays within `max_ejection_percent`.
+    /// Whether there may be one ejection more (`max_ejection_percent`, `always_eject_one_host`).
     fn may_eject(&self, plan: &OutlierPlan) -> bool {
         let Some(shared) = self.shared() else { return false };
         let hosts = shared.hosts();
         let ejected = hosts.iter().filter(|host| host.has(HealthFlag::FailedOutlierCheck)).count();
-        let percent = 100.0 * ejected as f64 / hosts.len().max(1) as f64;
-        (ejected == 0 && plan.always_one) || percent < f64::from(plan.max_percent)
+        let percent = 100.0 * (ejected + 1) as f64 / hosts.len().max(1) as f64;
+        (ejected == 0 && plan.always_one) || percent <= f64::from(plan.max_percent)
     }
 }
 
@@ -158,8 +191,13 @@ pub(crate) async fn run(shared: std::sync::Arc<SharedCluster>) {
     loop {
         ticks.tick().await;
         let mut changed = false;
-        for host in shared.hosts() {
-            changed |= look_at(&shared, &plan, &host);
+        let hosts = shared.hosts();
+        for host in hosts.iter() {
+            changed |= look_at(&shared, &plan, host);
+        }
+        rates::judge(&shared, &plan, &hosts, false);
+        if plan.split {
+            rates::judge(&shared, &plan, &hosts, true);
         }
         if changed {
             shared.rebuild();

@@ -106,8 +106,8 @@ fn host_view(host: &HostState) -> HostView {
         locality: host.facts.locality.clone(),
         canary: host.canary(),
         priority: host.facts.priority,
-        success_rate: -1.0,
-        local_origin_success_rate: -1.0,
+        success_rate: host.outlier.rate.last(),
+        local_origin_success_rate: host.outlier.local_rate.last(),
     }
 }
 

@@ -117,6 +117,33 @@ pub struct OutlierPlan {
     pub always_one: bool,
     /// `successful_active_health_check_uneject_host`, true.
     pub uneject_on_check: bool,
+    /// By shares of failures.
+    pub rates: RatePlan,
+}
+
+/// `success_rate_*` and `failure_percentage_*` of `outlier_detection`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RatePlan {
+    /// `success_rate_minimum_hosts`, 5.
+    pub success_hosts: usize,
+    /// `success_rate_request_volume` in an interval, 100.
+    pub success_volume: u64,
+    /// `success_rate_stdev_factor`, in standard deviations, 1.9.
+    pub deviations: f64,
+    /// `enforcing_success_rate` in per cent, 100.
+    pub enforcing_success: u32,
+    /// `enforcing_local_origin_success_rate` in per cent, 100.
+    pub enforcing_local_success: u32,
+    /// `failure_percentage_minimum_hosts`, 5.
+    pub failure_hosts: usize,
+    /// `failure_percentage_request_volume` in an interval, 50.
+    pub failure_volume: u64,
+    /// `failure_percentage_threshold`, 85.
+    pub failure_threshold: f64,
+    /// `enforcing_failure_percentage` in per cent, 0.
+    pub enforcing_failure: u32,
+    /// `enforcing_failure_percentage_local_origin` in per cent, 0.
+    pub enforcing_local_failure: u32,
 }
 
 pub(super) fn health_checks(message: &pb::Cluster, path: &Path, problems: &mut Problems) -> Vec<HealthCheckPlan> {
@@ -270,13 +297,25 @@ fn ranges(
     ranges.iter().map(|range| range.start..range.end).collect()
 }
 
+fn rates(outlier: &pb::OutlierDetection) -> RatePlan {
+    RatePlan {
+        success_hosts: outlier.success_rate_minimum_hosts.unwrap_or(5) as usize,
+        success_volume: outlier.success_rate_request_volume.unwrap_or(100).into(),
+        deviations: f64::from(outlier.success_rate_stdev_factor.unwrap_or(1900)) / 1000.0,
+        enforcing_success: outlier.enforcing_success_rate.unwrap_or(100),
+        enforcing_local_success: outlier.enforcing_local_origin_success_rate.unwrap_or(100),
+        failure_hosts: outlier.failure_percentage_minimum_hosts.unwrap_or(5) as usize,
+        failure_volume: outlier.failure_percentage_request_volume.unwrap_or(50).into(),
+        failure_threshold: f64::from(outlier.failure_percentage_threshold.unwrap_or(85)),
+        enforcing_failure: outlier.enforcing_failure_percentage.unwrap_or(0),
+        enforcing_local_failure: outlier.enforcing_failure_percentage_local_origin.unwrap_or(0),
+    }
+}
+
 pub(super) fn outlier(message: &pb::Cluster, path: &Path, problems: &mut Problems) -> Option<OutlierPlan> {
     let outlier = message.outlier_detection.as_ref()?;
     let path = path.field("outlier_detection");
     let unsupported = [
-        // Detection by success rate is off only where it is not enforced; Envoy's default needs five busy hosts.
-        (outlier.enforcing_success_rate.is_some_and(|percent| percent != 0), "enforcing_success_rate"),
-        (outlier.enforcing_failure_percentage.is_some_and(|percent| percent != 0), "enforcing_failure_percentage"),
         (!outlier.monitors.is_empty(), "monitors"),
         (outlier.detect_degraded_hosts == Some(true), "detect_degraded_hosts"),
     ];
@@ -303,5 +342,6 @@ pub(super) fn outlier(message: &pb::Cluster, path: &Path, problems: &mut Problem
         max_percent: outlier.max_ejection_percent.unwrap_or(10),
         always_one: outlier.always_eject_one_host.unwrap_or(false),
         uneject_on_check: outlier.successful_active_health_check_uneject_host.unwrap_or(true),
+        rates: rates(outlier),
     })
 }

@@ -24,7 +24,7 @@ use crate::host::HostFacts;
 use crate::transport::{TransportBuilder, TransportSocketFactory};
 
 pub use endpoints::{ConfigHealth, EndpointAddress, EndpointPlan, HealthTarget, Locality};
-pub use health::{HealthCheckPlan, HealthCheckType, HttpCheck, OutlierPlan, TcpCheck};
+pub use health::{HealthCheckPlan, HealthCheckType, HttpCheck, OutlierPlan, RatePlan, TcpCheck};
 pub use http::{Http3, HttpOptions, HttpProtocol};
 pub use lb::{LbPlan, LbPolicy};
 

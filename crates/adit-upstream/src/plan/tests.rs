@@ -38,10 +38,6 @@ fn refusals_name_the_field() {
             "c.ring_hash_lb_config",
         ),
         (
-            "outlier_detection: { enforcing_success_rate: 50 }",
-            "c.outlier_detection.enforcing_success_rate: is not supported",
-        ),
-        (
             "health_checks: [{ timeout: 1s, interval: 1s, healthy_threshold: 1, unhealthy_threshold: 1, \
              tcp_health_check: { send: { text: xyz } } }]",
             "c.health_checks[0].tcp_health_check.send.text",
