@@ -249,14 +249,17 @@ fn ends_cross_the_shared_hop() {
 #[test]
 fn a_proxy_behind_a_cluster_that_opens_nothing() {
     let proxy = free_port();
+    // 418 tells that the authorization arrived.
+    let routes = "- match: { connect_matcher: {}, headers: [{ name: proxy-authorization, string_match: { exact: Basic dTpw } }] }\n  \
+                  direct_response: { status: 418 }\n- match: { connect_matcher: {} }\n  direct_response: { status: 407 }\n";
     let far = resources(
-        &[listener("far", proxy, &hcm("far", "- match: { prefix: / }\n  direct_response: { status: 407 }\n", ""))],
+        &[listener("far", proxy, &hcm("far", routes, "upgrade_configs: [{ upgrade_type: CONNECT }]\n"))],
         &[],
     );
     let _far = Proxy::adit(&far);
     let gone = free_port();
     for (at, name, words) in [
-        (proxy, "proxy", "the HTTP proxy opened no tunnel (40"),
+        (proxy, "proxy", "the HTTP proxy opened no tunnel (418)"),
         (gone, "proxy", "the HTTP proxy is not reached: delayed connect error: "),
         (proxy, "another", "there is no cluster proxy"),
     ] {
