@@ -242,15 +242,17 @@ fn address_json(address: &Address) -> Value {
 fn cluster_text(out: &mut String, cluster: &ClusterView) -> std::fmt::Result {
     let name = &cluster.name;
     writeln!(out, "{name}::observability_name::{}", cluster.observability_name)?;
-    if cluster.outlier_detection {
-        // Success rates are not computed.
-        for key in [
+    if let Some(rates) = cluster.success_rates {
+        let keys = [
             "success_rate_average",
             "success_rate_ejection_threshold",
             "local_origin_success_rate_average",
             "local_origin_success_rate_ejection_threshold",
-        ] {
-            writeln!(out, "{name}::outlier::{key}::-1")?;
+        ];
+        for (key, rate) in keys.into_iter().zip(rates) {
+            // Four places, as far as they say something.
+            let rate = (rate * 10_000.0).round() / 10_000.0;
+            writeln!(out, "{name}::outlier::{key}::{rate}")?;
         }
     }
     for (priority, limits) in [("default", &cluster.default_priority), ("high", &cluster.high_priority)] {

@@ -33,6 +33,8 @@ pub struct Core {
     /// Healthy and degraded hosts, where there are several health checks.
     health_total: Option<(Gauge, Gauge)>,
     pub(crate) outlier_stats: Option<OutlierStats>,
+    /// See [`crate::view::ClusterView::success_rates`].
+    pub(crate) success_rates: Mutex<[f64; 4]>,
     shared: OnceLock<Weak<SharedCluster>>,
 }
 
@@ -128,6 +130,7 @@ impl SharedCluster {
                 (scope.gauge("healthy"), scope.gauge("degraded"))
             }),
             outlier_stats: plan.outlier.is_some().then(|| OutlierStats::new(&scope.scope("outlier_detection"))),
+            success_rates: Mutex::new([-1.0; 4]),
             shared: OnceLock::new(),
             plan,
         });

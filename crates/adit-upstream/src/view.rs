@@ -7,7 +7,7 @@ use adit_filter::upstream::Priority;
 use adit_io::Address;
 
 use crate::breaker::Thresholds;
-use crate::cluster::SharedCluster;
+use crate::cluster::{SharedCluster, lock};
 use crate::host::{HealthFlag, HostState};
 use crate::plan::Locality;
 
@@ -20,8 +20,9 @@ pub struct ClusterView {
     pub observability_name: Arc<str>,
     /// Came by an API; never, here.
     pub added_via_api: bool,
-    /// It has `outlier_detection`.
-    pub outlier_detection: bool,
+    /// With `outlier_detection`: the average success rate of the servers in the last interval in per cent, the threshold of
+    /// ejection, and both of our own side; -1 where there was too little to go by.
+    pub success_rates: Option<[f64; 4]>,
     /// Limits of DEFAULT.
     pub default_priority: Thresholds,
     /// Limits of HIGH.
@@ -74,7 +75,7 @@ pub(crate) fn describe(cluster: &SharedCluster) -> ClusterView {
         name: plan.name().clone(),
         observability_name: plan.observability_name.clone(),
         added_via_api: false,
-        outlier_detection: plan.outlier.is_some(),
+        success_rates: plan.outlier.map(|_| *lock(&cluster.core().success_rates)),
         default_priority: cluster.core().breaker(Priority::Default).limits,
         high_priority: cluster.core().breaker(Priority::High).limits,
         hosts: cluster.hosts().iter().map(|host| host_view(host)).collect(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::Ejecting;
-use crate::cluster::SharedCluster;
+use crate::cluster::{SharedCluster, lock};
 use crate::host::{HealthFlag, HostState};
 use crate::plan::{OutlierPlan, RatePlan};
 
@@ -64,8 +64,15 @@ pub(super) fn judge(shared: &SharedCluster, plan: &OutlierPlan, hosts: &[Arc<Hos
             by_percentage.push((host, percent));
         }
     }
-    if by_rate.len() >= rates.success_hosts.max(1) {
-        let limit = threshold(&by_rate, rates);
+    let known = by_rate.len() >= rates.success_hosts.max(1);
+    let (mean, limit) = if known { threshold(&by_rate, rates) } else { (-1.0, -1.0) };
+    {
+        let mut all = lock(&shared.core().success_rates);
+        let [server_mean, server_limit, local_mean, local_limit] = &mut *all;
+        let (to_mean, to_limit) = if local { (local_mean, local_limit) } else { (server_mean, server_limit) };
+        (*to_mean, *to_limit) = (mean, limit);
+    }
+    if known {
         let ejecting = if local {
             Ejecting {
                 percent: rates.enforcing_local_success,
@@ -107,11 +114,11 @@ pub(super) fn judge(shared: &SharedCluster, plan: &OutlierPlan, hosts: &[Arc<Hos
     }
 }
 
-/// So many standard deviations below the mean.
-fn threshold(rates: &[(&Arc<HostState>, f64)], plan: &RatePlan) -> f64 {
+/// The mean, and so many standard deviations below it.
+fn threshold(rates: &[(&Arc<HostState>, f64)], plan: &RatePlan) -> (f64, f64) {
     #[expect(clippy::cast_precision_loss, reason = "a number of hosts")]
     let count = rates.len() as f64;
     let mean = rates.iter().map(|(_, percent)| percent).sum::<f64>() / count;
     let variance = rates.iter().map(|(_, percent)| (percent - mean).powi(2)).sum::<f64>() / count;
-    mean - plan.deviations * variance.sqrt()
+    (mean, mean - plan.deviations * variance.sqrt())
 }

@@ -143,6 +143,9 @@ async fn a_host_that_fails_more_than_the_others_is_ejected() {
     let counts =
         [&stats.ejections_detected_success_rate, &stats.ejections_enforced_success_rate, &stats.ejections_success_rate];
     assert_eq!(counts.map(adit_stats::Counter::value), [1; 3]);
+    // The mean of 50, 100, 100, 100 and 100, and 1.9 times the deviation of 20 below it.
+    let rates = crate::view::describe(&cluster).success_rates.unwrap();
+    assert_eq!(rates.map(f64::round), [90.0, 52.0, -1.0, -1.0]);
     task.abort();
 }
 
