@@ -271,6 +271,19 @@ fn the_admin_interface_has_envoys_forms() {
 }
 
 #[test]
+fn flags_name_the_node() {
+    let yaml = format!(
+        "node: {{ id: i, cluster: c, locality: {{ region: r }} }}\n{}",
+        one(free_port(), &tcp_proxy("c", ""), 1)
+    );
+    let adit = Proxy::adit_with(&yaml, &["--service-node", "n", "--service-zone", "z"]);
+    let info: serde_json::Value = serde_json::from_str(&adit.admin("/server_info")).unwrap();
+    let node = &info["node"];
+    assert_eq!((&node["id"], &node["cluster"]), (&"n".into(), &"c".into()), "{node}");
+    assert_eq!(node["locality"], serde_json::json!({ "region": "r", "zone": "z" }));
+}
+
+#[test]
 fn the_admin_interface_logs_and_keeps_paths_back() {
     let yaml = one(free_port(), &tcp_proxy("c", ""), 1);
     let log = std::env::temp_dir().join(format!("adit-admin-{}.log", std::process::id()));

@@ -31,7 +31,7 @@ pub(crate) struct ServerViews {
 impl Views for ServerViews {
     fn server_info(&self) -> Value {
         let uptime = format!("{}s", self.started.0.elapsed().as_secs());
-        let node = self.bootstrap.get("node").cloned().unwrap_or_else(|| json!({}));
+        let node = self.node();
         json!({
             "version": self.options.version,
             "state": self.control.server_state().as_str(),
@@ -139,6 +139,25 @@ impl Views for ServerViews {
 }
 
 impl ServerViews {
+    /// `node` of the bootstrap; the flags win.
+    fn node(&self) -> Value {
+        let mut node = self.bootstrap.get("node").and_then(Value::as_object).cloned().unwrap_or_default();
+        let options = &self.options;
+        for (field, flag) in [("id", &options.service_node), ("cluster", &options.service_cluster)] {
+            if let Some(text) = flag {
+                node.insert(field.to_owned(), json!(text));
+            }
+        }
+        if let Some(zone) = &options.service_zone {
+            let locality = node.entry("locality").or_insert_with(|| json!({}));
+            if let Some(locality) = locality.as_object_mut() {
+                locality.insert("zone".to_owned(), json!(zone));
+            }
+        }
+        node.entry("user_agent_name").or_insert_with(|| json!("adit"));
+        Value::Object(node)
+    }
+
     fn command_line(&self) -> Value {
         let options = &self.options;
         let path = |path: &Option<std::path::PathBuf>| {
