@@ -165,8 +165,9 @@ impl Side {
         self.origin.play(case.script.clone());
         self.lines = self.log_lines().len();
         let before = self.stats(&case.ignored);
+        let open = self.open();
         let (answer, end) = client(self.port, case);
-        self.settle();
+        self.settle(open);
         let after = self.stats(&case.ignored);
         let mut moved = String::new();
         for (name, value) in &after {
@@ -198,7 +199,7 @@ impl Side {
     }
 
     /// Waits until nothing moves.
-    fn settle(&self) {
+    fn settle(&self, open: u64) {
         let end = Instant::now() + Duration::from_secs(3);
         let mut last = (self.log_lines().len(), self.origin.received());
         let mut calm = 0;
@@ -209,10 +210,15 @@ impl Side {
             last = now;
         }
         // The connection of the case is over, unless somebody waits for somebody.
-        let end = Instant::now() + Duration::from_secs(2);
-        while self.proxy.stat("http.h.downstream_cx_active") > 0 && Instant::now() < end {
+        let end = Instant::now() + Duration::from_millis(500);
+        while self.open() > open && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Connections of clients.
+    fn open(&self) -> u64 {
+        self.proxy.stat("http.h.downstream_cx_active")
     }
 
     fn stats(&self, ignored: &[&str]) -> BTreeMap<String, i64> {
