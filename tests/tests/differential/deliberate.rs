@@ -48,7 +48,6 @@ pub const BYTES_ASIDE: &[(&str, &[&str])] = &[
         &["many", "101 fields", "70 KiB of head", "http/1.2", "http/2.0", "a.com:443#x"],
     ),
     ("fields of one name go on as they came; Envoy joins some", &["xff three fields", "connection in two fields"]),
-    ("a client's FIN does not end its request", &["timeout by header", "per try by header", "alt response"]),
 ];
 
 pub const DELIBERATE: &[Entry] = &[
@@ -147,13 +146,6 @@ pub const DELIBERATE: &[Entry] = &[
         "what is cut short is reset",
     ),
     entry("routes::timeouts_of_the_manager", &["answer stalls"], "", &[End], "what is cut short is reset"),
-    entry(
-        "routes::failures",
-        &["timeout by header", "per try by header", "alt response"],
-        "",
-        &[Origin, Log, Stats],
-        "a client's FIN does not end its request",
-    ),
     // routes
     entry("routes::actions", &["x-host bad"], "200", &[Origin], "what is no host is not sent as one"),
     entry(
