@@ -8,7 +8,7 @@ use std::time::Duration;
 use adit_codec::SendStream;
 use adit_http::{ErrorCode, StreamError};
 use adit_io::ByteSink;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use tokio::time::{Instant, Sleep};
 
@@ -27,8 +27,6 @@ pub(crate) struct Throttled {
     budget: u64,
     /// When the budget was last added to.
     filled: Instant,
-    /// Bytes that were allowed and that the sink has not taken yet.
-    held: Bytes,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -36,7 +34,7 @@ impl Throttled {
     /// A sink limited to so many KiB a second.
     pub(crate) fn new(sink: Box<dyn SendStream>, kib: NonZeroU32) -> Self {
         let slice = u64::from(kib.get()) * 1024 / TICKS;
-        Self { sink, slice, budget: slice, filled: Instant::now(), held: Bytes::new(), timer: None }
+        Self { sink, slice, budget: slice, filled: Instant::now(), timer: None }
     }
 
     fn poll_budget(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -57,35 +55,32 @@ impl Throttled {
             self.timer = None;
         }
     }
-
-    fn poll_held(&mut self, cx: &mut Context<'_>, end: bool) -> Poll<Result<(), StreamError>> {
-        if self.held.is_empty() && !end {
-            return Poll::Ready(Ok(()));
-        }
-        self.sink.poll_send(cx, &mut self.held, end)
-    }
 }
 
 impl ByteSink for Throttled {
     fn poll_send(&mut self, cx: &mut Context<'_>, data: &mut Bytes, end: bool) -> Poll<Result<(), StreamError>> {
-        loop {
-            ready!(self.poll_held(cx, end && data.is_empty()))?;
-            if data.is_empty() {
-                return Poll::Ready(Ok(()));
-            }
+        while !data.is_empty() {
             if self.poll_budget(cx).is_pending() {
                 // What was allowed leaves meanwhile; a failure shows at the next call.
                 let _ = self.sink.poll_flush(cx);
                 return Poll::Pending;
             }
             let allowed = data.len().min(usize::try_from(self.budget).unwrap_or(usize::MAX));
-            self.budget -= allowed as u64;
-            self.held = data.split_to(allowed);
+            let last = end && allowed == data.len();
+            let mut part = data.slice(..allowed);
+            let result = self.sink.poll_send(cx, &mut part, last);
+            let taken = allowed - part.len();
+            data.advance(taken);
+            self.budget -= taken as u64;
+            ready!(result)?;
+            if last {
+                return Poll::Ready(Ok(()));
+            }
         }
+        if end { self.sink.poll_send(cx, data, true) } else { Poll::Ready(Ok(())) }
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
-        ready!(self.poll_held(cx, false))?;
         self.sink.poll_flush(cx)
     }
 
@@ -100,7 +95,6 @@ impl ByteSink for Throttled {
 
 impl SendStream for Throttled {
     fn poll_send_trailers(&mut self, cx: &mut Context<'_>, trailers: &HeaderMap) -> Poll<Result<(), StreamError>> {
-        ready!(self.poll_held(cx, false))?;
         self.sink.poll_send_trailers(cx, trailers)
     }
 }

@@ -68,3 +68,26 @@ async fn silence_saves_up_no_more_than_a_second() {
     poll_fn(|cx| sink.poll_send_trailers(cx, &trailers)).await.unwrap();
     assert!(seen.lock().unwrap().1);
 }
+
+/// Gives one chunk and then nothing, not even an end.
+struct Once(Option<Bytes>);
+
+impl adit_io::ByteSource for Once {
+    fn poll_chunk(&mut self, _: &mut Context<'_>, _: usize) -> Poll<Option<Result<Bytes, StreamError>>> {
+        self.0.take().map_or(Poll::Pending, |chunk| Poll::Ready(Some(Ok(chunk))))
+    }
+
+    fn stop(&mut self, _: ErrorCode) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_has_no_room_at_first_gets_the_tail_of_a_message() {
+    let seen = Arc::new(Mutex::new((Vec::new(), false)));
+    let slow = |seen| Box::new(Slow(seen, usize::MAX, true));
+    let sink = Throttled::new(slow(seen.clone()), NonZeroU32::new(20).unwrap());
+    let down = adit_io::Side::new(Box::new(Once(Some("tail".into()))), slow(Arc::default()));
+    let up = adit_io::Side::new(Box::new(Once(None)), Box::new(sink));
+    let relay = adit_io::relay(down, up, adit_io::RelayOptions::default());
+    assert!(tokio::time::timeout(Duration::from_secs(1), relay).await.is_err());
+    assert_eq!(seen.lock().unwrap().0, b"tail");
+}

@@ -215,13 +215,14 @@ impl Lane {
             let before = held.len();
             let result = sink.poll_send(cx, held, false);
             self.moved(before - held.len());
+            // Also behind a pending one, which may have taken the bytes and hold them.
+            self.unflushed = true;
             ready!(result).map_err(Failure::Sink)?;
             // An emptied view still owns its buffer, which an idle lane must not.
             let sent = std::mem::take(held);
             if before >= READ_SIZES[2] / 2 {
                 scratch::recycle(sent);
             }
-            self.unflushed = true;
         }
         Poll::Ready(Ok(()))
     }

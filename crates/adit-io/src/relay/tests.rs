@@ -27,6 +27,8 @@ struct Script {
     /// What `poll_stopped` and `poll_send` say.
     gone: Option<StreamError>,
     flushes: usize,
+    /// `poll_send` takes the bytes and is pending.
+    holds: bool,
 }
 
 #[derive(Clone, Default)]
@@ -63,6 +65,9 @@ impl ByteSink for Half {
         }
         script.sent.extend_from_slice(data);
         data.clear();
+        if script.holds {
+            return Poll::Pending;
+        }
         script.ended |= end;
         Poll::Ready(Ok(()))
     }
@@ -194,6 +199,17 @@ async fn flushes_once_the_source_is_dry() {
     assert_eq!(fakes.up.1.0.lock().unwrap().flushes, 1);
     assert!(fakes.poll().await.is_pending());
     assert_eq!(fakes.up.1.0.lock().unwrap().flushes, 1);
+}
+
+/// What a sink took and holds leaves by the flush alone: nothing is left to send again.
+#[tokio::test]
+async fn flushes_a_sink_that_holds_what_it_took() {
+    let mut fakes = Fakes::new([Step::Chunk("a"), Step::Pending], []);
+    fakes.up.1.0.lock().unwrap().holds = true;
+    assert!(fakes.poll().await.is_pending());
+    assert!(fakes.poll().await.is_pending());
+    let script = fakes.up.1.0.lock().unwrap();
+    assert_eq!((&script.sent[..], script.flushes), (&b"a"[..], 1));
 }
 
 /// What an idle tunnel pays; tokio's task, two sockets and the boxes of four halves come on top.
