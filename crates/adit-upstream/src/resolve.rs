@@ -1,15 +1,16 @@
 //! Names that requests bring along, and what they were found to mean (`DnsCacheConfig`). Shared by all workers.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use std::{fmt, io};
 
 use adit_filter::BoxFuture;
 use adit_filter::upstream::{Resolver, Unresolved};
 use adit_stats::{Counter, Gauge, Scope};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::cluster::lock;
@@ -47,11 +48,15 @@ impl Default for CacheOptions {
 /// Names and their addresses.
 pub(crate) struct DnsCache(Arc<Shared>);
 
+type Find = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
 struct Shared {
     options: CacheOptions,
     stats: Stats,
     known: Mutex<HashMap<Box<str>, Known>>,
-    pending: AtomicUsize,
+    /// The look-ups under way: one for each name, at most `max_pending`.
+    asking: Mutex<HashMap<Box<str>, Asking>>,
+    find: Box<Find>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +81,10 @@ struct Stats {
 
 impl DnsCache {
     pub(crate) fn new(options: CacheOptions, scope: &Scope) -> Self {
+        Self::with(options, scope, Box::new(find))
+    }
+
+    fn with(options: CacheOptions, scope: &Scope, find: Box<Find>) -> Self {
         let stats = Stats {
             attempt: scope.counter("dns_query_attempt"),
             success: scope.counter("dns_query_success"),
@@ -88,7 +97,7 @@ impl DnsCache {
             pending_overflow: scope.counter("dns_rq_pending_overflow"),
             hosts: scope.gauge("num_hosts"),
         };
-        Self(Arc::new(Shared { options, stats, known: Mutex::default(), pending: AtomicUsize::new(0) }))
+        Self(Arc::new(Shared { options, stats, known: Mutex::default(), asking: Mutex::default(), find }))
     }
 }
 
@@ -124,41 +133,57 @@ impl Shared {
         (now.saturating_duration_since(found.found) < self.options.refresh).then_some(found.address)
     }
 
-    async fn ask(&self, name: Box<str>) -> Result<IpAddr, Unresolved> {
-        if self.pending.fetch_add(1, Relaxed) >= self.options.max_pending {
-            self.pending.fetch_sub(1, Relaxed);
-            self.stats.pending_overflow.inc();
-            return Err(Unresolved::PendingOverflow);
-        }
-        let _pending = Pending(&self.pending);
-        self.stats.attempt.inc();
-        let found = self.look_up(&name).await;
-        let now = Instant::now();
-        match found {
-            Some(address) => {
-                self.stats.success.inc();
-                self.keep(name, address, now)
-            }
-            None => {
-                self.stats.failure.inc();
-                // A name that fails keeps its last address, as in Envoy.
-                lock(&self.known).get(&name).map(|known| known.address).ok_or(Unresolved::Failed)
-            }
-        }
+    /// The last address of a name, however old.
+    fn last(&self, name: &str) -> Option<IpAddr> {
+        lock(&self.known).get(name).map(|known| known.address)
     }
 
-    async fn look_up(&self, name: &str) -> Option<IpAddr> {
-        let lookup = tokio::net::lookup_host((name, 0));
-        let found = if self.options.timeout.is_zero() {
-            lookup.await
-        } else {
-            let Ok(found) = tokio::time::timeout(self.options.timeout, lookup).await else {
-                self.stats.timeout.inc();
-                return None;
-            };
-            found
+    async fn ask(self: Arc<Self>, name: Box<str>) -> Result<IpAddr, Unresolved> {
+        let Some((mut asking, first)) = self.question(&name) else {
+            self.stats.pending_overflow.inc();
+            return self.last(&name).ok_or(Unresolved::PendingOverflow);
         };
-        dns::choose(found.ok()?.collect(), self.options.family).first().map(SocketAddr::ip)
+        if !first && let Some(address) = self.last(&name) {
+            return Ok(address);
+        }
+        let timeout = self.options.timeout;
+        let deadline = if timeout.is_zero() { None } else { asking.since.checked_add(timeout) };
+        let answer = asking.answer.wait_for(Option::is_some);
+        let answer = match deadline {
+            None => answer.await,
+            Some(deadline) => {
+                let Ok(answer) = tokio::time::timeout_at(deadline, answer).await else {
+                    if !asking.late.swap(true, Relaxed) {
+                        self.stats.timeout.inc();
+                        self.stats.failure.inc();
+                    }
+                    return self.last(&name).ok_or(Unresolved::Failed);
+                };
+                answer
+            }
+        };
+        // Without an answer the runtime of the look-up has ended.
+        answer.ok().and_then(|answer| *answer).unwrap_or(Err(Unresolved::Failed))
+    }
+
+    /// The look-up of a name that is under way, or a new one (`true`); `None` where there are too many.
+    fn question(self: &Arc<Self>, name: &str) -> Option<(Asking, bool)> {
+        let mut all = lock(&self.asking);
+        if let Some(asking) = all.get(name) {
+            return Some((asking.clone(), false));
+        }
+        if all.len() >= self.options.max_pending {
+            return None;
+        }
+        let (sender, answer) = watch::channel(None);
+        let asking = Asking { answer, since: Instant::now(), late: Arc::default() };
+        all.insert(name.into(), asking.clone());
+        drop(all);
+        self.stats.attempt.inc();
+        let question = Question { shared: self.clone(), name: name.into(), sender, late: asking.late.clone() };
+        // Nothing can stop getaddrinfo: it keeps its place until it returns, even if nobody waits any more.
+        tokio::task::spawn_blocking(move || question.answer());
+        Some((asking, true))
     }
 
     fn keep(&self, name: Box<str>, address: IpAddr, now: Instant) -> Result<IpAddr, Unresolved> {
@@ -188,77 +213,51 @@ impl Shared {
     }
 }
 
-struct Pending<'a>(&'a AtomicUsize);
+/// A look-up under way, as those see it who wait for it.
+#[derive(Clone)]
+struct Asking {
+    answer: watch::Receiver<Option<Result<IpAddr, Unresolved>>>,
+    since: Instant,
+    /// Counted as one that took too long.
+    late: Arc<AtomicBool>,
+}
 
-impl Drop for Pending<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+/// A look-up under way, as the thread sees it that does it. Dropped, it makes room for another.
+struct Question {
+    shared: Arc<Shared>,
+    name: Box<str>,
+    sender: watch::Sender<Option<Result<IpAddr, Unresolved>>>,
+    late: Arc<AtomicBool>,
+}
+
+impl Question {
+    fn answer(self) {
+        let shared = &self.shared;
+        let found = (shared.find)(&self.name).unwrap_or_default();
+        let found = dns::choose(found, shared.options.family).first().map(SocketAddr::ip);
+        if !self.late.swap(true, Relaxed) {
+            let counter = if found.is_some() { &shared.stats.success } else { &shared.stats.failure };
+            counter.inc();
+        }
+        let answer = match found {
+            Some(address) => shared.keep(self.name.clone(), address, Instant::now()),
+            // A name that fails keeps its last address, as in Envoy.
+            None => shared.last(&self.name).ok_or(Unresolved::Failed),
+        };
+        self.sender.send_replace(Some(answer));
     }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        lock(&self.shared.asking).remove(&self.name);
+    }
+}
+
+/// Every address of a name; blocks.
+fn find(name: &str) -> io::Result<Vec<SocketAddr>> {
+    Ok((name, 0).to_socket_addrs()?.collect())
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use adit_stats::Store;
-
-    use super::*;
-
-    fn cache(options: CacheOptions) -> (DnsCache, Store) {
-        let store = Store::new(1);
-        let cache = DnsCache::new(options, &store.root());
-        (cache, store)
-    }
-
-    const V4: CacheOptions = CacheOptions {
-        family: DnsFamily::V4Only,
-        refresh: Duration::from_secs(60),
-        ttl: Duration::from_secs(300),
-        timeout: Duration::from_secs(5),
-        max_hosts: 1024,
-        max_pending: 1024,
-    };
-
-    #[tokio::test]
-    async fn addresses_need_no_lookup() {
-        let (cache, _store) = cache(V4);
-        for (host, address) in [("127.0.0.2", "127.0.0.2:53"), ("[::1]", "[::1]:53"), ("::1", "[::1]:53")] {
-            assert_eq!(cache.resolve(host, 53).await, Ok(address.parse().unwrap()));
-        }
-        assert_eq!(cache.0.stats.attempt.value(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_name_is_asked_for_once_until_it_is_old() {
-        let (cache, _store) = cache(V4);
-        for _ in 0..3 {
-            assert_eq!(cache.resolve("LocalHost", 80).await, Ok("127.0.0.1:80".parse().unwrap()));
-        }
-        assert_eq!((cache.0.stats.attempt.value(), cache.0.stats.added.value()), (1, 1));
-        let later = Instant::now() + Duration::from_secs(61);
-        assert_eq!(cache.0.fresh("localhost", later), None);
-    }
-
-    #[tokio::test]
-    async fn a_name_without_an_address_fails() {
-        let (cache, _store) = cache(V4);
-        assert_eq!(cache.resolve("no-such-name.invalid", 80).await, Err(Unresolved::Failed));
-        assert_eq!(cache.resolve("", 80).await, Err(Unresolved::Failed));
-        assert_eq!(cache.0.stats.hosts.value(), 0);
-    }
-
-    #[tokio::test]
-    async fn names_and_questions_are_bounded() {
-        let (cache, _store) = cache(CacheOptions { max_hosts: 2, ..V4 });
-        let (now, address) = (Instant::now(), "10.0.0.1".parse().unwrap());
-        let keep = |name: &str, at| cache.0.keep(name.into(), address, at);
-        keep("a", now).unwrap();
-        keep("b", now + Duration::from_secs(10)).unwrap();
-        assert_eq!(keep("c", now + Duration::from_secs(11)), Err(Unresolved::CacheOverflow));
-        // One that nobody used for so long makes room.
-        keep("c", now + Duration::from_secs(301)).unwrap();
-        assert_eq!((cache.0.stats.overflow.value(), cache.0.stats.removed.value()), (1, 1));
-        let cache = self::cache(CacheOptions { max_pending: 0, ..V4 }).0;
-        assert_eq!(cache.resolve("localhost", 80).await, Err(Unresolved::PendingOverflow));
-        assert_eq!(cache.0.pending.load(Relaxed), 0);
-    }
-}
+mod tests;
