@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use adit_codec::{OutgoingStream, RecvStream, SendStream};
 use adit_filter::upstream::{Cluster, ConnectFailure, FailureKind, Need, Priority};
 use adit_http::{ErrorCode, RequestHead, RequestKind, StreamError};
-use adit_io::{ByteSink, ByteSource, ConnInfo, Io, Stream, Transport, transport_halves};
+use adit_io::{ByteSink, ByteSource, ConnInfo, FilterState, Io, Sharing, Stream, Transport, transport_halves};
 use adit_upstream::{TransportContext, TransportError};
 use bytes::{Buf, Bytes};
 use http::uri::Authority;
@@ -55,6 +55,7 @@ impl Target {
 /// Asks for a tunnel. The caller bounds the time by dropping the future.
 pub(crate) async fn open(cluster: &dyn Cluster, target: &Target, ctx: &TransportContext) -> Result<Io, Refused> {
     let head = target.head();
+    let state = passed_on(&ctx.state);
     let need = Need {
         priority: Priority::Default,
         hash: None,
@@ -63,7 +64,7 @@ pub(crate) async fn open(cluster: &dyn Cluster, target: &Target, ctx: &Transport
         reselect: 0,
         request: Some(&head),
         downstream: ctx.downstream.as_ref(),
-        state: &ctx.state,
+        state: &state,
         metadata: &ctx.metadata,
         extended_connect: false,
         address: target.proxy,
@@ -96,6 +97,16 @@ pub(crate) async fn open(cluster: &dyn Cluster, target: &Target, ctx: &Transport
     }
 }
 
+/// The filter state that goes along to the proxy: what is shared with the upstream, which is what the pool's key has of it. The
+/// rest (server name, ALPN, a proxy, an original destination) is said of the host that lies behind the proxy.
+fn passed_on(state: &FilterState) -> FilterState {
+    let mut passed = FilterState::default();
+    for (name, object) in state.iter().filter(|(_, object)| object.sharing != Sharing::None) {
+        passed.set(name, object.value.clone(), object.sharing);
+    }
+    passed
+}
+
 type Answered = (StatusCode, Box<dyn SendStream>, Box<dyn RecvStream>);
 
 async fn answer(OutgoingStream { send, mut response, .. }: OutgoingStream) -> Result<Answered, StreamError> {
@@ -111,7 +122,8 @@ async fn answer(OutgoingStream { send, mut response, .. }: OutgoingStream) -> Re
 fn unreachable(failure: &ConnectFailure) -> TransportError {
     let words = if failure.reason.is_empty() { failure.kind.reset_reason() } else { &failure.reason };
     let mut error = TransportError::remote(format_args!("the HTTP proxy is not reached: {words}"));
-    if matches!(failure.kind, FailureKind::Timeout | FailureKind::Local | FailureKind::Loop) {
+    // That the proxy did not speak as agreed is a failed connect to who asks for the host.
+    if failure.kind != FailureKind::Protocol {
         error.kind = failure.kind;
     }
     error
@@ -131,7 +143,12 @@ struct Tunnel {
 
 impl Tunnel {
     fn poll_unsent(&mut self, cx: &mut Context<'_>, end: bool) -> Poll<io::Result<()>> {
-        self.send.poll_send(cx, &mut self.unsent, end).map_err(to_io)
+        let sent = self.send.poll_send(cx, &mut self.unsent, end).map_err(to_io);
+        if self.unsent.is_empty() {
+            // Consumed from its front it would keep the allocation while the tunnel idles.
+            self.unsent = Bytes::new();
+        }
+        sent
     }
 }
 
@@ -200,3 +217,6 @@ impl Transport for Tunnel {
         self.send.poll_stopped(cx).map(|_| ())
     }
 }
+
+#[cfg(test)]
+mod tests;
