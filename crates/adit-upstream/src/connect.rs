@@ -136,9 +136,19 @@ pub(crate) async fn counted<T>(
     };
     stats.upstream_cx_connect_fail.inc();
     host.stats.cx_connect_fail.fetch_add(1, Relaxed);
-    let how = if failed.0.kind == FailureKind::Timeout { LocalOrigin::Timeout } else { LocalOrigin::ConnectFailed };
-    core.outlier_local(host, how);
+    if let Some(how) = of_the_host(failed.0.kind) {
+        core.outlier_local(host, how);
+    }
     Err(failed)
+}
+
+/// What a failure says of the host to outlier detection; nothing, where it lies with us or with the cluster of a proxy.
+fn of_the_host(kind: FailureKind) -> Option<LocalOrigin> {
+    match kind {
+        FailureKind::Timeout => Some(LocalOrigin::Timeout),
+        FailureKind::Remote | FailureKind::Protocol => Some(LocalOrigin::ConnectFailed),
+        FailureKind::Local | FailureKind::Loop | FailureKind::Overflow | FailureKind::NoHealthyHost => None,
+    }
 }
 
 /// What internal hops need to know of the downstream.

@@ -178,3 +178,23 @@ fn what_is_not_enforced_is_only_detected() {
     let stats = cluster.core().outlier_stats.as_ref().unwrap();
     assert_eq!(stats.ejections_detected_consecutive_gateway_failure.value(), 1);
 }
+
+#[tokio::test]
+async fn a_connect_that_failed_for_want_of_something_else_says_nothing_of_the_host() {
+    use adit_filter::upstream::FailureKind;
+
+    let cluster = cluster("consecutive_5xx: 1, max_ejection_percent: 100");
+    let host = cluster.hosts()[0].clone();
+    for (kind, expected) in [
+        (FailureKind::Overflow, 0),
+        (FailureKind::NoHealthyHost, 0),
+        (FailureKind::Local, 0),
+        (FailureKind::Loop, 0),
+        (FailureKind::Remote, 1),
+    ] {
+        let error = crate::TransportError { kind, ..crate::TransportError::remote("") };
+        let connect = std::future::ready(Err::<(), _>(error));
+        assert!(crate::connect::counted(cluster.core(), &host, connect).await.is_err());
+        assert_eq!(ejected(&cluster), expected, "{kind:?}");
+    }
+}
