@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::breaker::{Breaker, Breakers};
 use crate::host::{Health, HealthFlag, HostFacts, HostState};
 use crate::lb::HostSet;
-use crate::plan::ClusterPlan;
+use crate::plan::{ClusterPlan, HostLimit};
 use crate::stats::{ClusterStats, HealthCheckStats, OutlierStats};
 
 /// Locks; a poisoned lock still guards whole values here, as no code panics while it writes one.
@@ -220,9 +220,16 @@ impl SharedCluster {
         self.publish(&hosts);
     }
 
-    /// The host of an original destination, made if it is new. Load balancing does not know these.
-    pub(crate) fn original(&self, address: SocketAddr) -> Arc<HostState> {
+    /// The host of an original destination, made if it is new; `None` beyond the limit. Load balancing does not know these.
+    pub(crate) fn original(&self, address: SocketAddr, limit: Option<&HostLimit>) -> Option<Arc<HostState>> {
         let mut originals = lock(&self.originals);
+        if let Some(limit) = limit
+            && originals.len() >= limit.max
+            && !originals.contains_key(&address)
+        {
+            limit.overflow.inc();
+            return None;
+        }
         let host = originals.entry(address).or_insert_with(|| {
             self.core.stats.membership.membership_change.inc();
             HostState::new(self.core.plan.original_host(address), &self.core)
@@ -230,7 +237,7 @@ impl SharedCluster {
         host.used.store(true, Ordering::Relaxed);
         let host = host.clone();
         self.count_originals(originals.len());
-        host
+        Some(host)
     }
 
     /// Removes the original destinations that nothing used since the last call (`cleanup_interval`).

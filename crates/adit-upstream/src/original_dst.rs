@@ -30,8 +30,7 @@ pub(crate) fn pick(shared: &Arc<SharedCluster>, plan: &OriginalDstPlan, need: &N
         shared.core().stats.traffic.original_dst_host_invalid.inc();
         return None;
     }
-    let host = shared.original(address);
-    Some(host)
+    shared.original(address, plan.limit.as_ref())
 }
 
 /// Whether it can be one host: the unspecified address would be this machine (RFC 1122 section 3.2.1.3, RFC 4291 section

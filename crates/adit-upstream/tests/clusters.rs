@@ -109,6 +109,42 @@ async fn an_original_destination_comes_from_state_or_the_connection() {
     }
 }
 
+#[tokio::test]
+async fn hosts_that_requests_name_are_bounded_and_soon_forgotten() {
+    let world = world(
+        "- name: a
+  lb_policy: CLUSTER_PROVIDED
+  cleanup_interval: 0.02s
+  cluster_type:
+    name: x
+    typed_config:
+      \"@type\": type.googleapis.com/envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig
+      dns_cache_config: { name: names, max_hosts: 2 }",
+    );
+    let a = world.cluster("a");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let wish = |address| {
+        let mut wish = Wish::default();
+        let value = FilterValue::Address(Address::Ip(address));
+        wish.state.set("envoy.network.transport_socket.original_dst_address", value, Sharing::None);
+        wish
+    };
+    let upstream = soon(a.tcp(&wish(address).need())).await.ok().unwrap();
+    for _ in 0..2 {
+        let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        assert!(soon(a.tcp(&wish(gone).need())).await.is_err());
+    }
+    assert_eq!(world.gauge("cluster.a.membership_total"), 2);
+    assert_eq!(world.counter("dns_cache.names.host_overflow"), 1);
+    // One that is there serves on.
+    soon(a.tcp(&wish(address).need())).await.ok().unwrap();
+    world.run();
+    until("the unused one is cleaned up", || world.gauge("cluster.a.membership_total") == 1).await;
+    drop(upstream);
+    until("all are cleaned up", || world.gauge("cluster.a.membership_total") == 0).await;
+}
+
 fn checks(kind: &str) -> String {
     format!(
         "common_lb_config: {{ healthy_panic_threshold: {{ value: 0 }} }}\nhealth_checks:\n- timeout: 0.5s\n  interval: 0.03s\n  no_traffic_interval: 0.03s\n  healthy_threshold: 2\n  unhealthy_threshold: 2\n  {kind}\n"

@@ -10,18 +10,20 @@ use adit_config::{Path, duration, type_name, unpack};
 use adit_filter::upstream::Resolver;
 use adit_stats::Scope;
 
-use super::{DnsFamily, OriginalDstPlan, Problems};
+use super::{DnsFamily, HostLimit, OriginalDstPlan, Problems};
 use crate::resolve::{CacheOptions, DnsCache};
 
 /// A cluster of this type.
 pub(super) struct Forward {
     cache: Arc<DnsCache>,
     cleanup: Duration,
+    limit: HostLimit,
 }
 
 impl Forward {
     pub(super) fn plan(&self) -> OriginalDstPlan {
-        OriginalDstPlan { resolved: true, cleanup: self.cleanup, ..OriginalDstPlan::default() }
+        let limit = Some(self.limit.clone());
+        OriginalDstPlan { resolved: true, cleanup: self.cleanup, limit, ..OriginalDstPlan::default() }
     }
 
     pub(super) fn resolver(self) -> Arc<dyn Resolver> {
@@ -58,9 +60,11 @@ pub(super) fn forward(message: &pb::Cluster, path: &Path, scope: &Scope, problem
         return None;
     };
     let options = options(&cache);
-    let cleanup = options.ttl;
+    // `host_ttl` is of names: a host is dropped as soon as nothing uses it, or clients could fill memory with ports.
+    let cleanup = message.cleanup_interval.as_ref().map_or(Duration::from_secs(5), duration);
     let scope = scope.scope("dns_cache").scope(&cache.name);
-    Some(Forward { cache: Arc::new(DnsCache::new(options, &scope)), cleanup })
+    let limit = HostLimit { max: options.max_hosts, overflow: scope.counter("host_overflow") };
+    Some(Forward { cache: Arc::new(DnsCache::new(options, &scope)), cleanup, limit })
 }
 
 fn options(cache: &DnsCacheConfig) -> CacheOptions {

@@ -211,6 +211,7 @@ fn original_dst(message: &pb::Cluster) -> OriginalDstPlan {
         metadata,
         cleanup,
         resolved: false,
+        limit: None,
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use adit_config::{Diagnostic, Path};
 use adit_filter::upstream::{ClusterSettings, HostInfo};
 use adit_io::{Address, Metadata, Value};
-use adit_stats::Scope;
+use adit_stats::{Counter, Scope};
 
 use crate::breaker::Thresholds;
 use crate::connect::DialOptions;
@@ -134,6 +134,17 @@ pub struct OriginalDstPlan {
     pub cleanup: Duration,
     /// Only the address that a filter found (`dynamic_forward_proxy`), nothing that the request or the connection says.
     pub resolved: bool,
+    /// `max_hosts` of `dynamic_forward_proxy`; `None` is no limit.
+    pub limit: Option<HostLimit>,
+}
+
+/// How many hosts clients may make up.
+#[derive(Debug, Clone)]
+pub struct HostLimit {
+    /// Hosts at once.
+    pub max: usize,
+    /// Counts those refused.
+    pub overflow: Counter,
 }
 
 impl ClusterPlan {
