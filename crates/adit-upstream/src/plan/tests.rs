@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
+use adit_config::proto::envoy::config::core::v3::TransportSocket;
+use adit_filter::BoxFuture;
+use adit_io::Io;
+
 use super::*;
-use crate::testing::{hosts, plan};
+use crate::testing::{hosts, plan, plan_with};
+use crate::transport::{BuiltTransport, TransportContext, TransportError};
 
 fn refused(fields: &str) -> String {
     plan(fields).err().unwrap_or_else(|| panic!("taken: {fields}"))
@@ -76,6 +81,48 @@ fn hosts_that_requests_name() {
     ] {
         let message = refused(&fields);
         assert!(message.contains(path), "{fields}\n  gave {message}");
+    }
+}
+
+/// TLS for every transport socket that is not raw.
+struct Secure;
+
+impl TransportBuilder for Secure {
+    fn build(
+        &self,
+        _any: &prost_types::Any,
+        _path: &Path,
+        _site: &crate::transport::TransportSite<'_>,
+        _inner: &dyn Fn(Option<&TransportSocket>, &Path) -> BuiltTransport,
+    ) -> Option<BuiltTransport> {
+        Some(Ok(Arc::new(Secure)))
+    }
+}
+
+impl TransportSocketFactory for Secure {
+    fn connect<'a>(&'a self, io: Io, _ctx: &'a TransportContext) -> BoxFuture<'a, Result<Io, TransportError>> {
+        Box::pin(async move { Ok(io) })
+    }
+
+    fn secure(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn any_tls_to_hosts_that_requests_name_must_ask_for_their_names() {
+    let tls = "transport_socket: { name: tls, typed_config: { '@type': \
+               type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext } }";
+    let options = "typed_extension_protocol_options: { envoy.extensions.upstreams.http.v3.HttpProtocolOptions: { '@type': \
+                   type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: { \
+                   http_protocol_options: {} }, upstream_http_protocol_options: { auto_sni: true, \
+                   auto_san_validation: true } } }";
+    let matched = format!("transport_socket_matches: [{{ name: x, match: {{}}, {tls} }}]");
+    for tls in [tls, &matched] {
+        let with = |more: &str| plan_with(&format!("lb_policy: CLUSTER_PROVIDED, {FORWARD}, {tls}{more}"), &Secure);
+        let message = with("").err().unwrap();
+        assert!(message.contains("needs upstream_http_protocol_options"), "{tls}\n  gave {message}");
+        with(&format!(", {options}")).unwrap();
     }
 }
 
