@@ -41,9 +41,14 @@ fn is_a_destination(ip: IpAddr) -> bool {
     !(canonical.is_unspecified() || canonical.is_multicast() || broadcast)
 }
 
-/// An address as a peer wrote it. IPv4 within IPv6 is a second spelling of one that a policy knows by its first.
+/// An address as a peer wrote it.
 fn written(text: &str) -> Result<SocketAddr, Invalid> {
-    let address: SocketAddr = text.parse().map_err(|_| Invalid)?;
+    plain(text.parse().map_err(|_| Invalid)?)
+}
+
+/// IPv4 within IPv6 is a second spelling of an address that a policy knows by its first. Only the local address of a connection,
+/// which no peer names, may be one.
+fn plain(address: SocketAddr) -> Result<SocketAddr, Invalid> {
     if address.ip().to_canonical() == address.ip() { Ok(address) } else { Err(Invalid) }
 }
 
@@ -52,11 +57,11 @@ struct Invalid;
 
 fn destination(plan: &OriginalDstPlan, need: &Need<'_>) -> Result<Option<SocketAddr>, Invalid> {
     if let Some(address) = need.address {
-        return Ok(Some(address));
+        return plain(address).map(Some);
     }
     if plan.resolved {
         return match need.state.get(STATE_KEY).map(|object| &object.value) {
-            Some(FilterValue::Address(Address::Ip(address))) => Ok(Some(*address)),
+            Some(FilterValue::Address(Address::Ip(address))) => plain(*address).map(Some),
             _ => Ok(None),
         };
     }
@@ -67,7 +72,7 @@ fn destination(plan: &OriginalDstPlan, need: &Need<'_>) -> Result<Option<SocketA
     }
     if let Some(object) = need.state.get(STATE_KEY) {
         return match &object.value {
-            FilterValue::Address(Address::Ip(address)) => Ok(Some(*address)),
+            FilterValue::Address(Address::Ip(address)) => plain(*address).map(Some),
             FilterValue::Text(text) => written(text).map(Some),
             _ => Err(Invalid),
         };

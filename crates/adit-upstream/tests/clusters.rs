@@ -145,6 +145,34 @@ async fn hosts_that_requests_name_are_bounded_and_soon_forgotten() {
     until("all are cleaned up", || world.gauge("cluster.a.membership_total") == 0).await;
 }
 
+/// IPv4 within IPv6 would pass a policy that holds IPv4 back; only a listener's own address may be one.
+#[tokio::test]
+async fn ipv4_within_ipv6_is_no_destination_that_a_client_names() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mapped: std::net::SocketAddr = format!("[::ffff:127.0.0.1]:{port}").parse().unwrap();
+    let forward = "cluster_type: { name: x, typed_config: { \"@type\": \
+                   type.googleapis.com/envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig, dns_cache_config: { \
+                   name: names } } }";
+    let world = world(&format!(
+        "- {{ name: a, type: ORIGINAL_DST, lb_policy: CLUSTER_PROVIDED }}\n- {{ name: b, lb_policy: CLUSTER_PROVIDED, {forward} }}"
+    ));
+    let mut by_state = Wish::default();
+    let value = FilterValue::Address(Address::Ip(mapped));
+    by_state.state.set("envoy.network.transport_socket.original_dst_address", value, Sharing::None);
+    let by_caller = Wish { address: Some(mapped), ..Wish::default() };
+    for (wish, cluster) in [(&by_state, "a"), (&by_state, "b"), (&by_caller, "a")] {
+        let refused = soon(world.cluster(cluster).tcp(&wish.need())).await.err().unwrap();
+        assert_eq!(refused.kind, FailureKind::NoHealthyHost);
+    }
+    assert_eq!(world.counter("cluster.a.original_dst_host_invalid"), 2);
+    assert_eq!(world.counter("cluster.b.original_dst_host_invalid"), 1);
+    let client: std::net::SocketAddr = "127.0.0.1:1".parse().unwrap();
+    let info = Arc::new(ConnInfo::new(1, Address::Ip(mapped), client.into()));
+    let by_connection = Wish { downstream: Some(info), ..Wish::default() };
+    assert_eq!(soon(world.cluster("a").tcp(&by_connection.need())).await.err().map(|failed| failed.kind), None);
+}
+
 fn checks(kind: &str) -> String {
     format!(
         "common_lb_config: {{ healthy_panic_threshold: {{ value: 0 }} }}\nhealth_checks:\n- timeout: 0.5s\n  interval: 0.03s\n  no_traffic_interval: 0.03s\n  healthy_threshold: 2\n  unhealthy_threshold: 2\n  {kind}\n"
