@@ -64,7 +64,7 @@ async fn watch(cluster: Arc<SharedCluster>, host: Arc<HostState>, index: usize) 
     if !check.initial_jitter.is_zero() {
         tokio::time::sleep(check.initial_jitter.mul_f64(fastrand::f64())).await;
     }
-    let mut record = Record::new(&host, index);
+    let mut record = Record::new(index);
     loop {
         if let Some(stats) = cluster.core().health_stats.get(index) {
             stats.attempt.inc();
@@ -88,8 +88,8 @@ struct Record {
 }
 
 impl Record {
-    fn new(host: &HostState, index: usize) -> Self {
-        Self { index, first: host.has(HealthFlag::PendingActiveHealthCheck), healthy: 0, unhealthy: 0 }
+    fn new(index: usize) -> Self {
+        Self { index, first: true, healthy: 0, unhealthy: 0 }
     }
 
     /// Takes an outcome in; whether the host changed sides.
@@ -104,7 +104,7 @@ impl Record {
                 }
                 self.unhealthy = 0;
                 self.healthy = self.healthy.saturating_add(1);
-                changed |= host.set_flag(HealthFlag::DegradedActiveHealthCheck, degraded);
+                changed |= host.set_check_degraded(self.index, degraded);
                 // The very first answer decides alone, so that a start is quick.
                 let turned = failed && (self.first || self.healthy >= check.healthy_threshold);
                 if turned {
@@ -240,3 +240,6 @@ fn target_address(host: &HostState, check: &HealthCheckPlan) -> Address {
         (address, _) => address.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

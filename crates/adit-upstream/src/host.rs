@@ -93,6 +93,8 @@ pub struct HostState {
     flags: AtomicU32,
     /// A bit for each of the cluster's health checks, set while that one fails.
     failing: AtomicU8,
+    /// The same, set while that one's answer asks for less traffic.
+    degrading: AtomicU8,
     /// Chosen since the last clean-up of original destinations.
     pub(crate) used: AtomicBool,
     /// Connections to it that were given a place.
@@ -121,6 +123,7 @@ impl HostState {
             outlier: HostOutlier::default(),
             flags: AtomicU32::new(flags),
             failing: AtomicU8::new(failing),
+            degrading: AtomicU8::new(0),
             used: AtomicBool::new(true),
             places: AtomicU64::new(0),
             core: core.clone(),
@@ -182,10 +185,15 @@ impl HostState {
 
     /// What the health check of this index says now. The host has failed while any of them fails.
     pub(crate) fn set_check(&self, index: usize, fails: bool) {
-        let bit = check_bit(index);
-        let before = if fails { self.failing.fetch_or(bit, Relaxed) } else { self.failing.fetch_and(!bit, Relaxed) };
-        let any = if fails { before | bit } else { before & !bit };
-        self.set_flag(HealthFlag::FailedActiveHealthCheck, any != 0);
+        let any = set_bit(&self.failing, index, fails);
+        self.set_flag(HealthFlag::FailedActiveHealthCheck, any);
+    }
+
+    /// Whether the health check of this index asks for less traffic; whether that changed the host, which is degraded while any
+    /// of them does.
+    pub(crate) fn set_check_degraded(&self, index: usize, degraded: bool) -> bool {
+        let any = set_bit(&self.degrading, index, degraded);
+        self.set_flag(HealthFlag::DegradedActiveHealthCheck, any)
     }
 
     /// What load balancing makes of it.
@@ -204,6 +212,13 @@ impl HostState {
 /// A cluster has at most eight health checks.
 fn check_bit(index: usize) -> u8 {
     u32::try_from(index).ok().and_then(|index| 1u8.checked_shl(index)).unwrap_or(0)
+}
+
+/// Whether any bit is set afterwards.
+fn set_bit(bits: &AtomicU8, index: usize, on: bool) -> bool {
+    let bit = check_bit(index);
+    let before = if on { bits.fetch_or(bit, Relaxed) } else { bits.fetch_and(!bit, Relaxed) };
+    (if on { before | bit } else { before & !bit }) != 0
 }
 
 impl Host for HostState {
