@@ -600,3 +600,34 @@ fn a_cluster_that_leads_to_no_proxy_is_warned_of() {
     let [warning] = &named("zz")[..] else { panic!("one warning") };
     assert!(warning.ends_with("metadata: there is no cluster 'zz': connections will fail"), "{warning}");
 }
+
+#[test]
+fn clusters_that_lead_to_each_other_are_refused() {
+    let lead = |edges: &[(&str, &[&str])]| {
+        let host = |to: &&str| {
+            format!(
+                "{{ metadata: {{ filter_metadata: {{ adit.http_11_proxy: {{ cluster: {to} }} }} }}, endpoint: {{ address: \
+                 {{ socket_address: {{ address: 127.0.0.1, port_value: 1 }} }} }} }}"
+            )
+        };
+        let clusters = edges.iter().map(|(name, to)| {
+            let hosts: Vec<String> = to.iter().map(host).collect();
+            let hosts = hosts.join(", ");
+            format!("{{ name: {name}, load_assignment: {{ cluster_name: {name}, endpoints: [{{ lb_endpoints: [{hosts}] }}] }} }}")
+        });
+        format!("static_resources: {{ clusters: [{}] }}", clusters.collect::<Vec<_>>().join(", "))
+    };
+    for (edges, circle) in [
+        (
+            &[("a", &["b"][..]), ("b", &["a"])][..],
+            "static_resources.clusters[1]: metadata adit.http_11_proxy: clusters lead in a circle: 'a' -> 'b' -> 'a'",
+        ),
+        (&[("a", &["b"]), ("b", &["d", "c"]), ("c", &["b"]), ("d", &[])], "circle: 'b' -> 'c' -> 'b'"),
+    ] {
+        let found = errors(&lead(edges));
+        let [error] = &found[..] else { panic!("{found:?}") };
+        assert!(error.contains(circle), "{error}");
+    }
+    // Two ways to one proxy are no circle.
+    assert!(warnings(&lead(&[("a", &["b", "c"]), ("b", &["d"]), ("c", &["d"]), ("d", &[])])).is_empty());
+}

@@ -1,6 +1,6 @@
 //! Clusters: names, and endpoints that are internal listeners.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use prost_types::value::Kind;
 
@@ -12,6 +12,9 @@ use crate::proto::envoy::config::core::v3::address::Address;
 use crate::proto::envoy::config::core::v3::envoy_internal_address::AddressNameSpecifier;
 use crate::proto::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use crate::proto::envoy::config::endpoint::v3::{ClusterLoadAssignment, LbEndpoint};
+
+/// Metadata of a cluster or host that says through which cluster its proxy is reached.
+const PROXY_KEY: &str = "adit.http_11_proxy";
 
 pub(super) fn check(whole: &mut Whole, clusters: &[Cluster], path: &Path) {
     let mut names = HashSet::new();
@@ -33,6 +36,57 @@ pub(super) fn check(whole: &mut Whole, clusters: &[Cluster], path: &Path) {
             endpoints(whole, assignment, &here.field("load_assignment"));
         }
     }
+    circles(whole, clusters, path);
+}
+
+/// Clusters that lead to each other through `http_11_proxy`: their connections would wait for each other and dial nothing. (One
+/// that leads to itself is refused where the transport socket is made.)
+fn circles(whole: &mut Whole, clusters: &[Cluster], path: &Path) {
+    let leads: HashMap<&str, (usize, Vec<&str>)> = clusters
+        .iter()
+        .enumerate()
+        .map(|(index, cluster)| (&*cluster.name, (index, leads_to(cluster))))
+        .filter(|(_, (_, names))| !names.is_empty())
+        .collect();
+    // Depth first; a name on the way is `false`, one that is done with `true`.
+    let mut seen: HashMap<&str, bool> = HashMap::new();
+    for start in clusters.iter().map(|cluster| &*cluster.name) {
+        if seen.contains_key(start) || !leads.contains_key(start) {
+            continue;
+        }
+        seen.insert(start, false);
+        let mut way = vec![(start, 0)];
+        while let Some((name, next)) = way.last_mut() {
+            let name = *name;
+            let Some((index, names)) = leads.get(name) else { break };
+            let Some(to) = names.get(*next).copied() else {
+                seen.insert(name, true);
+                way.pop();
+                continue;
+            };
+            *next += 1;
+            match seen.get(to) {
+                None if leads.contains_key(to) => {
+                    seen.insert(to, false);
+                    way.push((to, 0));
+                }
+                Some(false) if to != name => {
+                    let circle = way.iter().map(|(name, _)| *name).skip_while(|name| *name != to);
+                    let circle = circle.chain([to]).collect::<Vec<_>>().join("' -> '");
+                    let here = path.item("clusters", *index);
+                    whole.error(&here, format!("metadata {PROXY_KEY}: clusters lead in a circle: '{circle}'"));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The clusters through which a cluster or one of its hosts is reached.
+fn leads_to(cluster: &Cluster) -> Vec<&str> {
+    let endpoints = cluster.load_assignment.iter().flat_map(|all| &all.endpoints);
+    let of_hosts = endpoints.flat_map(|locality| &locality.lb_endpoints).map(|host| host.metadata.as_ref());
+    std::iter::once(cluster.metadata.as_ref()).chain(of_hosts).filter_map(proxy_name).collect()
 }
 
 /// Several health checks are told apart by their names.
@@ -65,13 +119,15 @@ fn endpoints(whole: &mut Whole, assignment: &ClusterLoadAssignment, path: &Path)
 }
 
 /// The cluster that leads to the proxy of `http_11_proxy`.
+fn proxy_name(metadata: Option<&Metadata>) -> Option<&str> {
+    match &metadata?.filter_metadata.get(PROXY_KEY)?.fields.get("cluster")?.kind {
+        Some(Kind::StringValue(name)) => Some(name),
+        _ => None,
+    }
+}
+
 fn proxy_cluster(whole: &mut Whole, metadata: Option<&Metadata>, path: &Path) {
-    let fields = metadata.and_then(|metadata| metadata.filter_metadata.get("adit.http_11_proxy"));
-    let Some(Kind::StringValue(name)) =
-        fields.and_then(|fields| fields.fields.get("cluster")).and_then(|value| value.kind.as_ref())
-    else {
-        return;
-    };
+    let Some(name) = proxy_name(metadata) else { return };
     if !whole.clusters.contains(name) {
         whole.warning(&path.field("metadata"), format!("there is no cluster '{name}': connections will fail"));
     }
