@@ -276,6 +276,7 @@ fn make(
         peer: PeerIs::Client,
         required: message.require_client_certificate == Some(true),
         by_name: false,
+        name: None,
         stats: stats.clone(),
     });
     let binding = binding(message, &common, verifier.required);

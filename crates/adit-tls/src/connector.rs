@@ -31,8 +31,10 @@ pub struct ConnectOptions<'a> {
     pub sni: Option<&'a str>,
     /// The host's name, which `auto_host_sni` asks by; empty for none.
     pub host_name: &'a str,
-    /// The certificate must be for the server name (`auto_san_validation`).
+    /// The certificate must be for `verify_name` (`auto_san_validation`).
     pub auto_san: bool,
+    /// The name or the address that the certificate must be for; the server name where there is none.
+    pub verify_name: Option<&'a str>,
     /// What to offer in ALPN unless the configuration lists protocols.
     pub alpn: &'a [&'a str],
     /// `alpn` is offered whatever the configuration lists.
@@ -144,9 +146,8 @@ impl Connector {
                 io.info.remote.socket().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip()),
             ),
         };
-        let logged = variant.logged.as_ref().filter(|_| self.wants_log(&io.info));
-        let config = logged.unwrap_or(&variant.config).clone();
-        let host = server.to_str().into_owned();
+        let config = self.config(variant, &options, &io.info);
+        let host = options.pinned().map_or_else(|| server.to_str().into_owned(), str::to_owned);
         let session = if options.alpn.is_empty() || (current.has_alpn && !options.alpn_overrides) {
             UnbufferedClientConnection::new(config, server)
         } else {
@@ -179,6 +180,18 @@ impl Connector {
         options.auto_san || self.message.auto_sni_san_validation
     }
 
+    /// The configuration of this variant for a connection of which `info` is known.
+    fn config(&self, variant: &Variant, options: &ConnectOptions<'_>, info: &ConnInfo) -> Arc<ClientConfig> {
+        let logged = variant.logged.as_ref().filter(|_| self.wants_log(info));
+        let config = logged.unwrap_or(&variant.config);
+        let Some(name) = options.pinned() else { return config.clone() };
+        let asked = match self.server_name(options) {
+            Some(asked) => asked == name,
+            None => info.remote.socket().is_some_and(|remote| name.parse() == Ok(remote.ip())),
+        };
+        if asked { config.clone() } else { Arc::new(variant.pinned(config, name)) }
+    }
+
     fn wants_log(&self, info: &ConnInfo) -> bool {
         self.key_log.as_ref().is_some_and(|log| log.wants(info))
     }
@@ -193,9 +206,7 @@ impl Connector {
         if !current.speaks_13 {
             return Err(TlsError::connection("QUIC needs TLS 1.3"));
         }
-        let variant = current.variant(self.by_name(options));
-        let logged = variant.logged.as_ref().filter(|_| self.wants_log(info));
-        Ok(logged.unwrap_or(&variant.config).clone())
+        Ok(self.config(current.variant(self.by_name(options)), options, info))
     }
 
     /// Counts a handshake that QUIC did, and adds to `tls` what only the configuration knows.
@@ -203,8 +214,8 @@ impl Connector {
         self.stats.quic_done(tls);
         let current = self.current();
         let chain: Vec<_> = tls.peer_certificates.iter().map(|der| CertificateDer::from_slice(der)).collect();
-        tls.peer_validated =
-            current.variant(self.by_name(options)).verifier.validated(&chain, self.server_name(options));
+        let name = options.pinned().or_else(|| self.server_name(options));
+        tls.peer_validated = current.variant(self.by_name(options)).verifier.validated(&chain, name);
         tls.local_certificate.clone_from(&current.local);
     }
 
@@ -213,6 +224,25 @@ impl Connector {
         let error = TlsError::from_words(reason);
         self.stats.failed(&error);
         error
+    }
+}
+
+impl<'a> ConnectOptions<'a> {
+    /// The name that the certificate must be for, whatever the server name.
+    fn pinned(&self) -> Option<&'a str> {
+        self.verify_name.filter(|_| self.auto_san)
+    }
+}
+
+impl Variant {
+    /// `config` for a server whose certificate must be for `name`, which is not what it is asked by. Sessions are known by what
+    /// was asked, and a resumed one shows no certificate: there is none.
+    fn pinned(&self, config: &ClientConfig, name: &str) -> ClientConfig {
+        let mut config = config.clone();
+        let verifier = Verifier { name: Some(name.into()), ..Verifier::clone(&self.verifier) };
+        config.dangerous().set_certificate_verifier(Arc::new(verifier));
+        config.resumption = Resumption::disabled();
+        config
     }
 }
 
@@ -277,6 +307,7 @@ fn make(
             peer: PeerIs::Server,
             required: false,
             by_name,
+            name: None,
             stats: stats.clone(),
         });
         let builder = ClientConfig::builder_with_provider(common.provider.clone())

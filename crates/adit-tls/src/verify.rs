@@ -209,6 +209,7 @@ fn validity(certificate: &CertificateDer<'_>) -> Option<(UnixTime, UnixTime)> {
 }
 
 /// Asks a [`Validation`] for rustls.
+#[derive(Clone)]
 pub(crate) struct Verifier {
     pub(crate) validation: Arc<Validation>,
     pub(crate) algorithms: WebPkiSupportedAlgorithms,
@@ -217,6 +218,8 @@ pub(crate) struct Verifier {
     pub(crate) required: bool,
     /// The peer's certificate must be for the name it was asked by (`auto_sni_san_validation`).
     pub(crate) by_name: bool,
+    /// Or for this one, whatever it was asked by (`auto_san_validation`).
+    pub(crate) name: Option<Box<str>>,
     pub(crate) stats: TlsStats,
 }
 
@@ -294,8 +297,9 @@ impl ServerCertVerifier for Verifier {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let name = name.to_str();
-        self.verify(leaf, rest, self.by_name.then_some(&*name), now).map(|()| ServerCertVerified::assertion())
+        let asked = name.to_str();
+        let name = self.name.as_deref().or_else(|| self.by_name.then_some(&*asked));
+        self.verify(leaf, rest, name, now).map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

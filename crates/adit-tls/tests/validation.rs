@@ -253,6 +253,25 @@ async fn a_certificate_must_be_for_the_name_where_that_is_asked() {
         let (client, _) = shake(connector, &acceptor, options).await;
         assert_eq!(client.err().map(|error| error.fault), expected, "{options:?}");
     }
+    // The name to verify may be another than the one to ask by, and a session with one says nothing of the other.
+    for (sni, verify_name, expected) in [
+        (Some("a.test"), "a.test", None),
+        (Some("a.test"), "b.test", Some(Fault::Name)),
+        (Some("b.test"), "a.test", None),
+        (Some("b.test"), "b.test", Some(Fault::Name)),
+        (Some("b.test"), "127.0.0.1", None),
+        (None, "127.0.0.1", None),
+        (None, "127.0.0.2", Some(Fault::Name)),
+        (None, "", Some(Fault::Name)),
+    ] {
+        for resumed in [false, true] {
+            let options = ConnectOptions { verify_name: Some(verify_name), ..asked(sni, true) };
+            let (client, _) = shake(&by_option, &acceptor, options).await;
+            assert_eq!(client.err().map(|error| error.fault), expected, "{options:?} {resumed}");
+        }
+    }
+    let idle = ConnectOptions { verify_name: Some("b.test"), ..asked(None, false) };
+    assert!(shake(&by_option, &acceptor, idle).await.0.is_ok(), "only where it is asked");
 }
 
 #[tokio::test]

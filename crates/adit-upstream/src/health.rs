@@ -187,6 +187,7 @@ impl Checker {
                 metadata: Metadata::default(),
                 auto_sni: None,
                 auto_san_validation: false,
+                verify_name: None,
                 alpn,
             },
             host: host.clone(),

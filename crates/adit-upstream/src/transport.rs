@@ -100,8 +100,10 @@ pub struct TransportContext {
     pub metadata: Metadata,
     /// The server name that filter state `envoy.network.upstream_server_name` names, or that `auto_sni` derived from the request.
     pub auto_sni: Option<Box<str>>,
-    /// `auto_san_validation`: the certificate must be for `auto_sni`.
+    /// `auto_san_validation`: the certificate must be for `verify_name`.
     pub auto_san_validation: bool,
+    /// The host of the request, whatever filter state says; `None` where there is no request, and the server name stands for it.
+    pub verify_name: Option<Box<str>>,
     /// What to offer in ALPN unless the socket's own configuration lists protocols.
     pub alpn: &'static [&'static str],
 }

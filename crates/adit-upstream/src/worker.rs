@@ -145,7 +145,8 @@ impl WorkerCluster {
             state: need.state.clone(),
             metadata: need.metadata.clone(),
             auto_sni,
-            auto_san_validation: http.auto_san_validation,
+            auto_san_validation: http.auto_san_validation.is_some(),
+            verify_name: http.auto_san_validation.as_ref().and_then(|header| Some(asked_for(need.request?, header))),
             alpn,
         })
     }
@@ -238,13 +239,28 @@ pub(crate) fn failure(failed: &Failed, host: Option<&Arc<HostState>>) -> Connect
 
 /// The server name that a request's field asks for, without its port.
 fn sni(head: &adit_http::RequestHead, header: &str) -> Option<Box<str>> {
-    let value = head.field(header)?;
+    let value = value_of(head, header)?;
     let text = std::str::from_utf8(&value).ok()?;
     let host = text.parse::<http::uri::Authority>().ok()?;
     // RFC 6066 section 3: an address is no server name.
     let name = host.host();
     let address = name.starts_with('[') || name.parse::<std::net::IpAddr>().is_ok();
     (!address && !name.is_empty()).then(|| name.into())
+}
+
+/// The host that a request's field names, without port and square brackets. What is no host stays as it is: no certificate is
+/// for it.
+fn asked_for(head: &adit_http::RequestHead, header: &str) -> Box<str> {
+    let value = value_of(head, header).unwrap_or_default();
+    let text = String::from_utf8_lossy(&value);
+    let host = text.parse::<http::uri::Authority>();
+    let host = host.as_ref().map_or(&*text, |authority| authority.host());
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).into()
+}
+
+/// As in Envoy: the authority where the field of `override_auto_sni_header` is absent or empty.
+fn value_of<'a>(head: &'a adit_http::RequestHead, header: &str) -> Option<Cow<'a, [u8]>> {
+    head.field(header).filter(|value| !value.is_empty()).or_else(|| head.field(":authority"))
 }
 
 impl HostState {

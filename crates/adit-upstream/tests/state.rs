@@ -41,6 +41,21 @@ impl TransportSocketFactory for Passing {
     }
 }
 
+/// Fails, and tells by which name the server would be asked and which its certificate would have to be for.
+struct Telling;
+
+impl TransportSocketFactory for Telling {
+    fn connect<'a>(&'a self, _io: Io, ctx: &'a TransportContext) -> BoxFuture<'a, Result<Io, TransportError>> {
+        let name = |name: &Option<Box<str>>| name.as_deref().unwrap_or("-").to_owned();
+        let told = TransportError::remote(format_args!("{} {}", name(&ctx.auto_sni), name(&ctx.verify_name)));
+        Box::pin(async move { Err(told) })
+    }
+
+    fn secure(&self) -> bool {
+        true
+    }
+}
+
 struct Builder;
 
 impl TransportBuilder for Builder {
@@ -48,10 +63,10 @@ impl TransportBuilder for Builder {
         &self,
         _any: &prost_types::Any,
         _path: &Path,
-        _site: &TransportSite<'_>,
+        site: &TransportSite<'_>,
         _inner: &dyn Fn(Option<&TransportSocket>, &Path) -> BuiltTransport,
     ) -> Option<BuiltTransport> {
-        Some(Ok(Arc::new(Passing)))
+        Some(Ok(if site.cluster == "telling" { Arc::new(Telling) } else { Arc::new(Passing) }))
     }
 }
 
@@ -160,4 +175,40 @@ async fn a_listener_that_is_not_there_and_a_loop_fail_cleanly() {
     let wish = Wish { downstream: Some(Arc::new(info)), ..Wish::default() };
     assert_eq!(soon(a.tcp(&wish.need())).await.err().unwrap().kind, FailureKind::Loop);
     until("given back", || world.gauge("cluster.a.upstream_cx_active") == 0).await;
+}
+
+#[tokio::test]
+async fn filter_state_chooses_the_server_name_but_not_whose_certificate_will_do() {
+    let origin = origin(ok).await;
+    let options = |more: &str| {
+        format!(
+            "{SOCKET}\ntyped_extension_protocol_options: {{ envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{ \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {{ http_protocol_options: {{}} }}, upstream_http_protocol_options: {{ {more} }} }} }}"
+        )
+    };
+    let both = "auto_sni: true, auto_san_validation: true";
+    let by_header = "auto_sni: true, auto_san_validation: true, override_auto_sni_header: x-name";
+    for (more, state, authority, header, expected) in [
+        (both, None, "a.test:443", None, "a.test a.test"),
+        (both, Some("evil.test"), "a.test:443", None, "evil.test a.test"),
+        (both, None, "127.0.0.1:443", None, "- 127.0.0.1"),
+        (both, Some("evil.test"), "[::1]:443", None, "evil.test ::1"),
+        (by_header, Some("evil.test"), "a.test", Some("b.test"), "evil.test b.test"),
+        (by_header, None, "a.test", None, "a.test a.test"),
+        (by_header, None, "a.test", Some("b.test/"), "- b.test/"),
+        ("auto_san_validation: true", Some("evil.test"), "a.test", None, "evil.test a.test"),
+        ("auto_sni: true", Some("evil.test"), "a.test", None, "evil.test -"),
+    ] {
+        let world = world(&cluster("telling", &[origin.port], &options(more)), listeners());
+        let mut head = support::get("/");
+        head.authority = Some(authority.parse().unwrap());
+        if let Some(value) = header {
+            head.headers.insert("x-name", value.parse().unwrap());
+        }
+        let mut wish = Wish { head: Some(head), ..Wish::default() };
+        if let Some(name) = state {
+            wish.state.set("envoy.network.upstream_server_name", FilterValue::Text(name.into()), Sharing::None);
+        }
+        let told = soon(world.cluster("telling").http(&wish.need())).await.err().unwrap();
+        assert_eq!(told.reason, expected, "{more} {state:?}");
+    }
 }

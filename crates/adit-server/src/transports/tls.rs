@@ -63,6 +63,7 @@ pub(super) fn options(ctx: &TransportContext) -> ConnectOptions<'_> {
         sni: ctx.auto_sni.as_deref(),
         host_name: &ctx.host.info().hostname,
         auto_san: ctx.auto_san_validation,
+        verify_name: ctx.verify_name.as_deref(),
         alpn: ctx.alpn,
         alpn_overrides: false,
     }
@@ -92,15 +93,20 @@ impl TransportSocketFactory for Upstream {
 
     /// A connection is for one server name, and what was asked of its certificate was asked for all who use it.
     fn pool_key(&self, ctx: &TransportContext) -> Option<Box<[u8]>> {
-        let (name, protocols) = (ctx.auto_sni.as_deref(), protocols(ctx));
-        if name.is_none() && protocols.is_none() {
+        let (name, verify_name, protocols) = (ctx.auto_sni.as_deref(), ctx.verify_name.as_deref(), protocols(ctx));
+        if name.is_none() && verify_name.is_none() && protocols.is_none() {
             return None;
         }
-        let protocols = protocols.unwrap_or_default().as_bytes();
-        let mut key = vec![u8::from(ctx.auto_san_validation)];
-        key.extend_from_slice(&(protocols.len() as u64).to_le_bytes());
-        key.extend_from_slice(protocols);
-        key.extend_from_slice(name.unwrap_or_default().as_bytes());
+        // An empty name is another than none.
+        let mut key = vec![u8::from(ctx.auto_san_validation) | u8::from(verify_name.is_some()) << 1];
+        for part in [protocols, verify_name, name] {
+            let part = part.unwrap_or_default();
+            key.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            key.extend_from_slice(part.as_bytes());
+        }
         Some(key.into())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,8 +41,8 @@ pub struct HttpOptions {
     pub max_stream_duration: Option<Duration>,
     /// `auto_sni`: the server name is the request's authority, or this field's value.
     pub auto_sni: Option<Box<str>>,
-    /// `auto_san_validation`.
-    pub auto_san_validation: bool,
+    /// `auto_san_validation`: the certificate must be for the request's authority, or this field's value.
+    pub auto_san_validation: Option<Box<str>>,
 }
 
 /// How a cluster speaks HTTP/3.
@@ -91,7 +91,7 @@ impl Default for HttpOptions {
             max_requests: None,
             max_stream_duration: None,
             auto_sni: None,
-            auto_san_validation: false,
+            auto_san_validation: None,
         }
     }
 }
@@ -160,8 +160,9 @@ fn lower(message: &HttpProtocolOptions, path: &Path, site: &Site<'_>, plan: &mut
             "" => ":authority",
             header => header,
         };
-        plan.auto_sni = upstream.auto_sni.then(|| header.to_ascii_lowercase().into());
-        plan.auto_san_validation = upstream.auto_san_validation;
+        let header = || header.to_ascii_lowercase().into();
+        plan.auto_sni = upstream.auto_sni.then(header);
+        plan.auto_san_validation = upstream.auto_san_validation.then(header);
     }
     let (h1, h2, h3) = match &message.upstream_protocol_options {
         None => {

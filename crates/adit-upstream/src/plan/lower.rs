@@ -56,7 +56,7 @@ pub(super) fn cluster(message: &pb::Cluster, path: &Path, env: &PlanEnv<'_>) -> 
     }
     let secure = transports.last().is_some_and(|choice| choice.factory.secure());
     let any_secure = transports.iter().any(|choice| choice.factory.secure());
-    if forward.is_some() && any_secure && !(http.auto_sni.is_some() && http.auto_san_validation) {
+    if forward.is_some() && any_secure && !(http.auto_sni.is_some() && http.auto_san_validation.is_some()) {
         let text = "a dynamic_forward_proxy cluster with TLS needs upstream_http_protocol_options with auto_sni and \
                     auto_san_validation: without them nobody asks whose certificate it is";
         problems.error(&path.field("typed_extension_protocol_options"), text);

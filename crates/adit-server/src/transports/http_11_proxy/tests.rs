@@ -30,6 +30,7 @@ fn context(hostname: &str, metadata: Metadata) -> TransportContext {
         metadata: Metadata::default(),
         auto_sni: None,
         auto_san_validation: false,
+        verify_name: None,
         alpn: &[],
     }
 }

@@ -37,6 +37,7 @@ fn context(state: FilterState) -> TransportContext {
         metadata: named("request", "r"),
         auto_sni: None,
         auto_san_validation: false,
+        verify_name: None,
         alpn: &[],
     }
 }

@@ -66,6 +66,7 @@ async fn refusal(kind: FailureKind, state: FilterState) -> (TransportError, Filt
         metadata: Metadata::default(),
         auto_sni: None,
         auto_san_validation: false,
+        verify_name: None,
         alpn: &[],
     };
     let target = Target { authority: Authority::from_static("a.test:443"), authorization: None, proxy: None };
