@@ -144,6 +144,11 @@ impl HostState {
         false
     }
 
+    /// Whether it has as many connections as its own limit allows, whatever the cluster's.
+    pub(crate) fn is_full(&self, priority: Priority) -> bool {
+        self.places.load(Relaxed) >= self.core.breaker(priority).limits.max_connections_per_host
+    }
+
     /// Takes a place whatever the limits.
     pub(crate) fn place(&self, priority: Priority) {
         self.places.fetch_add(1, Relaxed);

@@ -21,7 +21,7 @@ impl WorkerCluster {
             return Err(failure(FailureKind::Local, "the host has no IP address"));
         };
         let Some(this) = self.this.upgrade() else { return Err(failure(FailureKind::Local, "")) };
-        if !self.core.breaker(need.priority).connections.try_take() {
+        if !host.try_place(need.priority) {
             self.core.stats.traffic.upstream_cx_overflow.inc();
             return Err(failure(FailureKind::Overflow, ""));
         }
@@ -32,7 +32,7 @@ impl WorkerCluster {
     }
 }
 
-/// A session's place under `max_connections`.
+/// A session's place under `max_connections`, the cluster's and the host's.
 struct UdpGuard {
     cluster: Arc<WorkerCluster>,
     host: Arc<HostState>,
@@ -42,6 +42,6 @@ struct UdpGuard {
 impl Drop for UdpGuard {
     fn drop(&mut self) {
         self.cluster.uncount_connection(&self.host);
-        self.cluster.core.breaker(self.priority).connections.put();
+        self.host.unplace(self.priority);
     }
 }

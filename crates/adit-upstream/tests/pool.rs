@@ -184,6 +184,21 @@ async fn each_host_may_have_a_limit_of_its_own() {
 }
 
 #[tokio::test]
+async fn sessions_over_udp_count_among_a_hosts_connections() {
+    let limits = "circuit_breakers: { per_host_thresholds: [{ max_connections: 1 }] }";
+    let world = world(&cluster("a", &[9], limits));
+    let a = world.cluster("a");
+    let wish = Wish::default();
+    let need = wish.need();
+    let first = a.udp(&need).ok().unwrap();
+    assert_eq!(a.udp(&need).err().unwrap().kind, FailureKind::Overflow);
+    assert_eq!(world.counter("cluster.a.upstream_cx_overflow"), 1);
+    drop(first);
+    assert!(a.udp(&need).is_ok());
+    assert_eq!(world.gauge("cluster.a.upstream_cx_active"), 0);
+}
+
+#[tokio::test]
 async fn a_cancelled_wait_leaves_nothing_behind() {
     let origin = origin(ok).await;
     let limits = "circuit_breakers: { thresholds: [{ max_connections: 1 }] }";

@@ -139,6 +139,25 @@ async fn pools_beyond_the_limit_take_the_place_of_idle_ones() {
     assert_eq!(origin.accepted.load(SeqCst), 20);
 }
 
+#[tokio::test]
+async fn a_pool_of_a_full_host_takes_the_place_of_one_of_the_same_host() {
+    let origins = [origin(ok).await, origin(ok).await];
+    let more = format!("circuit_breakers: {{ per_host_thresholds: [{{ max_connections: 1 }}] }}\n{SOCKET}");
+    let world = world(&cluster("a", &origins.each_ref().map(|origin| origin.port), &more), listeners());
+    let a = world.cluster("a");
+    // The other host's connection has idled longest.
+    for (client, host) in [(1, 0), (1, 1), (2, 1), (1, 0)] {
+        let mut wish = wish(Some(FilterValue::Number(client)), Sharing::Once);
+        wish.tried = vec![Address::Ip(([127, 0, 0, 1], origins[1 - host].port).into())];
+        wish.reselect = 5;
+        let upstream = soon(a.http(&wish.need())).await.ok().unwrap();
+        assert_eq!(upstream.host.info().address.socket().unwrap().port(), origins[host].port);
+        soon(exchange(upstream, "/")).await;
+    }
+    assert_eq!(origins.each_ref().map(|origin| origin.accepted.load(SeqCst)), [1, 2]);
+    assert!(world.manager.describe()[0].hosts.iter().all(|host| host.cx_active == 1));
+}
+
 const INTERNAL: &str = "- name: a
   load_assignment:
     cluster_name: a

@@ -345,7 +345,7 @@ impl WorkerCluster {
                 if queue.connecting + queue.connected != 0 {
                     return;
                 }
-                self.evict(state, pool);
+                self.evict(state, pool, ask.host.is_full(priority).then_some(host));
                 ask.host.place(priority);
             }
             let Some(queue) = state.pools.pool(host, pool) else { return };
@@ -357,9 +357,13 @@ impl WorkerCluster {
         }
     }
 
-    /// Closes the connection of another pool that has idled longest.
-    fn evict(&self, state: &mut State, pool: u64) {
-        let idle = state.pools.conns.iter().filter(|(_, conn)| conn.pool != pool && !conn.fresh && conn.is_idle());
+    /// Closes the connection of another pool that has idled longest; only one of `host`, where it is the host's own limit that
+    /// leaves no place.
+    fn evict(&self, state: &mut State, pool: u64, host: Option<u64>) {
+        let idle = state.pools.conns.iter().filter(|(_, conn)| {
+            let counts = host.is_none_or(|host| conn.life.host.id == host);
+            counts && conn.pool != pool && !conn.fresh && conn.is_idle()
+        });
         let oldest = idle.min_by_key(|(_, conn)| conn.life.last()).map(|(index, _)| index);
         if let Some(index) = oldest {
             self.remove(state, index, Gone::default());
