@@ -290,7 +290,9 @@ impl HttpFilter for Filter {
         if !self.applies(stream) {
             return Verdict::Continue;
         }
-        if let Some(limit) = self.rate(stream) {
+        if let Some(limit) = self.rate(stream)
+            && self.activate(stream)
+        {
             self.stats.slowed.inc();
             stream.response_limit = Some(limit);
         }
@@ -305,6 +307,13 @@ impl HttpFilter for Filter {
     }
 
     fn after_delay(&mut self, stream: &mut HttpStream) -> Verdict {
-        self.abort(stream).map_or(Verdict::Continue, Verdict::Reply)
+        if let Some(reply) = self.abort(stream) {
+            return Verdict::Reply(reply);
+        }
+        // A delay that is over is no active fault, where no other can follow.
+        if self.faults.rate.is_none() {
+            self.active = None;
+        }
+        Verdict::Continue
     }
 }

@@ -378,6 +378,16 @@ fn fault_delays_then_aborts() {
     let counts = ["delays_injected", "aborts_injected"].map(|name| scopes.counter(&format!("http.p.fault.{name}")));
     assert_eq!(counts, [1, 1]);
 
+    // A delay alone is no active fault once it is over.
+    let any = pack(&fault(delay(FaultDelaySecifier::FixedDelay(ms)), None));
+    let (filter, _, mut stream) = run(&any, &scopes, None, connect());
+    let mut filter = filter.unwrap();
+    assert_eq!(scopes.gauge("http.p.fault.active_faults"), 1);
+    assert!(passes(&filter.after_delay(&mut stream)));
+    assert_eq!(scopes.gauge("http.p.fault.active_faults"), 0);
+    drop(filter);
+    assert_eq!(scopes.gauge("http.p.fault.active_faults"), 0);
+
     let by_header = pack(&fault(
         delay(FaultDelaySecifier::HeaderDelay(HeaderDelay {})),
         abort(ErrorType::HeaderAbort(HeaderAbort {})),
@@ -419,6 +429,34 @@ fn fault_slows_answers() {
     assert_eq!(run(&by_header, asks(&[("x-envoy-fault-throughput-response-percentage", "0")])), None);
     assert_eq!(scopes.counter("http.p.fault.response_rl_injected"), 2);
     assert!(refused(&limit(None, 100)).contains("fixed_limit or header_limit"));
+}
+
+#[test]
+fn slow_answers_are_active_faults_and_bounded_like_others() {
+    use fault_pb::fault_rate_limit::{FixedLimit, LimitType};
+    let scopes = Scopes::new();
+    let limit_type = Some(LimitType::FixedLimit(FixedLimit { limit_kbps: 7 }));
+    let message = pb::fault::v3::HttpFault {
+        response_rate_limit: Some(fault_pb::FaultRateLimit { percentage: percent(100), limit_type }),
+        max_active_faults: Some(1),
+        ..Default::default()
+    };
+    let factory = make(&pack(&message), &scopes);
+    let (mut first, mut second) = (factory.create(None).unwrap(), factory.create(None).unwrap());
+    let slowed = |filter: &mut Box<dyn HttpFilter>| {
+        let mut stream = stream(connect());
+        assert!(passes(&filter.on_request(&mut stream, false)));
+        stream.response_limit.is_some()
+    };
+    assert!(slowed(&mut first));
+    assert_eq!(scopes.gauge("http.p.fault.active_faults"), 1);
+    assert!(!slowed(&mut second));
+    let counts =
+        ["response_rl_injected", "faults_overflow"].map(|name| scopes.counter(&format!("http.p.fault.{name}")));
+    assert_eq!(counts, [1, 1]);
+    drop(first);
+    assert_eq!(scopes.gauge("http.p.fault.active_faults"), 0);
+    assert!(slowed(&mut second));
 }
 
 #[test]
