@@ -122,10 +122,9 @@ pub(crate) fn serve(hcm: Arc<Hcm>, connection: Connection) -> BoxFuture<'static,
     Box::pin(async move {
         let account = CxAccount::open(shared, started);
         let shared = &account.shared;
-        match opening.await {
+        let info = match opening.await {
             Ok((version, codec)) => {
                 serve_codec(shared, codec, version, started).await;
-                drop(guards);
                 shared.connection_info()
             }
             Err(error) => {
@@ -137,7 +136,11 @@ pub(crate) fn serve(hcm: Arc<Hcm>, connection: Connection) -> BoxFuture<'static,
                 info.termination_details = Some(error.into());
                 info
             }
-        }
+        };
+        // Who waits for the connection's place to be free finds it counted out.
+        drop(account);
+        drop(guards);
+        info
     })
 }
 

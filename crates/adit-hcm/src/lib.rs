@@ -114,6 +114,6 @@ impl NetworkTerminal for Hcm {
     }
 
     fn refused(&self, info: &mut StreamInfo) {
-        self.stats.http.refused(info.conn.tls.is_some());
+        self.stats.http.refused(info.conn.tls.is_some(), info.elapsed());
     }
 }

@@ -1,5 +1,7 @@
 //! `http.<stat_prefix>.` and the listener's share of it.
 
+use std::time::Duration;
+
 use adit_stats::{Counter, Gauge, Histogram, ResponseClasses, Scope};
 
 macro_rules! stats {
@@ -94,10 +96,11 @@ stats! {
 
 impl HttpStats {
     /// A connection that a filter before the connection manager closed.
-    pub(crate) fn refused(&self, tls: bool) {
+    pub(crate) fn refused(&self, tls: bool, length: Duration) {
         self.downstream_cx_total.inc();
         self.downstream_cx_destroy.inc();
         self.downstream_cx_destroy_local.inc();
+        self.downstream_cx_length_ms.record(u64::try_from(length.as_millis()).unwrap_or(u64::MAX));
         if tls {
             self.downstream_cx_ssl_total.inc();
         }

@@ -332,8 +332,8 @@ enum FilterEnd {
 async fn run_filters(stream: &mut HttpStream, filters: Vec<Box<dyn adit_filter::HttpFilter>>) -> Result<(), FilterEnd> {
     let mut filters = filters.into_iter();
     let result = show_request(stream, &mut filters).await;
-    if matches!(result, Err(FilterEnd::Reply(_))) {
-        // The answer passes through every filter of the chain, as in Envoy, also those that never saw the request.
+    if result.is_err() {
+        // The answer, also that to a request that breaks the protocol, passes through every filter of the chain, as in Envoy, also those that never saw the request.
         for filter in filters {
             stream.keep_filter(filter);
         }
@@ -349,7 +349,10 @@ async fn show_request(
         let end = stream.recv.as_ref().is_none_or(|recv| recv.is_end());
         let mut verdict = filter.on_request(stream, end);
         if let Verdict::Delay(_) | Verdict::Wait(_) = verdict {
-            wait(stream, verdict).await.map_err(FilterEnd::Client)?;
+            if let Err(error) = wait(stream, verdict).await {
+                stream.keep_filter(filter);
+                return Err(FilterEnd::Client(error));
+            }
             verdict = filter.after_delay(stream);
         }
         stream.keep_filter(filter);
