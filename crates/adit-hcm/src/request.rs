@@ -52,7 +52,6 @@ pub(crate) struct RequestOptions {
 }
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const EARLY_DATA: HeaderName = HeaderName::from_static("early-data");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
@@ -98,10 +97,6 @@ pub(crate) struct Client {
 pub(crate) fn check(head: &mut RequestHead, conn: &ConnInfo, options: &RequestOptions) -> Result<u64, LocalReply> {
     if head.authority.is_none() {
         return Err(refuse("missing_host_header"));
-    }
-    if head.kind.is_tunnel() && head.headers.get_all(EARLY_DATA).iter().any(|value| value.as_bytes() == b"1") {
-        // What is in early data may be a replay, and a tunnel is never idempotent (RFC 8470 sections 4 and 5.1).
-        return Err(LocalReply::new(StatusCode::TOO_EARLY, "early_data_rejected"));
     }
     if let RequestKind::Connect(target) = &head.kind
         && ConnectTarget::parse_with_default(target.as_str(), Some(443)).is_err()

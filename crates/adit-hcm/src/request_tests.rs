@@ -122,22 +122,3 @@ fn heads_that_no_route_may_see() {
     };
     assert_eq!(run(&connect), Ok(0));
 }
-
-/// RFC 8470: what came in early data may be a replay.
-#[test]
-fn early_data_opens_no_tunnel() {
-    let options = RequestOptions::default();
-    let kinds = [
-        (RequestKind::Connect("example.com:443".parse().unwrap()), Some(StatusCode::TOO_EARLY)),
-        (RequestKind::Upgrade(adit_http::Token::new("websocket").unwrap()), Some(StatusCode::TOO_EARLY)),
-        (RequestKind::Plain, None),
-    ];
-    for (kind, refused) in kinds {
-        for (value, early) in [("1", true), ("0", false)] {
-            let mut head = get(&[("early-data", value)]);
-            head.kind = kind.clone();
-            let status = check(&mut head, &conn("9.9.9.9:1"), &options).err().map(|reply| reply.status);
-            assert_eq!(status, refused.filter(|_| early), "{kind:?} {value}");
-        }
-    }
-}

@@ -116,6 +116,11 @@ pub(crate) fn no_route() -> LocalReply {
     LocalReply::new(StatusCode::NOT_FOUND, "route_not_found").flag(ResponseFlag::NoRouteFound)
 }
 
+/// What is in early data may be a replay, and a tunnel is never idempotent (RFC 8470 sections 4 and 5.1).
+pub(crate) fn too_early() -> LocalReply {
+    LocalReply::new(StatusCode::TOO_EARLY, "early_data_rejected")
+}
+
 /// Bytes came with a CONNECT that may have none before its answer (`reject_connect_request_early_data`).
 pub(crate) fn early_connect_data() -> LocalReply {
     LocalReply::new(StatusCode::BAD_REQUEST, "early_connect_data")

@@ -8,7 +8,7 @@ use adit_http::{RequestKind, ResponseHead};
 use adit_match::ConfigError;
 use adit_stats::{Counter, Scope};
 use bytes::Bytes;
-use http::{HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 
 use crate::exchange::{Exchange, mutate_reply, mutate_response, name_route};
 use crate::reply;
@@ -23,6 +23,9 @@ enum Standing {
     Stream(Box<Tunnel>),
     Udp(Box<UdpSession>),
 }
+
+/// Set to 1 by who took the request in early data (RFC 8470 section 5.1).
+const EARLY_DATA: HeaderName = HeaderName::from_static("early-data");
 
 /// What is configured of a router.
 #[derive(Debug, Clone, Copy, Default)]
@@ -135,6 +138,7 @@ impl Router {
 
     async fn forward(&self, entry: &RouteEntry, forward: &Forward, stream: &mut HttpStream) -> Option<Standing> {
         let terminates = forward.common.terminates(&stream.request);
+        let early = stream.request.headers.get_all(EARLY_DATA).iter().any(|value| value.as_bytes() == b"1");
         let Some(exchange) = Exchange::new(&self.options, entry, forward, stream) else {
             self.stats.no_cluster.inc();
             let mut reply = reply::no_cluster(forward.common.not_found);
@@ -142,12 +146,19 @@ impl Router {
             let _ = stream.reply(reply).await;
             return None;
         };
+        let connects = matches!(stream.request.kind, RequestKind::Connect(_));
+        let raw = terminates.is_some() || (connects && exchange.cluster.settings().terminates_connect);
+        let tunnel = raw || stream.request.kind.is_tunnel();
+        if tunnel && early {
+            let mut reply = reply::too_early();
+            mutate_reply(entry, stream, &mut reply);
+            let _ = stream.reply(reply).await;
+            return None;
+        }
         if forward.common.terminates_udp(&stream.request) {
             return exchange.establish_udp(stream, &self.root).await.map(Standing::Udp);
         }
-        let connects = matches!(stream.request.kind, RequestKind::Connect(_));
-        let raw = terminates.is_some() || (connects && exchange.cluster.settings().terminates_connect);
-        if raw || stream.request.kind.is_tunnel() {
+        if tunnel {
             return exchange.establish(stream, raw, terminates).await.map(Standing::Stream);
         }
         exchange.run_plain(stream).await;

@@ -10,7 +10,7 @@ use adit_config::proto::envoy::config::core::v3::{DataSource, ProxyProtocolConfi
 use adit_config::proto::envoy::config::route::v3 as pb;
 use adit_config::proto::envoy::extensions::filters::http::router::v3::Router as RouterMessage;
 use adit_filter::upstream::FailureKind;
-use adit_http::{ErrorCode, StreamError};
+use adit_http::{ErrorCode, RequestKind, StreamError};
 use adit_io::{Address, ConnInfo, Io};
 use adit_testkit::{Peer, eventually, tcp_pair};
 use http::{Method, Version};
@@ -216,6 +216,30 @@ async fn post_is_terminated_where_that_is_allowed() {
     let mut case = Case::new(&terminating(Default::default()), cluster, head, Half::of("x"));
     case.run().await;
     assert_eq!(case.down.text(), "plain");
+}
+
+/// RFC 8470: what came in early data may be a replay.
+#[tokio::test]
+async fn early_data_opens_no_tunnel() {
+    let allow_post = |allow_post| terminating(ConnectConfig { proxy_protocol_config: None, allow_post });
+    let mut post = get("/");
+    post.method = Method::POST;
+    let mut websocket = get("/");
+    websocket.kind = RequestKind::Upgrade(adit_http::Token::new("websocket").unwrap());
+    for (routes, mut head, early) in [
+        (route_all(|_| {}), connect("a:1"), true),
+        (allow_post(false), connect("a:1"), true),
+        (route_all(|_| {}), websocket, true),
+        (allow_post(true), post.clone(), true),
+        (allow_post(false), post, false),
+    ] {
+        head.headers.insert("early-data", "1".parse().unwrap());
+        let cluster = FakeCluster::new("c", vec![Attempt::Http(Upstream::status(200, "plain"))]);
+        let mut case = Case::new(&routes, cluster, head, Half::of("x"));
+        adit_testkit::within(case.run()).await;
+        let (status, details) = if early { (425, "early_data_rejected") } else { (200, "via_upstream") };
+        assert_eq!((case.client.status(), case.details()), (Some(status), details));
+    }
 }
 
 #[tokio::test]
