@@ -22,11 +22,19 @@ use quinn::crypto::rustls::QuicClientConfig;
 
 /// Answers every request with 200 and as many bytes as asked.
 fn serve(admission: Admission, body: usize) -> SocketAddr {
+    serve_counting(admission, body).0
+}
+
+/// The same, with the number of clients that were let in to shake hands.
+fn serve_counting(admission: Admission, body: usize) -> (SocketAddr, Arc<AtomicUsize>) {
+    let admitted = Arc::new(AtomicUsize::new(0));
+    let count = admitted.clone();
     let setup = ServerSetup::new(&server_tls(), &QuicOptions::default(), admission, 1).unwrap();
     let mut endpoint = ServerEndpoint::bind(socket(), &setup, 0).unwrap();
     let at = endpoint.local_addr().unwrap();
     tokio::spawn(async move {
         while let Some(handshake) = poll_fn(|cx| endpoint.poll_accept(cx)).await {
+            count.fetch_add(1, Relaxed);
             tokio::spawn(async move {
                 let Ok(conn) = handshake.await else { return };
                 let mut conn = adit_h3::server(conn, Arc::new(ServerConfig::default()));
@@ -37,7 +45,7 @@ fn serve(admission: Admission, body: usize) -> SocketAddr {
             });
         }
     });
-    at
+    (at, admitted)
 }
 
 fn client() -> quinn::Endpoint {
@@ -56,8 +64,8 @@ async fn ask(conn: &quinn::Connection, body: usize) {
     assert!(outcome(&mut recv).await.unwrap().len() >= body);
 }
 
-/// What a path does to a packet: from the client or to it, and its size.
-type Rule = Box<dyn Fn(bool, usize) -> bool + Send>;
+/// What a path does to a packet: from the client or to it, and its bytes.
+type Rule = Box<dyn Fn(bool, &[u8]) -> bool + Send>;
 
 /// A path between one client and `server` that lets packets through as `passes` says. Gives the address for the client.
 async fn path(server: SocketAddr, passes: Rule) -> SocketAddr {
@@ -71,12 +79,12 @@ async fn path(server: SocketAddr, passes: Rule) -> SocketAddr {
             tokio::select! {
                 Ok((n, from)) = near.recv_from(&mut up) => {
                     client = Some(from);
-                    if passes(true, n) {
+                    if passes(true, &up[..n]) {
                         let _ = far.send_to(&up[..n], server).await;
                     }
                 }
                 Ok((n, _)) = far.recv_from(&mut down) => {
-                    if passes(false, n) && let Some(client) = client {
+                    if passes(false, &down[..n]) && let Some(client) = client {
                         let _ = near.send_to(&down[..n], client).await;
                     }
                 }
@@ -94,7 +102,8 @@ async fn amplification() {
     let (came, went) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (to, from) = (came.clone(), went.clone());
     // One packet reaches the server; what it answers goes nowhere.
-    let rule = move |from_client: bool, size: usize| {
+    let rule = move |from_client: bool, packet: &[u8]| {
+        let size = packet.len();
         if from_client {
             to.load(Relaxed) == 0 && to.fetch_add(size, Relaxed) == 0
         } else {
@@ -110,15 +119,27 @@ async fn amplification() {
     assert!(came >= 1200 && went > 0 && went < 3 * came + 1350, "{went} bytes for {came}");
 }
 
-/// First packets of clients that never come back: handshakes are bounded, and who can show an address gets in meanwhile.
-#[tokio::test]
-async fn spoofed_initials() {
-    let server = serve(Admission { retry_from: 16, max_handshakes: 64, ..Admission::default() }, 0);
-    let answers = Arc::new(AtomicUsize::new(0));
-    let count = answers.clone();
-    let rule = move |from_client: bool, _: usize| {
+/// What came of first packets of clients that never come back.
+struct Spoofed {
+    server: SocketAddr,
+    admitted: Arc<AtomicUsize>,
+    /// Packets toward the clients, and those of them that are Retries.
+    answers: Arc<AtomicUsize>,
+    retries: Arc<AtomicUsize>,
+    _clients: (quinn::Endpoint, Vec<quinn::Connecting>),
+}
+
+async fn spoof(retry_from: usize, max_handshakes: usize) -> Spoofed {
+    // Handshakes that are under way stay so.
+    let admission = Admission { retry_from, max_handshakes, handshake_timeout: Duration::from_secs(300) };
+    let (server, admitted) = serve_counting(admission, 0);
+    let (answers, retries) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let counters = (answers.clone(), retries.clone());
+    let rule = move |from_client: bool, packet: &[u8]| {
         if !from_client {
-            count.fetch_add(1, Relaxed);
+            counters.0.fetch_add(1, Relaxed);
+            // RFC 9000 section 17.2.5.
+            counters.1.fetch_add(usize::from(packet[0] & 0xf0 == 0xf0), Relaxed);
         }
         from_client
     };
@@ -130,16 +151,44 @@ async fn spoofed_initials() {
         spoofed.push(endpoint.connect(at, "localhost").unwrap());
         tokio::task::yield_now().await;
     }
-    let answered = async {
-        while answers.load(Relaxed) < 100 {
+    Spoofed { server, admitted, answers, retries, _clients: (endpoint, spoofed) }
+}
+
+async fn reaches(counter: &AtomicUsize, least: usize) {
+    let reached = async {
+        while counter.load(Relaxed) < least {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(WAIT, answered).await.expect("answers, at least refusals");
+    tokio::time::timeout(WAIT, reached).await.unwrap_or_else(|_| panic!("{} of {least}", counter.load(Relaxed)));
+}
+
+/// From `retry_from` handshakes on only who can show an address gets in.
+#[tokio::test]
+async fn spoofed_initials() {
+    let spoofed = spoof(16, 64).await;
+    reaches(&spoofed.admitted, 16).await;
+    reaches(&spoofed.retries, 100).await;
+    assert_eq!(spoofed.admitted.load(Relaxed), 16);
     let honest = client();
-    let conn = tokio::time::timeout(WAIT, honest.connect(server, "localhost").unwrap()).await.unwrap().unwrap();
+    let connecting = honest.connect(spoofed.server, "localhost").unwrap();
+    let conn = tokio::time::timeout(WAIT, connecting).await.unwrap().unwrap();
     ask(&conn, 0).await;
-    drop(spoofed);
+    assert_eq!(spoofed.admitted.load(Relaxed), 17);
+}
+
+/// From `max_handshakes` on nobody does.
+#[tokio::test]
+async fn spoofed_initials_where_no_address_need_be_shown() {
+    let spoofed = spoof(usize::MAX, 16).await;
+    reaches(&spoofed.admitted, 16).await;
+    reaches(&spoofed.answers, 100).await;
+    let honest = client();
+    let connecting = honest.connect(spoofed.server, "localhost").unwrap();
+    let refused = tokio::time::timeout(WAIT, connecting).await.unwrap().unwrap_err();
+    let quinn::ConnectionError::ConnectionClosed(close) = refused else { panic!("{refused}") };
+    assert_eq!(close.error_code, quinn::TransportErrorCode::CONNECTION_REFUSED);
+    assert_eq!((spoofed.admitted.load(Relaxed), spoofed.retries.load(Relaxed)), (16, 0));
 }
 
 /// Neither a storm of packets of no connection (stateless resets are their answer), nor one of other versions or of random
@@ -194,7 +243,7 @@ async fn storms_of_garbage() {
 async fn tiny_mtu() {
     const BODY: usize = 1 << 20;
     let server = serve(Admission::default(), BODY);
-    let at = path(server, Box::new(|_, size| size <= 1200)).await;
+    let at = path(server, Box::new(|_, packet| packet.len() <= 1200)).await;
     let endpoint = client();
     let whole = async {
         let conn = endpoint.connect(at, "localhost").unwrap().await.unwrap();

@@ -22,6 +22,20 @@ fn absurd_windows_are_cut_to_sense() {
     assert!(options.transport(false).is_ok());
 }
 
+/// Whether the system sends several packets with one call: what it says of itself, and does.
+async fn has_gso(socket: std::net::UdpSocket) -> bool {
+    use quinn::Runtime as _;
+
+    let socket = quinn::TokioRuntime.wrap_udp_socket(socket).unwrap();
+    let destination = socket.local_addr().unwrap();
+    let mut poller = socket.clone().create_io_poller();
+    std::future::poll_fn(|cx| poller.as_mut().poll_writable(cx)).await.unwrap();
+    let contents = &[7; 2400];
+    let transmit = quinn::udp::Transmit { destination, ecn: None, contents, segment_size: Some(1200), src_ip: None };
+    // Where it fails fewer segments are said to be possible from then on.
+    socket.try_send(&transmit).is_ok() && socket.max_transmit_segments() > 1
+}
+
 /// Several packets leave with one call where the system can (GSO); a listener's socket takes several with one (GRO).
 #[tokio::test]
 async fn packets_leave_in_batches() {
@@ -61,6 +75,9 @@ async fn packets_leave_in_batches() {
     };
     let (_answer, (), got) = tokio::join!(reading, writing, back.read_to_end(4 << 20));
     assert_eq!(got.unwrap().len(), 4 << 20);
+    if !has_gso(socket()).await {
+        return;
+    }
     for side in [&connected, &accepted] {
         let sent = side.stats().udp_tx;
         assert!(sent.ios * 2 < sent.datagrams, "{} calls for {} packets", sent.ios, sent.datagrams);
