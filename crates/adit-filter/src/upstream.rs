@@ -121,6 +121,9 @@ pub struct Need<'a> {
     pub extended_connect: bool,
     /// A socket address that overrides the choice (an original destination).
     pub address: Option<SocketAddr>,
+    /// Whether to wait, where a new HTTP connection is needed and `max_connections` allows none, until another stream ends;
+    /// otherwise that is a failure of kind [`FailureKind::Overflow`]. For tunnels, which end when their clients please.
+    pub wait: bool,
 }
 
 /// `envoy.config.core.v3.RoutingPriority`.

@@ -153,6 +153,7 @@ impl<'r> Exchange<'r> {
                 metadata: &metadata,
                 extended_connect,
                 address: None,
+                wait: true,
             };
             let mut connecting = cluster.http(&need);
             let waits = &mut self.waits;
@@ -195,6 +196,7 @@ impl<'r> Exchange<'r> {
                 metadata: &metadata,
                 extended_connect: false,
                 address: None,
+                wait: true,
             };
             let mut connecting = Box::pin(async { taken(cluster.tcp(&need).await?).await });
             let waits = &mut self.waits;

@@ -135,6 +135,7 @@ impl Copy {
             metadata: &self.metadata,
             extended_connect: false,
             address: None,
+            wait: true,
         };
         let Ok(upstream) = self.cluster.http(&need).await else { return Ok(()) };
         let opened = upstream.opener.open(self.head, self.end)?;

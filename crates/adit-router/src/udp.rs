@@ -143,6 +143,7 @@ impl Exchange<'_> {
                 metadata: &stream.info.metadata,
                 extended_connect: false,
                 address: None,
+                wait: true,
             };
             cluster.udp(&need)
         };

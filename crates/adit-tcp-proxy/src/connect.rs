@@ -154,7 +154,8 @@ impl<'a> Connecting<'a> {
             return Err(self.give_up(Failure::NoCluster, ResponseFlag::NoClusterFound));
         };
         self.cluster = Some(cluster.clone());
-        // A client that waited for another's tunnel to end would wait in vain, as one that is its own upstream does.
+        // A client that waited for another's tunnel to end would wait in vain, as one that is its own upstream does; for a
+        // tunnel over HTTP the pool says so, since a stream may need no new connection.
         if self.tunnel.is_none() && cluster.tcp_overflows(Priority::Default) {
             let kind = FailureKind::Overflow;
             let failure = ConnectFailure { kind, reason: "".into(), host: None, refusal: None };
@@ -172,6 +173,7 @@ impl<'a> Connecting<'a> {
             metadata: &self.info.metadata,
             extended_connect: false,
             address: original_destination(self.info),
+            wait: false,
         };
         let connected = match self.tunnel {
             None => cluster.tcp(&need).await.map(|upstream| Stage::Plain(Withheld::new(upstream))),

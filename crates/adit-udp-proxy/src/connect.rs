@@ -120,6 +120,7 @@ impl<'a> Connecting<'a> {
             metadata: &self.info.metadata,
             extended_connect: self.plan.post.is_none(),
             address: None,
+            wait: true,
         };
         let connected = cluster.http(&need).await;
         connected.map_err(|failure| self.connect_failed(failure, attempt))

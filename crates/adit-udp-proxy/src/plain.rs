@@ -52,6 +52,7 @@ impl Plain {
             metadata: &Metadata::default(),
             extended_connect: false,
             address: None,
+            wait: true,
         };
         let connected = cluster.udp(&need);
         let upstream = match connected {

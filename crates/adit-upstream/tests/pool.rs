@@ -121,6 +121,29 @@ async fn max_connections_makes_the_second_wait_and_max_pending_refuses_the_third
 }
 
 #[tokio::test]
+async fn who_may_not_wait_fails_where_max_connections_allows_no_more() {
+    for limits in ["thresholds", "per_host_thresholds"] {
+        let origin = origin(ok).await;
+        let limits = format!("circuit_breakers: {{ {limits}: [{{ max_connections: 1 }}] }}");
+        let world = world(&cluster("a", &[origin.port], &limits));
+        let a = world.cluster("a");
+        let wish = Wish { at_once: true, ..Wish::default() };
+        let need = wish.need();
+        // The second while the first connects, the third while it is in use.
+        let (first, second) = soon(async { tokio::join!(a.http(&need), a.http(&need)) }).await;
+        let first = first.ok().unwrap();
+        assert_eq!(second.err().unwrap().kind, FailureKind::Overflow);
+        assert_eq!(world.counter("cluster.a.upstream_cx_overflow"), 1);
+        assert_eq!(soon(a.http(&need)).await.err().unwrap().kind, FailureKind::Overflow);
+        assert_eq!(world.gauge("cluster.a.upstream_rq_pending_active"), 0);
+        // A connection that is free serves.
+        soon(exchange(first, "/")).await;
+        soon(exchange(soon(a.http(&need)).await.ok().unwrap(), "/")).await;
+        assert_eq!(origin.accepted.load(SeqCst), 1);
+    }
+}
+
+#[tokio::test]
 async fn tcp_waits_for_a_place_under_max_connections() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let limits = "circuit_breakers: { thresholds: [{ max_connections: 1, max_pending_requests: 1 }] }";

@@ -68,6 +68,7 @@ pub(crate) async fn open(cluster: &dyn Cluster, target: &Target, ctx: &Transport
         metadata: &ctx.metadata,
         extended_connect: false,
         address: target.proxy,
+        wait: true,
     };
     let mut attempt = 1;
     loop {

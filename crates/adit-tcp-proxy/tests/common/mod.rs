@@ -127,6 +127,7 @@ impl Cluster for FakeCluster {
 
     fn http<'a>(&'a self, need: &'a Need<'a>) -> BoxFuture<'a, Result<HttpUpstream, ConnectFailure>> {
         Box::pin(async move {
+            assert!(!need.wait, "a client would wait for another's tunnel to end");
             self.meet(need).await?;
             poll_fn(|cx| self.client.lock().unwrap().poll_ready(cx)).await.expect("ready");
             let conn = ConnInfo::new(78, Address::internal_client(), self.host.info.address.clone());

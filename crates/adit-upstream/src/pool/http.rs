@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit_filter::upstream::{ConnectFailure, FailureKind, HttpUpstream, Need, Priority};
+use adit_filter::upstream::{Cluster, ConnectFailure, FailureKind, HttpUpstream, Need, Priority};
 use adit_io::{Address, ConnInfo, Io};
 use http::Version;
 use tokio::sync::oneshot;
@@ -213,9 +213,12 @@ impl WorkerCluster {
         let grant = match granted {
             Some(grant) => grant,
             None => {
+                if !need.wait && self.is_full(&host, pool, need.priority) {
+                    return Err(fail(Failed::new(FailureKind::Overflow, "")));
+                }
                 let pending = Pending::take(&self.core, &host, need.priority).map_err(fail)?;
                 let ask = Ask { host: host.clone(), ctx, downstream: need.downstream.cloned() };
-                let grant = self.wait(&this, &host, pool, ask).await.map_err(fail)?;
+                let grant = self.wait(&this, &host, pool, ask, need.wait).await.map_err(fail)?;
                 drop(pending);
                 grant
             }
@@ -296,6 +299,7 @@ impl WorkerCluster {
         host: &Arc<HostState>,
         pool: u64,
         ask: Ask,
+        queues: bool,
     ) -> Result<Grant, Failed> {
         let (sender, receiver) = oneshot::channel();
         let serial = {
@@ -306,6 +310,12 @@ impl WorkerCluster {
             };
             queue.waiters.push_back(Waiter { serial, sender, ask: Arc::new(ask) });
             self.connect_more(&mut state, host.id, pool);
+            if !queues && !self.comes_to_last(&mut state, host.id, pool) {
+                if let Some(queue) = state.pools.pool(host.id, pool) {
+                    queue.waiters.pop_back();
+                }
+                return Err(Failed::new(FailureKind::Overflow, ""));
+            }
             serial
         };
         let mut waiting = Waiting { cluster: this, host: host.id, pool, serial, receiver };
@@ -313,6 +323,24 @@ impl WorkerCluster {
             Ok(result) => result,
             Err(_) => Err(Failed::new(FailureKind::Local, "")),
         }
+    }
+
+    /// Whether a stream more would have to wait for another to end: the limit is reached, and no connection in the making
+    /// has room. Counts that.
+    fn is_full(&self, host: &HostState, pool: u64, priority: Priority) -> bool {
+        let joins = {
+            let mut state = lock(&self.state);
+            let options = &self.core.plan.http;
+            let pool = state.pools.pool(host.id, pool);
+            pool.is_some_and(|queue| queue.connecting * queue.width(options) > queue.waiters.len())
+        };
+        !joins && self.tcp_overflows(priority)
+    }
+
+    /// Whether the connections in the making carry all who wait.
+    fn comes_to_last(&self, state: &mut State, host: u64, pool: u64) -> bool {
+        let options = &self.core.plan.http;
+        state.pools.pool(host, pool).is_some_and(|queue| queue.connecting * queue.width(options) >= queue.waiters.len())
     }
 
     /// Makes connections until those in the making can carry all who wait.

@@ -105,6 +105,8 @@ pub struct Wish {
     pub tried: Vec<adit_io::Address>,
     pub reselect: u32,
     pub extended_connect: bool,
+    /// Fails rather than wait for another stream's end.
+    pub at_once: bool,
 }
 
 impl Wish {
@@ -121,6 +123,7 @@ impl Wish {
             metadata: &self.metadata,
             extended_connect: self.extended_connect,
             address: self.address,
+            wait: !self.at_once,
         }
     }
 }
