@@ -263,6 +263,16 @@ async fn a_tunnel_that_breaks_behind_its_end_is_reset() {
     soon(conn).await.unwrap();
 }
 
+/// Whether the client has left: soon, or not for a moment.
+async fn left(recv: &mut Box<dyn adit_codec::RecvStream>, expected: bool) {
+    let left = poll_fn(|cx| recv.poll_left(cx));
+    if expected {
+        soon(left).await;
+    } else {
+        assert!(tokio::time::timeout(Duration::from_millis(30), left).await.is_err());
+    }
+}
+
 #[tokio::test]
 async fn a_tunnels_client_that_ends_without_a_byte_has_left_and_one_that_spoke_has_half_closed() {
     use tokio::io::AsyncReadExt;
@@ -273,14 +283,12 @@ async fn a_tunnels_client_that_ends_without_a_byte_has_left_and_one_that_spoke_h
             let (mut peer, mut conn) = server(ServerConfig::default()).await;
             put(&mut peer, if apart { head.to_owned() } else { format!("{head}{early}") }).await;
             let mut stream = accept(&mut conn).await.unwrap().unwrap();
-            let quiet = std::time::Duration::from_millis(30);
-            assert!(tokio::time::timeout(quiet, poll_fn(|cx| stream.recv.poll_left(cx))).await.is_err());
+            left(&mut stream.recv, false).await;
             if apart {
                 put(&mut peer, early).await;
             }
             peer.shutdown().await.unwrap();
-            let left = tokio::time::timeout(quiet, poll_fn(|cx| stream.recv.poll_left(cx))).await.is_ok();
-            assert_eq!(left, early.is_empty());
+            left(&mut stream.recv, early.is_empty()).await;
             // Nothing was taken.
             assert_eq!(all(&mut stream.recv).await.unwrap(), early.as_bytes());
         }
@@ -291,9 +299,7 @@ async fn a_tunnels_client_that_ends_without_a_byte_has_left_and_one_that_spoke_h
         theirs.write_all(format!("{head}{early}").as_bytes()).await.unwrap();
         let mut stream = accept(&mut conn).await.unwrap().unwrap();
         theirs.shutdown().await.unwrap();
-        let quiet = std::time::Duration::from_millis(30);
-        let left = tokio::time::timeout(quiet, poll_fn(|cx| stream.recv.poll_left(cx))).await.is_ok();
-        assert_eq!(left, early.is_empty());
+        left(&mut stream.recv, early.is_empty()).await;
         drop((stream, conn));
         let _ = theirs.read_to_end(&mut Vec::new()).await;
     }
@@ -302,6 +308,5 @@ async fn a_tunnels_client_that_ends_without_a_byte_has_left_and_one_that_spoke_h
     put(&mut peer, "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\n").await;
     let mut stream = accept(&mut conn).await.unwrap().unwrap();
     peer.shutdown().await.unwrap();
-    let quiet = std::time::Duration::from_millis(30);
-    assert!(tokio::time::timeout(quiet, poll_fn(|cx| stream.recv.poll_left(cx))).await.is_err());
+    left(&mut stream.recv, false).await;
 }
