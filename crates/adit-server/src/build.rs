@@ -17,10 +17,10 @@ use adit_upstream::{ClusterPlan, PlanEnv};
 use metrics::stats_matcher::StatsMatcher;
 
 use crate::admin::AdminPlan;
-use crate::codec_stats::{Http2Stats, Http3Stats};
 use crate::factories::ServerFactories;
 use crate::options::Options;
 use crate::runtime_layers::{self, Layers};
+use adit_upstream::codec_stats::{Http2Stats, Http3Stats};
 
 /// Everything that is made of a configuration before anything is bound.
 pub(crate) struct Plans {

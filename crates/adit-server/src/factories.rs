@@ -28,7 +28,7 @@ use adit_udp_proxy::UdpProxy;
 use hcm::http_filter::ConfigType;
 use prost_types::Any;
 
-use crate::codec_stats::{Http2Stats, Http3Stats};
+use adit_upstream::codec_stats::{Http2Stats, Http3Stats};
 
 /// What every listener of the process is built with.
 pub(crate) struct ServerFactories {

@@ -9,7 +9,6 @@
 
 mod admin;
 mod build;
-mod codec_stats;
 mod control;
 mod demo;
 mod factories;

@@ -15,6 +15,7 @@ mod alternate;
 pub mod breaker;
 pub mod cluster;
 pub mod codec;
+pub mod codec_stats;
 pub mod connect;
 mod dns;
 mod health;

@@ -269,7 +269,7 @@ fn h3_options(h3: &core::Http3ProtocolOptions, common: &core::HttpProtocolOption
         http3,
         max_concurrent_streams: quic.max_concurrent_streams,
         settings_timeout: site.connect_timeout,
-        stats: Some(Arc::new(crate::codec::Http3Stats::new(site.scope))),
+        stats: Some(Arc::new(crate::codec_stats::Http3Stats::new(site.scope))),
         ..adit_h3::ClientConfig::default()
     };
     Http3 { codec: Arc::new(codec), quic }
@@ -290,7 +290,7 @@ fn h2_config(
     adit_h2::ClientConfig {
         http2,
         settings_timeout: site.connect_timeout,
-        stats: Some(Arc::new(crate::codec::Http2Stats::new(site.scope))),
+        stats: Some(Arc::new(crate::codec_stats::Http2Stats::new(site.scope))),
     }
 }
 

@@ -7,13 +7,14 @@ use adit_stats::{Counter, Gauge, Scope};
 macro_rules! codec_stats {
     ($(#[$doc:meta])* $name:ident, $prefix:literal, $codec:ident) => {
         $(#[$doc])*
-        pub(crate) struct $name {
+        pub struct $name {
             scope: Scope,
             made: OnceLock<(Vec<Counter>, Vec<Gauge>)>,
         }
 
         impl $name {
-            pub(crate) fn new(parent: &Scope) -> Self {
+            /// Counts at the codec's own name below `parent`.
+            pub fn new(parent: &Scope) -> Self {
                 Self { scope: parent.scope($prefix), made: OnceLock::new() }
             }
 
