@@ -4,7 +4,6 @@
 mod common;
 
 use std::io::ErrorKind;
-use std::time::Duration;
 
 use adit_config::proto::envoy::config::core::v3 as core;
 use adit_config::proto::envoy::config::listener::v3 as pb;
@@ -12,7 +11,7 @@ use adit_config::proto::envoy::extensions::filters::listener::http_inspector::v3
 use adit_config::proto::envoy::extensions::filters::listener::proxy_protocol::v3 as proxy_pb;
 use adit_io::{Address, ConnInfo, Io, Stream};
 use adit_listener::Listener;
-use adit_testkit::{Peer, TempDir, eventually, within};
+use adit_testkit::{Peer, TempDir, eventually, expect_value, within};
 use common::{World, address, chain, filter, listener, socket};
 use prost_types::Duration as ProtoDuration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,6 +19,12 @@ use tokio::net::{TcpStream, UnixStream};
 
 fn seconds(seconds: i64) -> Option<ProtoDuration> {
     Some(ProtoDuration { seconds, nanos: 0 })
+}
+
+/// An address of loopback that no other test uses, for one that frees its port and wants it again: no other test can take
+/// it in between.
+fn own(last: u8, port: u16) -> Option<core::Address> {
+    Some(address(&format!("127.0.77.{last}"), port.into()))
 }
 
 async fn line(peer: &mut Peer) -> String {
@@ -34,19 +39,18 @@ async fn connections_are_served_counted_and_logged() {
     let told = line(&mut peer).await;
     let local = format!("local={} remote={}", socket(&running), peer.stream().local_addr().unwrap());
     assert!(told.contains("chain=main") && told.contains(&local), "{told}");
-    assert_eq!(world.counter("listener.l.downstream_cx_total"), 1);
-    assert_eq!(world.gauge("listener.l.downstream_cx_active"), 1);
-    assert_eq!(running.connections(), 1);
+    world.expect_counter("listener.l.downstream_cx_total", 1).await;
+    world.expect_gauge("listener.l.downstream_cx_active", 1).await;
+    expect_value("connections", 1, || running.connections()).await;
     peer.send("abc").await;
     peer.expect("abc").await;
     peer.half_close().await;
     peer.expect_fin().await;
-    eventually("the end is counted", || world.counter("listener.l.downstream_cx_destroy") == 1).await;
-    eventually("the line is written", || world.lines.0.lock().unwrap().len() == 1).await;
-    assert_eq!(world.gauge("listener.l.downstream_cx_active"), 0);
+    world.expect_counter("listener.l.downstream_cx_destroy", 1).await;
+    assert_eq!(world.logged(1).await, ["- - - -"]);
+    world.expect_gauge("listener.l.downstream_cx_active", 0).await;
     let workers: u64 = (0..2).map(|i| world.counter(&format!("listener.l.worker_{i}.downstream_cx_total"))).sum();
     assert_eq!(workers, 1);
-    assert_eq!(world.lines.0.lock().unwrap()[0], "- - - -");
 }
 
 #[tokio::test]
@@ -77,14 +81,14 @@ async fn exact_balance_gives_each_worker_the_same_number() {
         peers.push(peer);
     }
     for worker in 0..2 {
-        assert_eq!(world.gauge(&format!("listener.l.worker_{worker}.downstream_cx_active")), 10);
+        world.expect_gauge(&format!("listener.l.worker_{worker}.downstream_cx_active"), 10).await;
     }
 }
 
 #[tokio::test]
 async fn without_reuse_port_the_workers_share_one_socket() {
     let world = World::new();
-    let running = world.start(&pb::Listener { enable_reuse_port: Some(false), ..listener() });
+    let running = world.start(&pb::Listener { address: own(1, 0), enable_reuse_port: Some(false), ..listener() });
     for _ in 0..8 {
         line(&mut Peer::connect(socket(&running)).await).await;
     }
@@ -109,13 +113,13 @@ async fn a_taken_port_and_a_foreign_address_fail_the_bind() {
 #[tokio::test]
 async fn a_port_that_is_shared_is_not_free() {
     let world = World::new();
-    let first = world.start(&listener());
+    let first = world.start(&pb::Listener { address: own(2, 0), ..listener() });
     let port = socket(&first).port();
-    let plan = world.plan(&pb::Listener { address: Some(address("127.0.0.1", port.into())), ..listener() }).unwrap();
+    let plan = world.plan(&pb::Listener { address: own(2, port), ..listener() }).unwrap();
     let error = Listener::probe(&plan).err().unwrap();
     assert_eq!(
         error.to_string().split(": ").take(2).collect::<Vec<_>>(),
-        ["listener 'l'".to_owned(), format!("cannot bind '127.0.0.1:{port}'")]
+        ["listener 'l'".to_owned(), format!("cannot bind '127.0.77.2:{port}'")]
     );
     let mut peer = Peer::connect(socket(&first)).await;
     line(&mut peer).await;
@@ -128,13 +132,13 @@ async fn a_port_that_is_shared_is_not_free() {
 #[tokio::test]
 async fn a_restart_on_the_same_port_works_at_once() {
     let world = World::new();
-    let first = world.start(&listener());
+    let first = world.start(&pb::Listener { address: own(3, 0), ..listener() });
     let mut peer = Peer::connect(socket(&first)).await;
     line(&mut peer).await;
     first.stop_accepting();
     eventually("nobody listens", || std::net::TcpStream::connect(socket(&first)).is_err()).await;
     let port = socket(&first).port();
-    let second = world.start(&pb::Listener { address: Some(address("127.0.0.1", port.into())), ..listener() });
+    let second = world.start(&pb::Listener { address: own(3, port), ..listener() });
     line(&mut Peer::connect(socket(&second)).await).await;
     // The connection of the first one lives on.
     peer.send("x").await;
@@ -192,12 +196,12 @@ async fn limits_close_what_is_too_many() {
     line(&mut first).await;
     let (got, _) = Peer::connect(socket(&running)).await.receive_to_end().await;
     assert!(got.is_empty());
-    assert_eq!(world.counter("listener.l.downstream_cx_overflow"), 1);
+    world.expect_counter("listener.l.downstream_cx_overflow", 1).await;
     world.runtime.set("envoy.resource_limits.listener.l.connection_limit", "9");
     world.runtime.set("overload.global_downstream_max_connections", "1");
     let (got, _) = Peer::connect(socket(&running)).await.receive_to_end().await;
     assert!(got.is_empty());
-    assert_eq!(world.counter("listener.l.downstream_global_cx_overflow"), 1);
+    world.expect_counter("listener.l.downstream_global_cx_overflow", 1).await;
     drop(first);
     eventually("there is room again", || running.connections() == 0).await;
     line(&mut Peer::connect(socket(&running)).await).await;
@@ -211,10 +215,9 @@ async fn no_chain_and_the_default_chain() {
     let message = pb::Listener { filter_chains: vec![only_tls], ..listener() };
     let running = world.start(&message);
     Peer::connect(socket(&running)).await.expect_fin().await;
-    assert_eq!(world.counter("listener.l.no_filter_chain_match"), 1);
+    world.expect_counter("listener.l.no_filter_chain_match", 1).await;
+    assert_eq!(world.logged(1).await, ["NR filter_chain_not_found - -"]);
     assert_eq!(world.counter("listener.l.downstream_cx_total"), 0);
-    eventually("it is logged", || world.lines.0.lock().unwrap().len() == 1).await;
-    assert_eq!(world.lines.0.lock().unwrap()[0], "NR filter_chain_not_found - -");
     let running = world.start(&pb::Listener { default_filter_chain: Some(chain("rest")), ..message });
     assert!(line(&mut Peer::connect(socket(&running)).await).await.contains("chain=rest"));
 }
@@ -224,28 +227,28 @@ async fn a_network_filter_refuses() {
     let world = World::new();
     let running = world.start(&pb::Listener { filter_chains: vec![chain("refuse")], ..listener() });
     Peer::connect(socket(&running)).await.expect_fin().await;
-    eventually("it is logged", || world.lines.0.lock().unwrap().len() == 1).await;
-    assert_eq!(world.lines.0.lock().unwrap()[0], "RL - refused by a test -");
-    assert_eq!(world.counter("listener.l.downstream_cx_destroy"), 1);
+    assert_eq!(world.logged(1).await, ["RL - refused by a test -"]);
+    world.expect_counter("listener.l.downstream_cx_destroy", 1).await;
 }
 
 #[tokio::test]
 async fn transport_sockets_are_bounded_in_time() {
     let world = World::new();
-    let mut slow = chain("bang");
-    slow.transport_socket = Some(core::TransportSocket::default());
-    slow.transport_socket_connect_timeout = Some(ProtoDuration { seconds: 0, nanos: 100_000_000 });
-    let running = world.start(&pb::Listener { filter_chains: vec![slow], ..listener() });
+    let mut bang = chain("bang");
+    bang.transport_socket = Some(core::TransportSocket::default());
+    let running = world.start(&pb::Listener { filter_chains: vec![bang.clone()], ..listener() });
     let mut peer = Peer::connect(socket(&running)).await;
     peer.send("!").await;
     assert!(line(&mut peer).await.contains("chain=bang"));
     let mut peer = Peer::connect(socket(&running)).await;
     peer.send("?").await;
     peer.expect_fin().await;
+    assert_eq!(world.logged(1).await, ["- - - no bang"]);
+    bang.transport_socket_connect_timeout = Some(ProtoDuration { seconds: 0, nanos: 100_000_000 });
+    let running = world.start(&pb::Listener { filter_chains: vec![bang], ..listener() });
     Peer::connect(socket(&running)).await.expect_fin().await;
-    assert_eq!(world.counter("listener.l.downstream_cx_transport_socket_connect_timeout"), 1);
-    eventually("all are logged", || world.lines.0.lock().unwrap().len() == 2).await;
-    assert_eq!(world.lines.0.lock().unwrap()[0], "- - - no bang");
+    world.expect_counter("listener.l.downstream_cx_transport_socket_connect_timeout", 1).await;
+    world.logged(2).await;
 }
 
 fn with_proxy_protocol(change: impl FnOnce(&mut proxy_pb::ProxyProtocol)) -> pb::Listener {
@@ -280,9 +283,9 @@ async fn proxy_protocol_gives_addresses_and_metadata_byte_by_byte() {
         assert!(told.ends_with(&expected), "{told}");
         peer.expect("payload").await;
     }
-    assert_eq!(world.counter("proxy_proto.versions.v1.found"), 1);
-    assert_eq!(world.counter("proxy_proto.versions.v2.found"), 1);
-    assert_eq!(world.gauge("listener.l.downstream_pre_cx_active"), 0);
+    world.expect_counter("proxy_proto.versions.v1.found", 1).await;
+    world.expect_counter("proxy_proto.versions.v2.found", 1).await;
+    world.expect_gauge("listener.l.downstream_pre_cx_active", 0).await;
 }
 
 #[tokio::test]
@@ -298,14 +301,14 @@ async fn proxy_protocol_that_is_missing_or_wrong_closes() {
         peer.send(bytes).await;
         let (got, _) = peer.receive_to_end().await;
         assert!(got.is_empty());
-        assert_eq!(world.counter(counter), 1, "{counter}");
+        world.expect_counter(counter, 1).await;
     }
-    assert_eq!(world.counter("listener.l.downstream_listener_filter_error"), 3);
-    assert_eq!(world.counter("downstream_cx_proxy_proto_error"), 3);
+    world.expect_counter("listener.l.downstream_listener_filter_error", 3).await;
+    world.expect_counter("downstream_cx_proxy_proto_error", 3).await;
     let mut peer = Peer::connect(socket(&running)).await;
     peer.half_close().await;
     peer.expect_fin().await;
-    assert_eq!(world.counter("listener.l.downstream_listener_filter_remote_close"), 1);
+    world.expect_counter("listener.l.downstream_listener_filter_remote_close", 1).await;
     assert_eq!(world.counter("listener.l.downstream_cx_total"), 0);
 }
 
@@ -323,14 +326,14 @@ async fn proxy_protocol_may_be_optional_or_of_one_version() {
         assert!(line(&mut peer).await.contains("remote=127.0.0.1"));
         peer.expect(bytes).await;
     }
-    assert_eq!(world.counter("proxy_proto.o.not_found_allowed"), 2);
+    world.expect_counter("proxy_proto.o.not_found_allowed", 2).await;
     let strict = world.start(&with_proxy_protocol(|message| {
         message.disallowed_versions = vec![core::proxy_protocol_config::Version::V1 as i32];
     }));
     let mut peer = Peer::connect(socket(&strict)).await;
     peer.send("PROXY TCP4 1.2.3.4 5.6.7.8 9 80\r\n").await;
     assert!(peer.receive_to_end().await.0.is_empty());
-    assert_eq!(world.counter("proxy_proto.versions.v1.disallowed"), 1);
+    world.expect_counter("proxy_proto.versions.v1.disallowed", 1).await;
 }
 
 #[tokio::test]
@@ -353,9 +356,9 @@ async fn the_http_inspector_offers_what_it_found() {
         assert!(line(&mut peer).await.contains(&format!("chain={chain}")));
         peer.expect(bytes).await;
     }
-    assert_eq!(world.counter("http_inspector.http11_found"), 1);
-    assert_eq!(world.counter("http_inspector.http2_found"), 1);
-    assert_eq!(world.counter("http_inspector.http_not_found"), 1);
+    world.expect_counter("http_inspector.http11_found", 1).await;
+    world.expect_counter("http_inspector.http2_found", 1).await;
+    world.expect_counter("http_inspector.http_not_found", 1).await;
 }
 
 #[tokio::test]
@@ -368,7 +371,7 @@ async fn listener_filters_are_bounded_in_time() {
     };
     let running = world.start(&message);
     Peer::connect(socket(&running)).await.expect_fin().await;
-    assert_eq!(world.counter("listener.l.downstream_pre_cx_timeout"), 1);
+    world.expect_counter("listener.l.downstream_pre_cx_timeout", 1).await;
     let running = world.start(&pb::Listener { continue_on_listener_filters_timeout: true, ..message });
     let mut peer = Peer::connect(socket(&running)).await;
     peer.send("GET").await;
@@ -399,7 +402,7 @@ async fn closing_ends_connections_in_every_phase() {
 #[tokio::test]
 async fn a_stopped_listener_refuses_and_its_connections_live_on() {
     let world = World::new();
-    let running = world.start(&listener());
+    let running = world.start(&pb::Listener { address: own(4, 0), ..listener() });
     let mut peer = Peer::connect(socket(&running)).await;
     line(&mut peer).await;
     running.stop_accepting();
@@ -435,7 +438,7 @@ async fn internal_connections_take_the_same_path() {
         told.contains("worker=1 chain=main local=envoy://inner/x remote=envoy://internal_client_address/"),
         "{told}"
     );
-    assert_eq!(world.counter("listener.envoy_internal_inner.downstream_cx_total"), 1);
+    world.expect_counter("listener.envoy_internal_inner.downstream_cx_total", 1).await;
     bound.stop_accepting();
     let (_near, far) = adit_internal::pair(adit_internal::Limits::default());
     let info = ConnInfo::new(1, Address::internal_client(), Address::internal_client());
@@ -482,6 +485,5 @@ async fn a_flood_of_connections_that_leave_at_once_does_no_harm() {
     }
     line(&mut Peer::connect(socket(&running)).await).await;
     eventually("all are gone", || running.connections() == 0).await;
-    tokio::time::sleep(Duration::from_millis(1)).await;
-    assert_eq!(world.counter("listener.l.downstream_cx_total"), 201);
+    world.expect_counter("listener.l.downstream_cx_total", 201).await;
 }

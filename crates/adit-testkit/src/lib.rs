@@ -14,4 +14,4 @@ mod peer;
 
 pub use dir::TempDir;
 pub use payload::{Check, Payload};
-pub use peer::{End, PATIENCE, Peer, PeerReader, PeerWriter, eventually, free_port, tcp_pair, within};
+pub use peer::{End, PATIENCE, Peer, PeerReader, PeerWriter, eventually, expect_value, free_port, tcp_pair, within};

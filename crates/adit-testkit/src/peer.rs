@@ -277,6 +277,22 @@ pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Waits until `read` gives `wanted`, for [`PATIENCE`], then fails the test with `name`, what was read last and `wanted`.
+///
+/// For whatever another thread or task keeps: that a peer saw an answer, a FIN or a reset does not mean that the one who
+/// sent it has counted it.
+pub async fn expect_value<T: PartialEq + std::fmt::Debug>(name: &str, wanted: T, mut read: impl FnMut() -> T) {
+    let start = tokio::time::Instant::now();
+    loop {
+        let last = read();
+        if last == wanted {
+            return;
+        }
+        assert!(start.elapsed() < PATIENCE, "{name} is {last:?}, not {wanted:?}, after {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
 /// Bytes as text where they are text, cut after a few hundred.
 struct Text<'a>(&'a [u8]);
 

@@ -17,6 +17,7 @@ use adit_io::{Io, Value};
 use adit_listener::{Factories, GlobalLimit, Listener, ListenerPlan, NetworkChain, TransportAcceptor, TransportError};
 use adit_runtime::{Drain, Workers, WorkersOptions};
 use adit_stats::{Scope, Store};
+use adit_testkit::expect_value;
 use http::HeaderName;
 use prost_types::Any;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -245,6 +246,22 @@ impl World {
 
     pub fn gauge(&self, name: &str) -> u64 {
         self.store.gauge_value(name).unwrap_or_else(|| panic!("no gauge {name}"))
+    }
+
+    /// Waits for a counter: the worker may count after the peer sees the end.
+    pub async fn expect_counter(&self, name: &str, wanted: u64) {
+        expect_value(name, wanted, || self.counter(name)).await;
+    }
+
+    /// Waits for a gauge.
+    pub async fn expect_gauge(&self, name: &str, wanted: u64) {
+        expect_value(name, wanted, || self.gauge(name)).await;
+    }
+
+    /// Waits until that many lines are logged: all of them.
+    pub async fn logged(&self, lines: usize) -> Vec<String> {
+        expect_value("lines logged", lines, || self.lines.0.lock().unwrap().len()).await;
+        self.lines.0.lock().unwrap().clone()
     }
 }
 
