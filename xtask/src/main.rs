@@ -4,6 +4,7 @@ mod bench;
 mod ci;
 mod configs;
 mod e2e;
+mod flaky;
 mod protos;
 mod run;
 mod tidy;
