@@ -63,7 +63,10 @@ fn request_heads() {
         raw("pipelined after close", "GET /1 HTTP/1.1\r\nhost: a.com\r\nconnection: close\r\n\r\nGET /2 HTTP/1.1\r\nhost: a.com\r\n\r\n"),
         raw("good then bad", "GET /1 HTTP/1.1\r\nhost: a.com\r\n\r\nBAD\r\n\r\n"),
         Case::steps("half a head then FIN", vec![send("GET / HTTP/1.1\r\nhos"), Do::Fin]),
-        Case::steps("FIN behind a request", vec![send("GET / HTTP/1.1\r\nhost: a.com\r\n\r\n"), Do::Fin]),
+        // Before it is answered.
+        Case::steps("FIN behind a request", vec![send("GET / HTTP/1.1\r\nhost: a.com\r\n\r\n"), Do::Fin])
+            .origin(Reply::Slowly("", 700, OK))
+            .quiet(3000),
         Case::steps("nothing then FIN", vec![Do::Fin]),
         raw("head request", "HEAD / HTTP/1.1\r\nhost: a.com\r\n\r\n").origin(Reply::Answer("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")),
         raw("duplicate fields", "GET / HTTP/1.1\r\nhost: a.com\r\na: 1\r\nA: 2\r\ncookie: x\r\ncookie: y\r\n\r\n"),
