@@ -58,7 +58,7 @@ class Client(QuicConnectionProtocol):
         self.h3.send_datagram(stream, data)
         self.transmit()
     async def until(self, stream, ready):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while not ready(self.of(stream)):
                 assert not self.closed, self.closed
                 self.changed.clear()

@@ -14,12 +14,14 @@ pub mod process;
 pub use process::{Proxy, curl, python, venv};
 
 use std::net::{TcpListener, UdpSocket};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// No wait in a test is longer.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// No wait in a test is longer. A test that passes waits for none of it: it is for machines with few cores and much to do.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A port on which nobody listens just now, by TCP nor UDP.
+/// A port on which nobody listens just now, by TCP nor UDP, and which no other test is given for as long as this process
+/// lives, in whatever process.
 pub fn free_port() -> u16 {
     use std::sync::atomic::{AtomicU16, Ordering};
     // Below the kernel's range of ephemeral ports (from 32768), so that no outgoing connection takes one meanwhile; each
@@ -28,11 +30,34 @@ pub fn free_port() -> u16 {
     let start = (std::process::id() % 190) as u16 * 64;
     for _ in 0..20_000 {
         let port = 12_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+        if claim(port) && TcpListener::bind(("127.0.0.1", port)).is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok()
+        {
             return port;
         }
     }
     panic!("no free port");
+}
+
+/// Takes a port's name among all tests of this machine: an abstract socket, which ends with the process.
+fn claim(port: u16) -> bool {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    static CLAIMS: Mutex<Vec<UnixDatagram>> = Mutex::new(Vec::new());
+    let name = SocketAddr::from_abstract_name(format!("adit-tests-port-{port}")).expect("a name");
+    let Ok(claim) = UnixDatagram::bind_addr(&name) else { return false };
+    CLAIMS.lock().unwrap_or_else(PoisonError::into_inner).push(claim);
+    true
+}
+
+/// Whether anybody accepts connections on this port of IPv4, asked of the kernel: no connection is made.
+pub fn listens(port: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
+    let own = format!(":{port:04X}");
+    // LISTEN is 0A.
+    table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .any(|fields| fields.get(1).is_some_and(|address| address.ends_with(&own)) && fields.get(3) == Some(&"0A"))
 }
 
 /// Raises the limit of file descriptors to its hard maximum, and gives it: many systems start a shell with 1024.

@@ -140,6 +140,12 @@ impl Proxy {
         }
     }
 
+    /// At its end adit cut no connection that did not end in time.
+    #[track_caller]
+    pub fn cut_nothing(&self) {
+        assert!(!self.log().contains("did not end in time"), "{}", self.log());
+    }
+
     /// Its own folder, for access logs and the like.
     pub fn folder(&self) -> &PathBuf {
         &self.folder
@@ -229,7 +235,7 @@ fn temp_folder() -> PathBuf {
 
 /// Runs curl with a time limit.
 pub fn curl(args: &[&str]) -> Output {
-    Command::new("curl").args(["-sS", "--max-time", "20", "--noproxy", ""]).args(args).output().expect("curl")
+    Command::new("curl").args(["-sS", "--max-time", "60", "--noproxy", ""]).args(args).output().expect("curl")
 }
 
 /// Runs a Python script with the environment's interpreter; panics with its output when it fails.
@@ -244,7 +250,8 @@ pub fn python(script: &str, args: &[&str]) -> String {
         .stderr(Stdio::piped())
         .spawn()
         .expect("python");
-    let end = Instant::now() + PATIENCE * 2;
+    // A browser may have to be read from a cold disk first, and its own waits are as long as ours.
+    let end = Instant::now() + PATIENCE * 4;
     while child.try_wait().expect("a status").is_none() {
         if Instant::now() > end {
             let _ = child.kill();

@@ -1,12 +1,12 @@
 //! Draining, in each state that a tunnel can be in: what has begun is finished, to the last byte, and nothing new begins
 //! once the listeners are closed.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use adit_tests::config::{cluster, hcm, listener, resources, tcp_proxy, terminate, upgrades};
 use adit_tests::peer::{End, Peer};
-use adit_tests::{Proxy, free_port, origin};
+use adit_tests::{Proxy, eventually, free_port, listens, origin};
 
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
 const UPGRADE: &str = "GET /chat HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
@@ -168,7 +168,7 @@ fn drained(how: &str) {
     // A connection to see whether they listen would be one more for the upstream.
     lab.adit.wait_stat("listener_manager.total_listeners_active", 0);
     for port in [lab.tcp, lab.http] {
-        assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+        eventually("nobody listens", || !listens(port));
     }
     // Were anything to be cut, it would be by now.
     std::thread::sleep(Duration::from_millis(300));
@@ -210,10 +210,8 @@ fn the_end_of_the_process() {
     for signal in ["TERM", "INT"] {
         let mut lab = Lab::new();
         let pairs: Vec<Pair> = STATES.iter().map(|(name, state)| lab.pair(name, *state)).collect();
-        let start = std::time::Instant::now();
         lab.adit.signal(signal);
         assert_eq!(lab.adit.wait(), Some(0));
-        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
         for Pair { name, mut client, server, state } in pairs {
             let (data, end) = client.rest();
             let text = String::from_utf8_lossy(&data).into_owned();

@@ -14,7 +14,7 @@ use adit_tests::{Proxy, free_port, origin};
 /// Between two bytes.
 const PAUSE: Duration = Duration::from_millis(50);
 /// A timer of 1 s has run out by then, on a machine that has other things to do.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(40);
 
 /// Sends these bytes one by one, over and over, until the other side has had enough.
 fn dribble(socket: &TcpStream, bytes: &'static [u8]) -> JoinHandle<()> {
@@ -71,8 +71,8 @@ fn request_bodies() {
         thread.join().unwrap();
     }
     adit.wait_stat("http.h.downstream_cx_active", 0);
-    assert_eq!(adit.stat("http.h.downstream_rq_timeout"), 4);
-    assert_eq!(adit.stat("cluster.c.upstream_rq_total"), 4, "only the neighbour's went on");
+    adit.wait_stat("http.h.downstream_rq_timeout", 4);
+    adit.wait_stat("cluster.c.upstream_rq_total", 4);
 }
 
 /// Answers whose head or body trickles: the route's timeout is for the whole answer.
@@ -94,7 +94,7 @@ fn responses() {
             let _ = dribble(&peer.0, bytes).join();
         });
         let port = free_port();
-        let route = "- match: { prefix: / }\n  route: { cluster: c, timeout: 1s }\n";
+        let route = "- match: { prefix: / }\n  route: { cluster: c, timeout: 2s }\n";
         let adit = Proxy::adit(&resources(&[listener("l", port, &hcm("h", route, ""))], &[cluster("c", upstream, "")]));
         let mut client = Peer::connect(port);
         client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
@@ -166,8 +166,8 @@ fn what_comes_before_the_filter_chain() {
         assert_eq!(text, "", "{name}");
         thread.join().unwrap();
         adit.wait_stat(&format!("listener.127.0.0.1_{port}.downstream_pre_cx_active"), 0);
-        assert_eq!(adit.stat(&format!("listener.127.0.0.1_{port}.downstream_pre_cx_timeout")), 1, "{name}");
-        assert_eq!(adit.stat("cluster.c.upstream_cx_total"), 1, "{name}: only the neighbour's");
+        adit.wait_stat(&format!("listener.127.0.0.1_{port}.downstream_pre_cx_timeout"), 1);
+        adit.wait_stat("cluster.c.upstream_cx_total", 1);
     }
 
     let port = free_port();
@@ -179,7 +179,7 @@ fn what_comes_before_the_filter_chain() {
     let thread = dribble(&client.0, hello);
     ended(&mut client, start);
     thread.join().unwrap();
-    assert_eq!(adit.stat(&format!("listener.127.0.0.1_{port}.downstream_cx_transport_socket_connect_timeout")), 1);
+    adit.wait_stat(&format!("listener.127.0.0.1_{port}.downstream_cx_transport_socket_connect_timeout"), 1);
     adit.wait_stat(&format!("listener.127.0.0.1_{port}.downstream_cx_active"), 0);
 }
 
@@ -191,13 +191,13 @@ fn tunnels() {
         &[listener("l", port, &tcp_proxy("c", "idle_timeout: 2s\nmax_downstream_connection_duration: 4s\n"))],
         &[cluster("c", origin::echo(), "")],
     ));
-    let mut client = Peer::connect(port);
     let start = Instant::now();
+    let mut client = Peer::connect(port);
     let thread = dribble(&client.0, b"x");
     let (text, _) = ended(&mut client, start);
     assert!(start.elapsed() > Duration::from_millis(3500), "{:?}", start.elapsed());
     assert!(text.len() > 10, "{}", text.len());
     thread.join().unwrap();
-    assert_eq!(adit.stat("tcp.c.max_downstream_connection_duration"), 1);
+    adit.wait_stat("tcp.c.max_downstream_connection_duration", 1);
     assert_eq!(adit.stat("tcp.c.idle_timeout"), 0);
 }

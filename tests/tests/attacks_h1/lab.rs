@@ -56,6 +56,9 @@ impl Seen {
     }
 }
 
+/// For so long nothing comes from a connection that has said all.
+const QUIET: Duration = Duration::from_millis(250);
+
 const OK: &str = "GET /ok HTTP/1.1\r\nhost: neighbour\r\n\r\n";
 
 pub const ROUTES: &str = "\
@@ -118,9 +121,17 @@ impl Lab {
         self.collect(&mut client)
     }
 
+    /// The same, where the answer and what is behind it end so.
+    #[track_caller]
+    pub fn attack_for(&self, bytes: impl AsRef<[u8]>, last: &str) -> Seen {
+        let mut client = Peer::connect(self.port);
+        let _ = client.0.write_all(bytes.as_ref());
+        collect(&mut client.0, |text| !text.ends_with(last))
+    }
+
     #[track_caller]
     pub fn collect(&self, client: &mut Peer) -> Seen {
-        collect(&mut client.0, Duration::from_millis(400))
+        collect(&mut client.0, |text| text.is_empty())
     }
 
     /// The attack got this status and nothing more, its connection was closed, and the origin saw nothing.
@@ -131,7 +142,7 @@ impl Lab {
         let before = self.records().len();
         let mut client = Peer::connect(self.port);
         let _ = client.0.write_all(bytes);
-        let seen = collect(&mut client.0, PATIENCE);
+        let seen = collect(&mut client.0, |_| true);
         assert_eq!(seen.status(), status, "{shown:?}: {seen:?}");
         assert!(seen.head().contains("connection: close\r\n"), "{shown:?}: {seen:?}");
         assert_eq!(seen.text.matches("HTTP/1.1 ").count(), 1, "{shown:?}: {seen:?}");
@@ -181,12 +192,16 @@ fn ask_ok(peer: &mut Peer) {
     peer.expect("ok");
 }
 
-fn collect(socket: &mut TcpStream, quiet: Duration) -> Seen {
-    socket.set_read_timeout(Some(quiet)).unwrap();
+/// What comes until the end, or until nothing comes for a while and there is no more to wait for. Behind an answer that
+/// closes there is an end to wait for.
+fn collect(socket: &mut TcpStream, more: impl Fn(&str) -> bool) -> Seen {
     let start = Instant::now();
     let mut text = Vec::new();
     let mut block = [0; 16384];
     let end = loop {
+        let so_far = String::from_utf8_lossy(&text);
+        let waits = more(&so_far) || so_far.to_ascii_lowercase().contains("\r\nconnection: close\r\n");
+        socket.set_read_timeout(Some(if waits { PATIENCE } else { QUIET })).unwrap();
         match socket.read(&mut block) {
             Ok(0) => break Some(End::Fin),
             Ok(n) => text.extend_from_slice(&block[..n]),

@@ -13,7 +13,7 @@ use adit_tests::peer::Peer;
 use adit_tests::{Proxy, eventually, free_port, origin};
 
 /// No exchange of a neighbour may take longer, on a loaded machine and with a debug build.
-pub const BOUND: Duration = Duration::from_secs(10);
+pub const BOUND: Duration = Duration::from_secs(25);
 
 /// CONNECT and WebSockets are let through; `/big` never ends, `/silent` is never answered, all else is `ok`.
 pub struct Lab {
