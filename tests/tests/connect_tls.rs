@@ -166,16 +166,16 @@ fn the_hop_to_the_proxy_is_http2_and_shared() {
         for _ in 0..2 {
             assert_eq!(body(&curl(&[&format!("http://127.0.0.1:{http}/")])), "hello\n", "{far}");
         }
-        assert_eq!(near.stat("cluster.origin.ssl.handshake"), 2, "the second request has a pooled tunnel");
-        assert_eq!(near.stat("cluster.proxy.upstream_cx_total"), 1, "{far}");
-        assert_eq!(near.stat("cluster.proxy.upstream_rq_total"), 2, "{far}");
+        near.wait_stat("cluster.origin.ssl.handshake", 2);
+        near.wait_stat("cluster.proxy.upstream_cx_total", 1);
+        near.wait_stat("cluster.proxy.upstream_rq_total", 2);
 
         let (tcp, proxy) = (free_port(), free_port());
         let _far = start(&file("connect_tls_terminated.yaml", &[(10001, proxy), (10080, origin::echo())]));
         let near =
             Proxy::adit(&near_through(&[(10000, tcp), (10002, free_port()), (10001, proxy)], &wherever(&http2())));
         tunnels(far, tcp);
-        assert_eq!(near.stat("cluster.proxy.upstream_cx_total"), 1, "{far}");
+        near.wait_stat("cluster.proxy.upstream_cx_total", 1);
         near.wait_stat("cluster.proxy.upstream_rq_active", 0);
     }
 }
@@ -210,8 +210,8 @@ fn the_hop_to_the_proxy_is_encrypted_too() {
             tunnels(version, tcp);
         }
         let number = &version[1..];
-        assert_eq!(far.stat(&format!("http.connect.downstream_cx_http{number}_total")), 1, "{version}");
-        assert_eq!(near.stat("cluster.proxy.upstream_cx_total"), 1, "{version}");
+        far.wait_stat(&format!("http.connect.downstream_cx_http{number}_total"), 1);
+        near.wait_stat("cluster.proxy.upstream_cx_total", 1);
     }
 }
 
@@ -331,7 +331,7 @@ fn the_proxy_is_named_by_metadata_or_filter_state() {
         server.fin();
         assert_eq!(client.rest(), (vec![], End::Fin));
     }
-    assert_eq!(far.stat("http.connect.downstream_cx_http1_total"), 2);
+    far.wait_stat("http.connect.downstream_cx_http1_total", 2);
     // The proxy is told the target that the filter state names.
     let (listener, seen) = origin::listen();
     let near = plain.replace(

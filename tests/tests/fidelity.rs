@@ -250,10 +250,10 @@ fn an_rst_behind_a_half_close_is_seen() {
 
 #[test]
 fn an_idle_tunnel_ends_on_both_sides_and_bytes_keep_it() {
-    each(Some("0.6s"), |kind, path| {
+    each(Some("3s"), |kind, path| {
         let (mut client, mut server) = path.open();
-        for _ in 0..5 {
-            thread::sleep(std::time::Duration::from_millis(250));
+        for _ in 0..6 {
+            thread::sleep(std::time::Duration::from_millis(700));
             client.send("x");
             server.expect("x");
         }

@@ -147,7 +147,7 @@ fn names_over_tls() {
     // The certificate has this one, too, but not the next.
     assert!(get("127.0.0.1").starts_with("HTTP/1.1 200 OK\r\n"));
     assert!(get("127.0.0.2").starts_with("HTTP/1.1 503 "));
-    assert_eq!(near.stat("cluster.wherever.ssl.handshake"), 2);
+    near.wait_stat("cluster.wherever.ssl.handshake", 2);
     // Without asking whose certificate it is, no such cluster is taken.
     let folder = near.folder().join("refused.yaml");
     std::fs::write(&folder, format!("{forward}{socket}")).unwrap();

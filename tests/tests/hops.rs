@@ -69,7 +69,7 @@ def server2(sock):
                 conn.end_stream(event.stream_id)
         sock.sendall(conn.data_to_send())
 def client1(port, path, token, more="", method="GET"):
-    sock = socket.create_connection(("127.0.0.1", port), timeout=10)
+    sock = socket.create_connection(("127.0.0.1", port), timeout=40)
     sock.sendall(f"{method} {path} HTTP/1.1\r\nhost: a.example\r\nconnection: Upgrade\r\nupgrade: {token}\r\n{more}\r\n".encode())
     head = read_head(sock)
     status = int(head.split(" ")[1])
@@ -82,7 +82,7 @@ def client1(port, path, token, more="", method="GET"):
     return status, fields(head)
 class Client2:
     def __init__(self, port):
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=40)
         self.conn = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, validate_outbound_headers=False, validate_inbound_headers=False))
         self.conn.initiate_connection()
         self.sock.sendall(self.conn.data_to_send())
@@ -226,7 +226,7 @@ for way in ["h1", "far"]:
 status, _ = client1(front, "/h2/204", "foo")
 assert status != 101, status
 for code in ["200", "201", "204", "206", "299"]:
-    sock = socket.create_connection(("127.0.0.1", front), timeout=10)
+    sock = socket.create_connection(("127.0.0.1", front), timeout=40)
     sock.sendall(f"CONNECT {code}.example:1 HTTP/1.1\r\nhost: {code}.example:1\r\n\r\n".encode())
     head = read_head(sock)
     assert head.startswith(f"HTTP/1.1 {code} "), head
@@ -235,7 +235,7 @@ for code in ["200", "201", "204", "206", "299"]:
     assert sock.recv(6) == b"tunnel"
     status, _ = c.request([(":method", "CONNECT"), (":authority", f"{code}.example:1")])
     assert status == int(code), status
-sock = socket.create_connection(("127.0.0.1", raw), timeout=10)
+sock = socket.create_connection(("127.0.0.1", raw), timeout=40)
 sock.sendall(b"raw")
 assert sock.recv(3) == b"raw"
 for code in ["302", "407", "503"]:

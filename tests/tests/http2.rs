@@ -20,7 +20,7 @@ fn curl_and_nghttp_with_prior_knowledge() {
     assert_eq!(String::from_utf8_lossy(&out.stdout), "hello\n2");
     let out = Command::new("nghttp").args(["-n", "--stat", "-m", "20", &url]).output().unwrap();
     assert!(out.status.success(), "{out:?}");
-    assert_eq!(adit.stat("http.h.downstream_rq_http2_total"), 21);
+    adit.wait_stat("http.h.downstream_rq_http2_total", 21);
     let out = Command::new("h2load").args(["-n", "2000", "-c", "4", "-m", "50", &url]).output().unwrap();
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(text.contains("2000 succeeded, 0 failed"), "{text}");
@@ -77,7 +77,7 @@ import h2.connection, h2.config, h2.events, h2.settings
 
 class Client:
     def __init__(self, port):
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=40)
         self.conn = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, validate_outbound_headers=False, normalize_outbound_headers=False))
         self.conn.initiate_connection()
         self.seen = []

@@ -62,8 +62,8 @@ asyncio.run(main())
     );
     assert_eq!(python(&script, &[&port.to_string()]), "ok\n");
     adit.wait_stat("http.h.downstream_cx_http3_active", 0);
-    assert_eq!(adit.stat("http.h.downstream_cx_http3_total"), 1);
-    assert_eq!(adit.stat("http.h.downstream_rq_http3_total"), 5);
+    adit.wait_stat("http.h.downstream_cx_http3_total", 1);
+    adit.wait_stat("http.h.downstream_rq_http3_total", 5);
 }
 
 fn start(who: &str, yaml: &str) -> Proxy {

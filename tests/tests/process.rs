@@ -1,12 +1,11 @@
 //! The binary as a process: arguments, signals, draining, ending.
 
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
 
 use adit_tests::config::{cluster, hcm, listener, prefix, resources, tcp_proxy, terminate, upgrades};
 use adit_tests::peer::{End, Peer};
 use adit_tests::process::{adit_binary, http};
-use adit_tests::{Proxy, eventually, free_port, origin};
+use adit_tests::{Proxy, eventually, free_port, listens, origin};
 
 fn run(args: &[&str]) -> Output {
     Command::new(adit_binary()).args(args).output().expect("the binary")
@@ -146,10 +145,9 @@ fn sigterm_ends_tunnels_in_order_and_writes_logs() {
     connect.send("hello");
     connect.expect("hello");
     let idle = Peer::connect(http_port);
-    let start = Instant::now();
     adit.signal("TERM");
     assert_eq!(adit.wait(), Some(0));
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    adit.cut_nothing();
     assert_eq!(raw.rest(), (vec![], End::Fin));
     assert_eq!(connect.rest(), (vec![], End::Fin));
     drop(idle);
@@ -204,7 +202,7 @@ fn draining_never_cuts_a_live_tunnel() {
         origin::http("HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n");
     let port = free_port();
     let yaml = one(port, &hcm("h", &prefix("c"), &upgrades(&["websocket"])), upstream);
-    let adit = Proxy::adit_with(&yaml, &["--drain-time-s", "1", "--drain-strategy", "immediate"]);
+    let adit = Proxy::adit_with(&yaml, &["--drain-time-s", "5", "--drain-strategy", "immediate"]);
     let mut tunnel = Peer::connect(port);
     tunnel.send("GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
     assert!(tunnel.head().starts_with("HTTP/1.1 101"));
@@ -213,7 +211,7 @@ fn draining_never_cuts_a_live_tunnel() {
     second.send("GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
     let head = second.head();
     assert!(head.starts_with("HTTP/1.1 101") && !head.contains("close"), "{head}");
-    eventually("the listener stops", || std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
+    eventually("the listener stops", || !listens(port));
     tunnel.send("alive");
     tunnel.expect("alive");
     second.send("too");

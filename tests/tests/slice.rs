@@ -58,7 +58,7 @@ fn an_upgrade_that_is_not_allowed_is_a_403() {
     client.send(UPGRADE);
     let head = client.head();
     assert!(head.starts_with("HTTP/1.1 403 Forbidden\r\n") && head.contains("connection: close\r\n"), "{head}");
-    assert_eq!(adit.stat("http.h.downstream_rq_ws_on_non_ws_route"), 1);
+    adit.wait_stat("http.h.downstream_rq_ws_on_non_ws_route", 1);
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn curl_over_both_versions_and_client_certificates() {
     assert!(!curl(&["--cacert", &ca, &url]).status.success());
     let out = curl(&["--cacert", &ca, "--cert", &certs.path("client.pem"), "--key", &certs.path("client.key"), &url]);
     assert_eq!(body(&out), "hello\n");
-    assert_eq!(adit.stat(&format!("listener.127.0.0.1_{strict}.ssl.fail_verify_no_cert")), 1);
+    adit.wait_stat(&format!("listener.127.0.0.1_{strict}.ssl.fail_verify_no_cert"), 1);
     assert!(adit.stat(&format!("listener.127.0.0.1_{open}.ssl.handshake")) >= 4);
     assert!(adit.admin("/certs").contains("localhost"), "{}", adit.admin("/certs"));
 }
@@ -190,7 +190,7 @@ def browse(*more):
     driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
     try:
         driver.get(f"https://localhost:{front}/")
-        WebDriverWait(driver, 15).until(lambda d: d.title != "waiting")
+        WebDriverWait(driver, 60).until(lambda d: d.title != "waiting")
         protocol = driver.execute_script("return performance.getEntriesByType('navigation')[0].nextHopProtocol")
         return driver.title, protocol
     finally:
@@ -201,7 +201,7 @@ print(*browse(f"--proxy-server=https://localhost:{proxy}", "--proxy-bypass-list=
     let out = python(script, &[&front.to_string(), &proxy.to_string(), &server.to_string()]);
     assert_eq!(out, "got: from the browser h2\ngot: from the browser h2\n");
     // The page's WebSocket came as an extended CONNECT on the page's own connection.
-    assert_eq!(adit.stat("http.front.downstream_cx_upgrades_total"), 2);
+    adit.wait_stat("http.front.downstream_cx_upgrades_total", 2);
     assert!(adit.stat("http.front.downstream_cx_http2_total") >= 2);
     assert_eq!(adit.stat("http.front.downstream_cx_http1_total"), 0);
     assert!(adit.stat("http.proxy.downstream_cx_http2_total") >= 1);

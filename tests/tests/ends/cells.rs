@@ -117,7 +117,7 @@ fn both_ways(client: &mut Leg, server: &mut Leg) {
 
 /// An idle tunnel ends for both; bytes of either side keep it.
 fn idles(down: Kind, up: Kind) {
-    let pair = Pair::new(down, up, Some("2s"), true);
+    let pair = Pair::new(down, up, Some("3s"), true);
     let (mut client, mut server) = pair.open();
     for _ in 0..2 {
         std::thread::sleep(Duration::from_millis(700));

@@ -297,10 +297,10 @@ fn a_get_inside_a_connect_over_either_version() {
             client.expect("Hello, world!");
         }
         // One tunnel for all of them.
-        assert_eq!(near.stat("tcp.far.downstream_cx_total"), 1);
-        assert_eq!(undo.stat("http.far.downstream_cx_upgrades_total"), 1);
-        assert_eq!(undo.stat("http.in.downstream_rq_total"), 20);
-        assert_eq!(undo.stat("listener.envoy_internal_in.downstream_cx_total"), 1);
+        near.wait_stat("tcp.far.downstream_cx_total", 1);
+        undo.wait_stat("http.far.downstream_cx_upgrades_total", 1);
+        undo.wait_stat("http.in.downstream_rq_total", 20);
+        undo.wait_stat("listener.envoy_internal_in.downstream_cx_total", 1);
     }
 }
 
@@ -355,11 +355,11 @@ fn filter_chains_of_an_internal_listener_are_matched_and_filters_look_at_first_b
     let mut client = Peer::connect(front);
     client.send(GET);
     assert!(client.head().starts_with("HTTP/1.1 200 OK\r\n"));
-    assert_eq!(adit.stat("http.http_1_1.downstream_rq_total"), 1);
+    adit.wait_stat("http.http_1_1.downstream_rq_total", 1);
     let mut client = Peer::connect(front);
     client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
     client.read(9);
-    assert_eq!(adit.stat("http.h2c.downstream_cx_http2_total"), 1);
+    adit.wait_stat("http.h2c.downstream_cx_http2_total", 1);
     let mut client = Peer::connect(front);
     client.send("neither of them\r\n\r\n");
     client.rest();
@@ -382,8 +382,8 @@ fn every_worker_has_its_internal_listeners() {
         client.send("hello");
         client.expect("hello");
     }
-    assert_eq!(adit.stat("listener.envoy_internal_in0.downstream_cx_total"), 60);
-    assert_eq!(adit.stat("listener.envoy_internal_in1.downstream_cx_total"), 60);
+    adit.wait_stat("listener.envoy_internal_in0.downstream_cx_total", 60);
+    adit.wait_stat("listener.envoy_internal_in1.downstream_cx_total", 60);
     let used = (0..3).filter(|i| adit.stat(&format!("listener.envoy_internal_in1.worker_{i}.downstream_cx_total")) > 0);
     assert!(used.count() > 1);
     adit.wait_stat("listener.envoy_internal_in1.downstream_cx_active", 0);

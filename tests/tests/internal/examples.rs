@@ -51,7 +51,7 @@ fn internal_client_address() {
     let (front, at) = (free_port(), origin::echo());
     let near = adit(&example("../internal_client_address.yaml", &[(10000, front), (10001, at)], 0));
     once(front);
-    assert_eq!(near.stat("inner.rbac.allowed"), 1);
+    near.wait_stat("inner.rbac.allowed", 1);
     assert_eq!(near.stat("inner.rbac.denied"), 0);
 }
 

@@ -115,7 +115,7 @@ fn ten_thousand_connections_in_every_state_leave_nothing() {
         storm(raw, "", true);
         storm(connect, "CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n", true);
     });
-    assert_eq!(adit.stat("listener.envoy_internal_a.downstream_cx_total"), 4 * 5 * ROUNDS as u64 + 2 * 600);
+    adit.wait_stat("listener.envoy_internal_a.downstream_cx_total", 4 * 5 * ROUNDS as u64 + 2 * 600);
 }
 
 /// A far proxy that never answers, one that refuses, and none at all.

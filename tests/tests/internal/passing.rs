@@ -63,7 +63,7 @@ fn metadata_of_host_and_cluster_names_the_tunnel_and_endpoints_share_a_listener(
         wait_log(&near, &format!("out envoy://encap/{id} envoy://internal_client_address/ envoy://encap/{id} -"));
     }
     assert_eq!(near.stat("cluster.hop.internal_upstream.no_metadata"), 0);
-    assert_eq!(near.stat("listener.envoy_internal_encap.downstream_cx_total"), 4);
+    near.wait_stat("listener.envoy_internal_encap.downstream_cx_total", 4);
     near.wait_stat("listener.envoy_internal_encap.downstream_cx_active", 0);
     let text = near.admin("/clusters");
     assert!(text.contains("hop::envoy://encap/a::cx_total::2\n"), "{text}");
@@ -84,7 +84,7 @@ fn absent_metadata_is_counted_and_the_connection_goes_on() {
     ));
     once(front);
     wait_log(&near, "in -");
-    assert_eq!(near.stat("cluster.hop.internal_upstream.no_metadata"), 2);
+    near.wait_stat("cluster.hop.internal_upstream.no_metadata", 2);
 }
 
 const STATE: &[(&str, &str, &str)] = &[
@@ -156,8 +156,8 @@ fn a_pooled_connection_never_carries_another_clients_state() {
             }
         }
         // A client's own requests share a connection.
-        assert_eq!(adit.stat("cluster.to_a.upstream_cx_total"), 5);
-        assert_eq!(adit.stat("cluster.to_b.upstream_cx_total"), 5);
+        adit.wait_stat("cluster.to_a.upstream_cx_total", 5);
+        adit.wait_stat("cluster.to_b.upstream_cx_total", 5);
     }
 }
 
@@ -177,7 +177,7 @@ fn clients_with_equal_state_share_connections() {
         client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
         assert!(client.head().starts_with("HTTP/1.1 200 OK\r\n"));
     }
-    assert_eq!(adit.stat("cluster.hop.upstream_cx_total"), 1);
+    adit.wait_stat("cluster.hop.upstream_cx_total", 1);
 }
 
 #[test]

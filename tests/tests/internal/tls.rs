@@ -131,9 +131,9 @@ fn tls_inside_a_tunnel_over_every_version() {
                 client.expect("Hello, world!");
             }
         }
-        assert_eq!(far.stat("http.inside.downstream_rq_total"), 6);
-        assert_eq!(far.stat("http.inside.downstream_cx_http2_total"), 1);
-        assert_eq!(far.stat("listener.envoy_internal_in.downstream_cx_total"), 6, "{version:?}");
+        far.wait_stat("http.inside.downstream_rq_total", 6);
+        far.wait_stat("http.inside.downstream_cx_http2_total", 1);
+        far.wait_stat("listener.envoy_internal_in.downstream_cx_total", 6);
     }
 }
 
@@ -175,6 +175,6 @@ fn a_far_end_that_is_another_gets_nothing() {
     let mut client = Peer::connect(front);
     client.send("secret");
     assert!(client.rest().0.is_empty());
-    assert_eq!(near.stat("cluster.tcp.ssl.fail_verify_san"), 1);
+    near.wait_stat("cluster.tcp.ssl.fail_verify_san", 1);
     assert!(upstream.accept().is_err(), "nobody is called");
 }

@@ -74,7 +74,7 @@ asyncio.run(main())
     let heads = heads.lock().unwrap();
     assert_eq!(heads.len(), 1, "{heads:?}");
     assert!(heads[0].contains("x-forwarded-client-cert: ") && heads[0].contains("DNS=client.example"), "{}", heads[0]);
-    assert_eq!(adit.stat("http.h.downstream_cx_http3_total"), 1);
+    adit.wait_stat("http.h.downstream_cx_http3_total", 1);
 }
 
 /// adit is the client too.
