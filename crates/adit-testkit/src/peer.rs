@@ -10,8 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::{Check, Payload};
 
-/// How long a peer waits for anything before the test fails: 10 s.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a peer waits for anything before the test fails: 30 s. Only a test that fails waits so long.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a stream ended for its reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,7 +17,8 @@ use bytes::Bytes;
 use http::{Method, StatusCode, Version};
 use support::http3::{Http3Origin, Trusting, http3_origin, sockets};
 use support::{
-    Wish, World, acquire, cluster, exchange, get, ok, origin_on, plans, plans_with, read, soon, until, world_with,
+    Wish, World, acquire, cluster, exchange, expect_accepted, expect_value, get, ok, origin_on, plans, plans_with,
+    read, soon, until, world_with,
 };
 
 const SOCKET: &str = "transport_socket:
@@ -119,11 +120,11 @@ async fn requests_and_tunnels_share_one_connection() {
     let (status, bytes) = soon(echoed(upstream, upgrade(), b"frames")).await;
     assert_eq!((status, bytes), (StatusCode::SWITCHING_PROTOCOLS, b"frames".to_vec()));
 
-    assert_eq!((origin.accepted.load(SeqCst), socket.done.load(SeqCst)), (1, 1));
-    assert_eq!(world.counter("cluster.a.upstream_cx_http3_total"), 1);
-    assert_eq!(world.counter("cluster.a.http3.quic_version_rfc_v1"), 1);
+    expect_value("accepted, done", (1, 1), || (origin.accepted.load(SeqCst), socket.done.load(SeqCst))).await;
+    world.expect_counter("cluster.a.upstream_cx_http3_total", 1).await;
+    world.expect_counter("cluster.a.http3.quic_version_rfc_v1", 1).await;
     until("no stream is left", || world.gauge("cluster.a.http3.streams_active") == 0).await;
-    assert_eq!(world.gauge("cluster.a.upstream_rq_active"), 0);
+    world.expect_gauge("cluster.a.upstream_rq_active", 0).await;
 }
 
 #[tokio::test]
@@ -135,7 +136,7 @@ async fn extended_connect_needs_the_peers_leave() {
     let start = Instant::now();
     let failure = soon(a.http(&wish.need())).await.err().unwrap();
     assert_eq!(failure.kind, FailureKind::Protocol);
-    assert!(start.elapsed() < Duration::from_millis(900));
+    assert!(start.elapsed() < Duration::from_secs(15), "no time to connect is waited for");
     // The connection serves others.
     assert_eq!(get_one(&a).await.1, "0");
 }
@@ -148,16 +149,16 @@ async fn a_full_connection_is_followed_by_another() {
     let wish = Wish::default();
     let need = wish.need();
     let (one, two) = soon(async { tokio::join!(a.http(&need), a.http(&need)) }).await;
-    assert_eq!(origin.accepted.load(SeqCst), 1);
+    expect_accepted(&origin.accepted, 1).await;
     let third = soon(a.http(&need)).await.ok().unwrap();
-    assert_eq!(origin.accepted.load(SeqCst), 2);
+    expect_accepted(&origin.accepted, 2).await;
     for upstream in [one.ok().unwrap(), two.ok().unwrap(), third] {
         soon(exchange(upstream, "/")).await;
     }
     for _ in 0..5 {
         get_one(&a).await;
     }
-    assert_eq!(world.counter("cluster.a.upstream_cx_http3_total"), 2);
+    world.expect_counter("cluster.a.upstream_cx_http3_total", 2).await;
 }
 
 #[tokio::test]
@@ -201,13 +202,14 @@ async fn after_goaway_streams_finish_and_others_go_elsewhere() {
 #[tokio::test]
 async fn a_black_hole_is_a_connect_timeout() {
     let hole = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let world = world_of(hole.local_addr().unwrap().port(), &explicit(""));
+    let yaml = cluster("a", &[hole.local_addr().unwrap().port()], &explicit("")).replace("20s", "1s");
+    let world = world_with(&yaml, &Trusting::new("localhost"));
     let start = Instant::now();
     let failure = soon(acquire(&world.cluster("a"))).await.err().unwrap();
     assert_eq!(failure.kind, FailureKind::Timeout);
-    assert!(start.elapsed() >= Duration::from_millis(900) && start.elapsed() < Duration::from_secs(4));
-    assert_eq!(world.counter("cluster.a.upstream_cx_connect_timeout"), 1);
-    assert_eq!(world.counter("cluster.a.upstream_cx_connect_fail"), 1);
+    assert!(start.elapsed() >= Duration::from_millis(900), "{:?}", start.elapsed());
+    world.expect_counter("cluster.a.upstream_cx_connect_timeout", 1).await;
+    world.expect_counter("cluster.a.upstream_cx_connect_fail", 1).await;
     until("given back", || world.gauge("cluster.a.upstream_cx_active") == 0).await;
 }
 
@@ -239,10 +241,10 @@ async fn an_idle_connection_is_closed() {
 async fn a_silent_peer_is_noticed_after_the_network_idle_timeout() {
     let origin = serve(true);
     let world =
-        world_of(origin.port, &explicit("idle_network_timeout: 1s, connection_keepalive: { max_interval: 0s }"));
+        world_of(origin.port, &explicit("idle_network_timeout: 3s, connection_keepalive: { max_interval: 0s }"));
     get_one(&world.cluster("a")).await;
     until("it is over", || world.gauge("cluster.a.upstream_cx_active") == 0).await;
-    assert_eq!(world.counter("cluster.a.upstream_cx_idle_timeout"), 0);
+    world.expect_counter("cluster.a.upstream_cx_idle_timeout", 0).await;
 }
 
 #[tokio::test]
@@ -256,9 +258,25 @@ async fn alt_svc_is_learned_and_used() {
     let world = world_of(port, &auto(""));
     let a = world.cluster("a");
     assert_eq!(get_one(&a).await, (Version::HTTP_11, "tcp".to_owned()));
-    assert_eq!(get_one(&a).await, (Version::HTTP_3, "0".to_owned()));
+    // TCP serves once more where the handshake takes longer than its head start.
+    let by_http3 = async { while get_one(&a).await != (Version::HTTP_3, "0".to_owned()) {} };
+    soon(by_http3).await;
     assert_eq!(get_one(&a).await, (Version::HTTP_3, "0".to_owned()));
     assert_eq!((tcp.accepted.load(SeqCst), http3.accepted.load(SeqCst)), (1, 1));
+}
+
+/// By TCP, without waiting for HTTP/3. Tried again and again: a machine that is busy makes one of them slow, not all.
+async fn served_at_once(a: &Arc<dyn Cluster>) {
+    soon(async {
+        loop {
+            let start = Instant::now();
+            assert_eq!(get_one(a).await.0, Version::HTTP_11);
+            if start.elapsed() < Duration::from_millis(250) {
+                return;
+            }
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -267,19 +285,16 @@ async fn tcp_serves_where_http3_does_not_answer() {
     let (_hole, listener) = sockets().await;
     let tcp = origin_on(listener, |_| ok("tcp"));
     let entry = format!(", prepopulated_entries: [{{ hostname: localhost, port: {} }}]", tcp.port);
-    let world = world_of(tcp.port, &auto(&entry));
+    let yaml = cluster("a", &[tcp.port], &auto(&entry)).replace("20s", "3s");
+    let world = world_with(&yaml, &Trusting::new("localhost"));
     let a = world.cluster("a");
     let start = Instant::now();
     assert_eq!(get_one(&a).await.0, Version::HTTP_11);
     assert!(start.elapsed() >= Duration::from_millis(250), "no head start");
-    let start = Instant::now();
-    assert_eq!(get_one(&a).await.0, Version::HTTP_11);
-    assert!(start.elapsed() < Duration::from_millis(250), "waited again");
+    served_at_once(&a).await;
     until("the attempt ends", || world.counter("cluster.a.upstream_cx_connect_timeout") == 1).await;
-    let start = Instant::now();
-    assert_eq!(get_one(&a).await.0, Version::HTTP_11);
-    assert!(start.elapsed() < Duration::from_millis(250), "tried a broken origin");
-    assert_eq!(world.counter("cluster.a.upstream_cx_connect_fail"), 1);
+    served_at_once(&a).await;
+    world.expect_counter("cluster.a.upstream_cx_connect_fail", 1).await;
 }
 
 #[tokio::test]
@@ -292,7 +307,7 @@ async fn tcp_serves_at_once_where_http3_fails_at_once() {
     // The certificate is for another name.
     let world = world_with(&yaml, &Trusting::new("elsewhere.example"));
     assert_eq!(get_one(&world.cluster("a")).await, (Version::HTTP_11, "tcp".to_owned()));
-    assert_eq!(world.counter("cluster.a.upstream_cx_connect_fail"), 1);
+    world.expect_counter("cluster.a.upstream_cx_connect_fail", 1).await;
 }
 
 #[tokio::test]

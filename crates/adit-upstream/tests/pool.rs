@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use adit_filter::upstream::FailureKind;
-use support::{Wish, acquire, cluster, exchange, ok, origin, pending, soon, until, world};
+use support::{Wish, acquire, cluster, exchange, expect_accepted, ok, origin, pending, refusing, soon, until, world};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -21,14 +21,14 @@ async fn a_connection_is_used_again() {
         let (head, body) = soon(exchange(upstream, "/")).await;
         assert_eq!((head.status.as_u16(), body.as_slice()), (200, &b"0"[..]));
     }
-    assert_eq!(origin.accepted.load(SeqCst), 1);
-    assert_eq!(world.counter("cluster.a.upstream_cx_total"), 1);
-    assert_eq!(world.counter("cluster.a.upstream_cx_http1_total"), 1);
-    assert_eq!(world.counter("cluster.a.upstream_rq_total"), 5);
-    assert_eq!(world.counter("cluster.a.upstream_rq_pending_total"), 1);
-    assert_eq!(world.gauge("cluster.a.upstream_rq_active"), 0);
-    assert_eq!(world.gauge("cluster.a.upstream_rq_pending_active"), 0);
-    assert_eq!(world.gauge("cluster.a.upstream_cx_active"), 1);
+    expect_accepted(&origin.accepted, 1).await;
+    world.expect_counter("cluster.a.upstream_cx_total", 1).await;
+    world.expect_counter("cluster.a.upstream_cx_http1_total", 1).await;
+    world.expect_counter("cluster.a.upstream_rq_total", 5).await;
+    world.expect_counter("cluster.a.upstream_rq_pending_total", 1).await;
+    world.expect_gauge("cluster.a.upstream_rq_active", 0).await;
+    world.expect_gauge("cluster.a.upstream_rq_pending_active", 0).await;
+    world.expect_gauge("cluster.a.upstream_cx_active", 1).await;
 }
 
 #[tokio::test]
@@ -45,19 +45,16 @@ async fn tcp_connects_and_counts() {
     peer.read_exact(&mut got).await.unwrap();
     assert_eq!(&got, b"hello");
     assert_eq!(upstream.io.info.local.socket().unwrap(), peer.peer_addr().unwrap());
-    assert_eq!(world.gauge("cluster.a.upstream_cx_active"), 1);
-    assert_eq!(world.gauge("cluster.a.upstream_rq_pending_active"), 0);
+    world.expect_gauge("cluster.a.upstream_cx_active", 1).await;
+    world.expect_gauge("cluster.a.upstream_rq_pending_active", 0).await;
     drop(upstream);
-    assert_eq!(world.gauge("cluster.a.upstream_cx_active"), 0);
-    assert_eq!(world.gauge("cluster.a.upstream_rq_active"), 0);
+    world.expect_gauge("cluster.a.upstream_cx_active", 0).await;
+    world.expect_gauge("cluster.a.upstream_rq_active", 0).await;
 }
 
 #[tokio::test]
 async fn refused_is_a_remote_failure() {
-    let port = {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        listener.local_addr().unwrap().port()
-    };
+    let (port, _held) = refusing();
     let world = world(&cluster("a", &[port], ""));
     let a = world.cluster("a");
     let wish = Wish::default();
@@ -67,9 +64,9 @@ async fn refused_is_a_remote_failure() {
         assert_eq!(failure.reason, "delayed connect error: Connection refused");
         assert!(failure.host.is_some());
     }
-    assert_eq!(world.counter("cluster.a.upstream_cx_connect_fail"), 2);
+    world.expect_counter("cluster.a.upstream_cx_connect_fail", 2).await;
     until("all given back", || world.gauge("cluster.a.upstream_cx_active") == 0).await;
-    assert_eq!(world.gauge("cluster.a.upstream_rq_pending_active"), 0);
+    world.expect_gauge("cluster.a.upstream_rq_pending_active", 0).await;
 }
 
 #[tokio::test]
@@ -89,12 +86,12 @@ async fn a_closed_idle_connection_is_noticed() {
         let client = async { exchange(acquire(&a).await.ok().unwrap(), "/").await };
         let (socket, (head, _)) = soon(async { tokio::join!(server, client) }).await;
         assert_eq!(head.status.as_u16(), 200);
-        assert_eq!(world.gauge("cluster.a.upstream_cx_active"), 1);
+        world.expect_gauge("cluster.a.upstream_cx_active", 1).await;
         drop(socket);
         until("the close is noticed", || world.gauge("cluster.a.upstream_cx_active") == 0).await;
     }
-    assert_eq!(world.counter("cluster.a.upstream_cx_total"), 3);
-    assert_eq!(world.counter("cluster.a.upstream_cx_connect_fail"), 0);
+    world.expect_counter("cluster.a.upstream_cx_total", 3).await;
+    world.expect_counter("cluster.a.upstream_cx_connect_fail", 0).await;
 }
 
 #[tokio::test]
@@ -110,14 +107,14 @@ async fn max_connections_makes_the_second_wait_and_max_pending_refuses_the_third
     assert!(pending(&mut second).await);
     let third = soon(acquire(&a)).await.err().unwrap();
     assert_eq!(third.kind, FailureKind::Overflow);
-    assert_eq!(world.counter("cluster.a.upstream_rq_pending_overflow"), 1);
-    assert_eq!(world.gauge("cluster.a.circuit_breakers.default.cx_open"), 1);
-    assert_eq!(world.gauge("cluster.a.circuit_breakers.default.rq_pending_open"), 1);
+    world.expect_counter("cluster.a.upstream_rq_pending_overflow", 1).await;
+    world.expect_gauge("cluster.a.circuit_breakers.default.cx_open", 1).await;
+    world.expect_gauge("cluster.a.circuit_breakers.default.rq_pending_open", 1).await;
     soon(exchange(first, "/")).await;
     let second = soon(second).await.ok().unwrap();
     soon(exchange(second, "/")).await;
-    assert_eq!(origin.accepted.load(SeqCst), 1);
-    assert_eq!(world.gauge("cluster.a.circuit_breakers.default.rq_pending_open"), 0);
+    expect_accepted(&origin.accepted, 1).await;
+    world.expect_gauge("cluster.a.circuit_breakers.default.rq_pending_open", 0).await;
 }
 
 #[tokio::test]
@@ -133,13 +130,13 @@ async fn who_may_not_wait_fails_where_max_connections_allows_no_more() {
         let (first, second) = soon(async { tokio::join!(a.http(&need), a.http(&need)) }).await;
         let first = first.ok().unwrap();
         assert_eq!(second.err().unwrap().kind, FailureKind::Overflow);
-        assert_eq!(world.counter("cluster.a.upstream_cx_overflow"), 1);
+        world.expect_counter("cluster.a.upstream_cx_overflow", 1).await;
         assert_eq!(soon(a.http(&need)).await.err().unwrap().kind, FailureKind::Overflow);
-        assert_eq!(world.gauge("cluster.a.upstream_rq_pending_active"), 0);
+        world.expect_gauge("cluster.a.upstream_rq_pending_active", 0).await;
         // A connection that is free serves.
         soon(exchange(first, "/")).await;
         soon(exchange(soon(a.http(&need)).await.ok().unwrap(), "/")).await;
-        assert_eq!(origin.accepted.load(SeqCst), 1);
+        expect_accepted(&origin.accepted, 1).await;
     }
 }
 
@@ -154,21 +151,21 @@ async fn tcp_waits_for_a_place_under_max_connections() {
     assert!(!a.tcp_overflows(need.priority));
     let first = soon(a.tcp(&need)).await.ok().unwrap();
     assert!(a.tcp_overflows(need.priority));
-    assert_eq!(world.counter("cluster.a.upstream_cx_overflow"), 1);
+    world.expect_counter("cluster.a.upstream_cx_overflow", 1).await;
     let mut second = a.tcp(&need);
     assert!(pending(&mut second).await);
     assert_eq!(soon(a.tcp(&need)).await.err().unwrap().kind, FailureKind::Overflow);
     // One that gives up leaves its place in the queue.
     drop(second);
-    assert_eq!(world.gauge("cluster.a.upstream_rq_pending_active"), 0);
+    world.expect_gauge("cluster.a.upstream_rq_pending_active", 0).await;
     let mut second = a.tcp(&need);
     assert!(pending(&mut second).await);
     drop(first);
     let second = soon(second).await.ok().unwrap();
-    assert_eq!(world.gauge("cluster.a.upstream_cx_active"), 1);
+    world.expect_gauge("cluster.a.upstream_cx_active", 1).await;
     drop(second);
-    assert_eq!(world.gauge("cluster.a.upstream_cx_active"), 0);
-    assert_eq!(world.gauge("cluster.a.circuit_breakers.default.cx_open"), 0);
+    world.expect_gauge("cluster.a.upstream_cx_active", 0).await;
+    world.expect_gauge("cluster.a.circuit_breakers.default.cx_open", 0).await;
 }
 
 #[tokio::test]
@@ -188,12 +185,12 @@ async fn each_host_may_have_a_limit_of_its_own() {
     // The third goes to a host that has what it may have.
     let mut third = a.tcp(&need);
     assert!(pending(&mut third).await);
-    assert_eq!(world.counter("cluster.a.upstream_cx_overflow"), 1);
-    assert_eq!(world.gauge("cluster.a.circuit_breakers.default.cx_open"), 0);
+    world.expect_counter("cluster.a.upstream_cx_overflow", 1).await;
+    world.expect_gauge("cluster.a.circuit_breakers.default.cx_open", 0).await;
     held.clear();
     let third = soon(third).await.ok().unwrap();
     drop(third);
-    assert_eq!(world.gauge("cluster.a.upstream_cx_active"), 0);
+    world.expect_gauge("cluster.a.upstream_cx_active", 0).await;
     // HTTP connections count like others.
     let origin = origin(ok).await;
     let world = self::world(&cluster("a", &[origin.port], limits));
@@ -203,7 +200,7 @@ async fn each_host_may_have_a_limit_of_its_own() {
     assert!(pending(&mut second).await);
     soon(exchange(first, "/")).await;
     soon(exchange(soon(second).await.ok().unwrap(), "/")).await;
-    assert_eq!(origin.accepted.load(SeqCst), 1);
+    expect_accepted(&origin.accepted, 1).await;
 }
 
 #[tokio::test]
@@ -215,10 +212,10 @@ async fn sessions_over_udp_count_among_a_hosts_connections() {
     let need = wish.need();
     let first = a.udp(&need).ok().unwrap();
     assert_eq!(a.udp(&need).err().unwrap().kind, FailureKind::Overflow);
-    assert_eq!(world.counter("cluster.a.upstream_cx_overflow"), 1);
+    world.expect_counter("cluster.a.upstream_cx_overflow", 1).await;
     drop(first);
     assert!(a.udp(&need).is_ok());
-    assert_eq!(world.gauge("cluster.a.upstream_cx_active"), 0);
+    world.expect_gauge("cluster.a.upstream_cx_active", 0).await;
 }
 
 #[tokio::test]
@@ -235,7 +232,7 @@ async fn a_cancelled_wait_leaves_nothing_behind() {
         let mut waiting = a.http(&need);
         assert!(pending(&mut waiting).await);
     }
-    assert_eq!(world.gauge("cluster.a.upstream_rq_pending_active"), 0);
+    world.expect_gauge("cluster.a.upstream_rq_pending_active", 0).await;
     // Cancelled with a connection granted and not taken.
     let mut waiting = a.http(&need);
     assert!(pending(&mut waiting).await);
@@ -243,8 +240,8 @@ async fn a_cancelled_wait_leaves_nothing_behind() {
     drop(waiting);
     let again = soon(acquire(&a)).await.ok().unwrap();
     soon(exchange(again, "/")).await;
-    assert_eq!(origin.accepted.load(SeqCst), 1);
-    assert_eq!(world.gauge("cluster.a.upstream_rq_active"), 0);
+    expect_accepted(&origin.accepted, 1).await;
+    world.expect_gauge("cluster.a.upstream_rq_active", 0).await;
 }
 
 #[tokio::test]
@@ -259,7 +256,7 @@ async fn max_requests_per_connection_retires_it() {
         seen.push(soon(exchange(upstream, "/")).await.1);
     }
     assert_eq!(seen, [b"0", b"0", b"1", b"1", b"2"]);
-    assert_eq!(world.counter("cluster.a.upstream_cx_max_requests"), 2);
+    world.expect_counter("cluster.a.upstream_cx_max_requests", 2).await;
     until("two are closed", || world.gauge("cluster.a.upstream_cx_active") == 1).await;
 }
 
@@ -270,13 +267,13 @@ async fn idle_connections_are_closed() {
     let world = world(&cluster("a", &[origin.port], more));
     let a = world.cluster("a");
     soon(exchange(acquire(&a).await.ok().unwrap(), "/")).await;
-    assert_eq!(world.gauge("cluster.a.upstream_cx_active"), 1);
+    world.expect_counter("cluster.a.upstream_cx_total", 1).await;
     until("it idled", || world.gauge("cluster.a.upstream_cx_active") == 0).await;
-    assert_eq!(world.counter("cluster.a.upstream_cx_idle_timeout"), 1);
+    world.expect_counter("cluster.a.upstream_cx_idle_timeout", 1).await;
     // One in use does not idle.
     let busy = soon(acquire(&a)).await.ok().unwrap();
     tokio::time::sleep(Duration::from_millis(250)).await;
-    assert_eq!(world.gauge("cluster.a.upstream_cx_active"), 1);
+    world.expect_gauge("cluster.a.upstream_cx_active", 1).await;
     soon(exchange(busy, "/")).await;
 }
 
@@ -288,7 +285,7 @@ async fn max_requests_refuses() {
     let a = world.cluster("a");
     let first = soon(acquire(&a)).await.ok().unwrap();
     assert_eq!(soon(acquire(&a)).await.err().unwrap().kind, FailureKind::Overflow);
-    assert_eq!(world.gauge("cluster.a.circuit_breakers.default.rq_open"), 1);
+    world.expect_gauge("cluster.a.circuit_breakers.default.rq_open", 1).await;
     soon(exchange(first, "/")).await;
     assert!(soon(acquire(&a)).await.is_ok());
 }
@@ -308,15 +305,15 @@ async fn a_host_that_swallows_is_a_timeout() {
             fill.push(stream);
         }
     }
-    let world = world(&cluster("a", &[address.port()], "").replace("1s", "0.1s"));
+    let world = world(&cluster("a", &[address.port()], "").replace("20s", "0.1s"));
     let a = world.cluster("a");
     let wish = Wish::default();
     let need = wish.need();
     for failure in [soon(a.tcp(&need)).await.err().unwrap(), soon(a.http(&need)).await.err().unwrap()] {
         assert_eq!(failure.kind, FailureKind::Timeout);
     }
-    assert_eq!(world.counter("cluster.a.upstream_cx_connect_timeout"), 2);
-    assert_eq!(world.counter("cluster.a.upstream_cx_connect_fail"), 2);
+    world.expect_counter("cluster.a.upstream_cx_connect_timeout", 2).await;
+    world.expect_counter("cluster.a.upstream_cx_connect_fail", 2).await;
 }
 
 #[tokio::test]
@@ -328,7 +325,7 @@ async fn preconnect_makes_a_spare_connection() {
     let held = soon(acquire(&a)).await.ok().unwrap();
     until("a spare one", || origin.accepted.load(SeqCst) == 2).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(origin.accepted.load(SeqCst), 2);
+    expect_accepted(&origin.accepted, 2).await;
     drop(held);
 }
 
@@ -376,7 +373,7 @@ async fn a_storm_of_cancellations_leaves_nothing_behind() {
     })
     .await;
     for name in ["cx_open", "rq_open", "rq_pending_open"] {
-        assert_eq!(world.gauge(&format!("cluster.a.circuit_breakers.default.{name}")), 0, "{name}");
+        world.expect_gauge(&format!("cluster.a.circuit_breakers.default.{name}"), 0).await;
     }
     let view = &world.manager.describe()[0].hosts[0];
     assert_eq!((view.cx_active, view.rq_active, view.rq_pending_active), (0, 0, 0));

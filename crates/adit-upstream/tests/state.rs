@@ -18,7 +18,7 @@ use adit_upstream::{
     ClusterManager, ClusterPlan, Codecs, PlanEnv, TransportBuilder, TransportContext, TransportError,
     TransportSocketFactory, WorkerDeps,
 };
-use support::{TokioSpawn, Wish, World, cluster, exchange, ok, origin, soon, until};
+use support::{TokioSpawn, Wish, World, cluster, exchange, expect_accepted, expect_value, ok, origin, soon, until};
 
 /// Passes filter state on, as `internal_upstream` does.
 struct Passing;
@@ -136,7 +136,7 @@ async fn pools_beyond_the_limit_take_the_place_of_idle_ones() {
         soon(exchange(upstream, "/")).await;
         assert!(world.gauge("cluster.a.upstream_cx_active") <= 3);
     }
-    assert_eq!(origin.accepted.load(SeqCst), 20);
+    expect_accepted(&origin.accepted, 20).await;
 }
 
 #[tokio::test]
@@ -154,8 +154,8 @@ async fn a_pool_of_a_full_host_takes_the_place_of_one_of_the_same_host() {
         assert_eq!(upstream.host.info().address.socket().unwrap().port(), origins[host].port);
         soon(exchange(upstream, "/")).await;
     }
-    assert_eq!(origins.each_ref().map(|origin| origin.accepted.load(SeqCst)), [1, 2]);
-    assert!(world.manager.describe()[0].hosts.iter().all(|host| host.cx_active == 1));
+    expect_value("accepted", [1, 2], || origins.each_ref().map(|origin| origin.accepted.load(SeqCst))).await;
+    until("one connection each", || world.manager.describe()[0].hosts.iter().all(|host| host.cx_active == 1)).await;
 }
 
 const INTERNAL: &str = "- name: a

@@ -6,7 +6,6 @@ pub mod http3;
 use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use adit_config::{LoadOptions, Path, Source, load};
 use adit_filter::upstream::{Cluster, Clusters, ConnectFailure, HttpUpstream, Need, Priority};
@@ -14,13 +13,14 @@ use adit_filter::{BoxFuture, Spawn};
 use adit_http::{RequestHead, RequestKind, ResponseHead};
 use adit_io::{FilterState, Metadata};
 use adit_stats::Store;
+pub use adit_testkit::{eventually as until, expect_value, within as soon};
 use adit_upstream::{
     ClusterManager, ClusterPlan, ClusterSet, Codecs, NoInternalListeners, NoTransports, PlanEnv, TransportBuilder,
     WorkerDeps,
 };
 use http::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 pub struct TokioSpawn;
 
@@ -91,6 +91,16 @@ impl World {
     pub fn gauge(&self, name: &str) -> u64 {
         self.store.gauge_value(name).unwrap_or_else(|| panic!("no gauge {name}"))
     }
+
+    /// Waits for a counter: the pool's tasks may count after the one that waited for them goes on.
+    pub async fn expect_counter(&self, name: &str, wanted: u64) {
+        expect_value(name, wanted, || self.counter(name)).await;
+    }
+
+    /// Waits for a gauge.
+    pub async fn expect_gauge(&self, name: &str, wanted: u64) {
+        expect_value(name, wanted, || self.gauge(name)).await;
+    }
 }
 
 /// Owns what a [`Need`] borrows.
@@ -135,7 +145,7 @@ pub fn get(path: &str) -> RequestHead {
     head
 }
 
-/// A static cluster of these ports, with further lines.
+/// A static cluster of these ports, with further lines. The time to connect is no test's business unless it says so.
 pub fn cluster(name: &str, ports: &[u16], more: &str) -> String {
     let endpoints: String = ports
         .iter()
@@ -147,7 +157,7 @@ pub fn cluster(name: &str, ports: &[u16], more: &str) -> String {
         .collect();
     let more: String = more.lines().map(|line| format!("  {line}\n")).collect();
     format!(
-        "- name: {name}\n  connect_timeout: 1s\n{more}  load_assignment:\n    cluster_name: {name}\n    endpoints:\n    - lb_endpoints:\n{endpoints}"
+        "- name: {name}\n  connect_timeout: 20s\n{more}  load_assignment:\n    cluster_name: {name}\n    endpoints:\n    - lb_endpoints:\n{endpoints}"
     )
 }
 
@@ -185,6 +195,11 @@ pub struct Origin {
     pub port: u16,
     pub accepted: Arc<std::sync::atomic::AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
+}
+
+/// Waits until an origin has accepted that many connections.
+pub async fn expect_accepted(accepted: &std::sync::atomic::AtomicUsize, wanted: usize) {
+    expect_value("connections accepted", wanted, || accepted.load(std::sync::atomic::Ordering::SeqCst)).await;
 }
 
 impl Drop for Origin {
@@ -238,19 +253,11 @@ pub fn ok(body: impl std::fmt::Display) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
-pub async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(10), future).await.expect("timed out")
-}
-
-/// Waits until `check` holds.
-pub async fn until(what: &str, check: impl Fn() -> bool) {
-    for _ in 0..1000 {
-        if check() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("never: {what}");
+/// A port that refuses connections, for as long as the socket is held: nobody else gets it, and it does not listen.
+pub fn refusing() -> (u16, TcpSocket) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    (socket.local_addr().unwrap().port(), socket)
 }
 
 /// Whether a future is still pending after one poll.
