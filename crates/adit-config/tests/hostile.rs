@@ -19,7 +19,7 @@ fn refused_soon(what: &str, text: &str) {
     let found = errors(text);
     let taken = start.elapsed();
     assert!(!found.is_empty(), "{what}: accepted");
-    let most = if cfg!(debug_assertions) { Duration::from_secs(20) } else { Duration::from_secs(2) };
+    let most = if cfg!(debug_assertions) { Duration::from_secs(120) } else { Duration::from_secs(10) };
     assert!(taken < most, "{what}: took {taken:?}");
 }
 

@@ -264,7 +264,7 @@ async fn an_upgrade_that_is_accepted_before_its_head_was_read_does_not_lose_the_
     assert!(stream.send.as_tcp().is_none(), "the head has not left yet");
     let reading = tokio::spawn(async move { rest(&mut peer).await.unwrap() });
     // As a relay does that has nothing to send.
-    for _ in 0..1000 {
+    for _ in 0..6000 {
         let _ = poll_fn(|cx| std::task::Poll::Ready(stream.send.poll_stopped(cx))).await;
         if stream.send.as_tcp().is_some() {
             break;

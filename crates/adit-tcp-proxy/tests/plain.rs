@@ -89,7 +89,7 @@ async fn ends_and_resets_cross_in_both_directions() {
 
 #[tokio::test]
 async fn the_idle_timeout_ends_both_sides() {
-    let world = World::new(&pb::TcpProxy { idle_timeout: millis(100), ..message() });
+    let world = World::new(&pb::TcpProxy { idle_timeout: millis(1500), ..message() });
     let (mut client, mut upstream, served) = world.connected().await;
     client.expect_fin().await;
     upstream.expect_fin().await;
@@ -103,7 +103,7 @@ async fn the_idle_timeout_ends_both_sides() {
     let key = "envoy.tcp_proxy.per_connection_idle_timeout_ms";
     let (mut client, _served) = world.client_with(&[(key, FilterValue::Number(0))]).await;
     let _upstream = Peer::accept(&listener).await;
-    client.expect_silence(Duration::from_millis(250)).await;
+    client.expect_silence(Duration::from_millis(2000)).await;
 }
 
 #[tokio::test]
@@ -120,7 +120,7 @@ async fn the_idle_timer_covers_connecting() {
 
 #[tokio::test]
 async fn the_longest_duration_ends_busy_connections() {
-    let limited = pb::TcpProxy { max_downstream_connection_duration: millis(150), ..message() };
+    let limited = pb::TcpProxy { max_downstream_connection_duration: millis(1500), ..message() };
     let world = World::new(&limited);
     let (mut client, mut upstream, served) = world.connected().await;
     for _ in 0..5 {
@@ -313,14 +313,16 @@ async fn lines_at_the_start_when_connected_and_at_intervals() {
     let (mut client, mut upstream, served) = world.connected().await;
     client.send("abc").await;
     upstream.expect("abc").await;
-    eventually("two periodic lines", || world.lines().len() >= 4).await;
+    // Others may come before the bytes do.
+    let periodic = |line: &&String| line.starts_with("TcpPeriodic - - up=192.0.2.9:99 attempts=1 rx=3");
+    eventually("two periodic lines", || world.lines().iter().filter(periodic).count() >= 2).await;
     client.half_close().await;
     upstream.half_close().await;
     within(served).await.unwrap();
     let lines = world.lines();
     assert!(lines[0].starts_with("TcpConnectionStart - - up=- attempts=0"), "{lines:?}");
-    assert!(lines[1].starts_with("TcpUpstreamConnected - - up=192.0.2.9:99 attempts=1 rx=0"), "{lines:?}");
-    assert!(lines[3].starts_with("TcpPeriodic - - up=192.0.2.9:99 attempts=1 rx=3"), "{lines:?}");
+    let connected = "TcpUpstreamConnected - - up=192.0.2.9:99 attempts=1 rx=0";
+    assert_eq!(lines.iter().filter(|line| line.starts_with(connected)).count(), 1, "{lines:?}");
     assert!(lines.last().unwrap().starts_with("TcpConnectionEnd"), "{lines:?}");
 }
 

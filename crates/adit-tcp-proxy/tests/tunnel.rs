@@ -211,7 +211,7 @@ async fn an_end_behind_bytes_is_a_half_close() {
 
 #[tokio::test]
 async fn the_idle_timer_covers_the_handshake() {
-    let idle = prost_types::Duration { seconds: 0, nanos: 100_000_000 };
+    let idle = prost_types::Duration { seconds: 1, nanos: 500_000_000 };
     let mut world = World::new(&pb::TcpProxy { idle_timeout: Some(idle), ..tunnel(|_| {}) });
     let (mut client, served) = world.client().await;
     let mut stream = request(&mut world).await;

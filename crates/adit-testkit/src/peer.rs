@@ -62,11 +62,15 @@ impl Peer {
 
     /// Sends as much as goes, until nothing moves for `quiet`; how much that was.
     pub async fn send_until_blocked(&mut self, payload: &mut Payload, quiet: Duration) -> u64 {
+        // One look after `quiet` would show nothing where the machine stood still meanwhile.
+        const LOOKS: u32 = 5;
+        let mut blocked = 0;
         let mut sent = 0;
         let mut chunk = payload.take(64 << 10);
         loop {
-            match tokio::time::timeout(quiet, self.stream.write(&chunk)).await {
+            match tokio::time::timeout(quiet / LOOKS, self.stream.write(&chunk)).await {
                 Ok(written) => {
+                    blocked = 0;
                     let written = written.expect("send");
                     sent += written as u64;
                     chunk = chunk.slice(written..);
@@ -74,7 +78,8 @@ impl Peer {
                         chunk = payload.take(64 << 10);
                     }
                 }
-                Err(_) => return sent,
+                Err(_) if blocked + 1 == LOOKS => return sent,
+                Err(_) => blocked += 1,
             }
         }
     }

@@ -96,7 +96,7 @@ async fn a_reset_is_noticed_without_reading() {
     let (client, server) = connected().await;
     let (_source, mut sink) = server.into_halves();
     client.abort();
-    tokio::time::timeout(std::time::Duration::from_secs(5), poll_fn(|cx| sink.poll_stopped(cx))).await.unwrap();
+    tokio::time::timeout(std::time::Duration::from_secs(30), poll_fn(|cx| sink.poll_stopped(cx))).await.unwrap();
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ pub fn io(socket: TcpStream) -> Io {
 
 /// Everything must be over within this time.
 pub async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(10), future).await.expect("timed out")
+    tokio::time::timeout(Duration::from_secs(30), future).await.expect("timed out")
 }
 
 pub async fn server(cfg: ServerConfig) -> (TcpStream, Server) {

@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 /// Longer than anything here takes.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
@@ -45,6 +45,15 @@ pub struct Stats(Mutex<std::collections::HashMap<&'static str, i64>>);
 impl Stats {
     pub fn get(&self, name: &str) -> i64 {
         self.0.lock().unwrap().get(name).copied().unwrap_or(0)
+    }
+
+    /// Waits until that much is counted, which may be after the peer was told.
+    pub async fn expect(&self, name: &str, wanted: i64) {
+        let start = tokio::time::Instant::now();
+        while self.get(name) != wanted {
+            assert!(start.elapsed() < PATIENCE, "{name} is {}, not {wanted}", self.get(name));
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 }
 

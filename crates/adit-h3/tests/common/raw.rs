@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::{client_tls, server_tls, socket};
 
-pub const WAIT: Duration = Duration::from_secs(10);
+pub const WAIT: Duration = Duration::from_secs(30);
 
 /// A raw client and what the server under test made of it.
 pub struct RawClient {

@@ -139,6 +139,7 @@ fn bulk_does_not_delay_small_messages() {
     drop(peers);
     drop(sender);
     worker.join().unwrap();
-    // Each bulk tunnel's turn is under a millisecond even unoptimised; a machine under load gets a wide margin.
-    assert!(worst < Duration::from_millis(40), "{worst:?}");
+    // Each bulk tunnel's turn is under a millisecond even unoptimised; a machine under load gets a wide margin. What
+    // starves waits for ever.
+    assert!(worst < Duration::from_secs(1), "{worst:?}");
 }

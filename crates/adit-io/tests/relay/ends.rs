@@ -141,7 +141,9 @@ async fn an_early_answer_survives_the_reset_behind_it() {
         up.expect("request").await;
         up.send(Payload::all(5, LEN)).await;
         // Everything is on our side of the wire before the close.
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        for _ in 0..10 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
         drop(up);
         for _ in 0..5 {
             down.send("more of the request").await;

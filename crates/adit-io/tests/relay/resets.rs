@@ -75,7 +75,7 @@ async fn bring_to(state: State, it: &mut Peer, other: &mut Peer) {
 }
 
 async fn check(via: Via, state: State, by: Who, other: &mut Peer, relay: JoinHandle<adit_io::Summary>) {
-    let summary = match tokio::time::timeout(Duration::from_secs(3), relay).await {
+    let summary = match tokio::time::timeout(adit_testkit::PATIENCE, relay).await {
         Ok(summary) => summary.unwrap(),
         Err(_) => panic!("{via:?} {state:?} {by:?}: not noticed"),
     };

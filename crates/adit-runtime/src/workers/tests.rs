@@ -13,6 +13,15 @@ fn start(count: usize) -> Workers {
     Workers::start(WorkersOptions { count, ..WorkersOptions::default() }).unwrap()
 }
 
+/// For what a worker's thread does behind the answer that a test waits for.
+fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let start = StdInstant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(30), "never: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     main_runtime().unwrap().block_on(future)
 }
@@ -36,7 +45,7 @@ fn each_worker_is_a_thread_of_its_own() {
     assert_eq!(seen.iter().map(|(index, ..)| *index).collect::<Vec<_>>(), [0, 1, 2]);
     assert_eq!(seen[2].2.as_deref(), Some("wrk:worker_2"));
     assert_eq!(seen.iter().map(|(index, id, _)| (*index, *id)).collect::<HashSet<_>>(), *started.lock().unwrap());
-    assert_eq!(block_on(workers.shutdown(Duration::from_secs(1))), ShutdownReport::default());
+    assert_eq!(block_on(workers.shutdown(Duration::from_secs(30))), ShutdownReport::default());
 }
 
 #[test]
@@ -67,7 +76,7 @@ fn tasks_come_from_any_thread_and_use_the_workers_runtime() {
             tx.send((thread::current().name().map(str::to_owned), socket.local_addr().is_ok())).unwrap();
         }
     });
-    assert_eq!(rx.recv_timeout(Duration::from_secs(5)).unwrap(), (Some("wrk:worker_1".to_owned()), true));
+    assert_eq!(rx.recv_timeout(Duration::from_secs(30)).unwrap(), (Some("wrk:worker_1".to_owned()), true));
     assert!(workers.get(2).is_none());
 }
 
@@ -91,7 +100,8 @@ fn a_panicking_task_does_not_kill_its_worker() {
         assert!(matches!(lost, Err::<Vec<()>, _>(WorkerLost { index: 0, panicked: true })));
         assert_eq!(workers.run_on_each(|_| async { 7 }).await.unwrap(), [7]);
     });
-    assert_eq!((workers.panics(), hooked.load(SeqCst), workers.live()), (1, 1, 0));
+    eventually("no task is left", || workers.live() == 0);
+    assert_eq!((workers.panics(), hooked.load(SeqCst)), (1, 1));
 }
 
 #[test]
@@ -109,12 +119,12 @@ fn shutdown_lets_tasks_end_and_then_the_threads() {
         });
     }
     let worker = workers.get(0).unwrap().clone();
-    let report = block_on(workers.shutdown(Duration::from_secs(5)));
+    let report = block_on(workers.shutdown(Duration::from_secs(30)));
     assert_eq!((report, ended.load(SeqCst)), (ShutdownReport::default(), 2));
     assert!(!drain.is_draining(), "the process's own signal belongs to its owner");
     // A late task is dropped, not leaked, and its handle says so.
     assert!(block_on(worker.spawner().spawn(pending())).is_err());
-    assert_eq!(worker.spawner().live(), 0);
+    eventually("no task is left", || worker.spawner().live() == 0);
 }
 
 #[test]
@@ -133,7 +143,7 @@ fn a_stuck_task_and_a_blocked_thread_do_not_hold_the_shutdown() {
     let start = StdInstant::now();
     let report = block_on(workers.shutdown(Duration::from_millis(100)));
     assert_eq!(report, ShutdownReport { aborted: 1, left: 1 });
-    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -143,6 +153,6 @@ fn dropped_workers_end_and_drop_their_tasks() {
     spawner.spawn(pending());
     drop(workers);
     block_on(async {
-        tokio::time::timeout(Duration::from_secs(5), spawner.wait_idle()).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(30), spawner.wait_idle()).await.unwrap();
     });
 }
