@@ -121,12 +121,12 @@ impl Lab {
         self.collect(&mut client)
     }
 
-    /// The same, where the answer and what is behind it end so.
+    /// The same, until this much of what is expected has come.
     #[track_caller]
-    pub fn attack_for(&self, bytes: impl AsRef<[u8]>, last: &str) -> Seen {
+    pub fn attack_until(&self, bytes: impl AsRef<[u8]>, all: impl Fn(&str) -> bool) -> Seen {
         let mut client = Peer::connect(self.port);
         let _ = client.0.write_all(bytes.as_ref());
-        collect(&mut client.0, |text| !text.ends_with(last))
+        collect(&mut client.0, |text| !all(text))
     }
 
     #[track_caller]
