@@ -350,9 +350,8 @@ async fn extended_connect_needs_the_peers_leave() {
 
 #[tokio::test]
 async fn a_unix_socket_is_an_upstream() {
-    let directory = std::env::temp_dir().join(format!("adit-upstream-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
-    let path = directory.join("socket");
+    let directory = adit_testkit::TempDir::new();
+    let path = directory.path().join("socket");
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
     let world = world(&format!(
         "- name: a\n  load_assignment:\n    cluster_name: a\n    endpoints:\n    - lb_endpoints:\n      - endpoint: {{ address: {{ pipe: {{ path: {} }} }} }}\n",
@@ -364,7 +363,6 @@ async fn a_unix_socket_is_an_upstream() {
     let mut got = [0; 2];
     peer.read_exact(&mut got).await.unwrap();
     assert_eq!(&got, b"hi");
-    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 #[tokio::test]
