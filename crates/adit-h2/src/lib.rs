@@ -20,6 +20,7 @@ mod envoy;
 mod error;
 mod frames;
 mod head;
+pub mod hpack;
 mod keepalive;
 mod recv;
 mod send;
