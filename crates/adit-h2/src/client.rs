@@ -44,7 +44,7 @@ fn builder(options: &Http2Options) -> Builder {
         .initial_connection_window_size(options.connection_window())
         .max_frame_size(options.frame_size())
         .max_header_list_size(options.max_header_list_size)
-        .header_table_size(options.hpack_table_size)
+        .header_table_size(options.table_size())
         .max_concurrent_streams(options.max_concurrent_streams)
         .max_concurrent_reset_streams(RESET_MEMORY)
         .reset_stream_duration(RESET_MEMORY_FOR)
@@ -162,8 +162,8 @@ impl Future for Drive {
             me.goaway = true;
             me.link.close(StreamError::Stopped(ErrorCode::NoError));
         }
-        if shared.condemned().is_some() {
-            return Poll::Ready(Err(StreamError::Protocol("http2.flood")));
+        if let Some(reason) = shared.condemned() {
+            return Poll::Ready(Err(error::condemned(reason).0));
         }
         if let Poll::Ready(result) = polled {
             return Poll::Ready(result.map_err(|cause| error::connection(&cause)));

@@ -108,6 +108,11 @@ impl Http2Options {
         self.max_frame_size.clamp(16_384, (1 << 24) - 1)
     }
 
+    /// The dynamic table to allow the peer's encoder: never more than it could ask for.
+    pub(crate) fn table_size(&self) -> u32 {
+        self.hpack_table_size.min(crate::hpack::MAX_TABLE_SIZE)
+    }
+
     /// The `h2` crate charges each unread DATA frame below 256 bytes and ends the connection when the budget is spent; the
     /// budget must hold what many tunnels of small messages leave unread.
     pub(crate) fn data_frame_budget(&self) -> usize {

@@ -3,10 +3,23 @@
 use adit_http::{ErrorCode, StreamError};
 use h2::Reason;
 
+use crate::watch::CONDEMNED;
+
 /// Envoy's detail for a message that breaks RFC 9113 section 8.
 pub(crate) const MESSAGING: &str = "http2.violation.of.messaging.rule";
 /// Envoy's detail for a broken connection.
 pub(crate) const CODEC: &str = "http2.codec_error";
+
+/// Envoy's detail for a peer that floods us.
+const FLOOD: &str = "http2.inbound_flood";
+
+/// Why a condemned connection ended, and the detail of it.
+pub(crate) fn condemned(reason: Reason) -> (StreamError, &'static str) {
+    match reason {
+        Reason::ENHANCE_YOUR_CALM => (StreamError::Protocol("http2.flood"), FLOOD),
+        _ => (StreamError::Protocol(CODEC), CODEC),
+    }
+}
 
 pub(crate) fn code(reason: Reason) -> ErrorCode {
     ErrorCode::from_h2(reason.into())
@@ -30,8 +43,15 @@ pub(crate) fn stream(error: &h2::Error) -> StreamError {
         (Some(_), _, true) if error.is_remote() => StreamError::Reset(ErrorCode::Refused),
         (Some(_), _, true) if error.is_library() => StreamError::Protocol(CODEC),
         (Some(reason), ..) => StreamError::Local(code(reason)),
+        (None, ..) if is_condemned(error) => StreamError::Protocol(CODEC),
         (None, ..) => StreamError::Truncated,
     }
+}
+
+/// Whether we ended the connection for what the peer sent.
+fn is_condemned(error: &h2::Error) -> bool {
+    let text = error.get_io().and_then(|io| io.get_ref()).map(|cause| cause.to_string());
+    text.is_some_and(|text| text == CONDEMNED)
 }
 
 /// Why a connection ended.

@@ -1,10 +1,11 @@
-//! Finds the frame headers in a stream of bytes, in whatever pieces it comes (RFC 9113 section 4.1).
+//! Finds the frame headers and header blocks in a stream of bytes, in whatever pieces it comes (RFC 9113 section 4.1).
 
 pub(crate) const DATA: u8 = 0x0;
 pub(crate) const HEADERS: u8 = 0x1;
 pub(crate) const PRIORITY: u8 = 0x2;
 pub(crate) const RST_STREAM: u8 = 0x3;
 pub(crate) const SETTINGS: u8 = 0x4;
+pub(crate) const PUSH_PROMISE: u8 = 0x5;
 pub(crate) const PING: u8 = 0x6;
 pub(crate) const GOAWAY: u8 = 0x7;
 pub(crate) const WINDOW_UPDATE: u8 = 0x8;
@@ -13,6 +14,9 @@ pub(crate) const CONTINUATION: u8 = 0x9;
 const ACK_OR_END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
+const PRIORITISED: u8 = 0x20;
+/// The deprecated priority in a HEADERS frame (RFC 9113 section 6.2), and all of a PRIORITY frame.
+const PRIORITY_LEN: u8 = 5;
 const HEAD_LEN: usize = 9;
 /// SETTINGS frames up to this size are looked into, in octets: forty entries.
 const MAX_SETTINGS: u32 = 240;
@@ -22,12 +26,29 @@ const SETTINGS_INITIAL_WINDOW_SIZE: u8 = 0x4;
 /// The client's preface ahead of the first frame (RFC 9113 section 3.4).
 const PREFACE_LEN: u32 = 24;
 
+/// A PRIORITY frame by which this stream depends on itself. The `h2` crate resets the stream with PROTOCOL_ERROR (RFC 7540
+/// section 5.3.1).
+pub(crate) fn depends_on_itself(stream: u32) -> [u8; HEAD_LEN + PRIORITY_LEN as usize] {
+    let [a, b, c, d] = stream.to_be_bytes();
+    [0, 0, PRIORITY_LEN, PRIORITY, 0, a, b, c, d, a, b, c, d, 0]
+}
+
+/// A GOAWAY frame of a side that processed no stream of its peer's (RFC 9113 section 6.8).
+pub(crate) fn goaway(code: u32) -> [u8; HEAD_LEN + 8] {
+    let [a, b, c, d] = code.to_be_bytes();
+    [0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d]
+}
+
 /// A frame's header, and the first bytes of its payload where they matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FrameHead {
+    /// Octets of the connection ahead of it.
+    pub(crate) at: u64,
     pub(crate) len: u32,
     pub(crate) kind: u8,
+    pub(crate) stream: u32,
     flags: u8,
+    out_of_place: bool,
     peek: [u8; 4],
     oversized_window: bool,
 }
@@ -47,10 +68,29 @@ impl FrameHead {
         matches!(self.kind, DATA | HEADERS) && self.flags & PADDED != 0
     }
 
+    /// The field that says how much padding there is, and the padding.
+    fn padding(self) -> u32 {
+        if self.is_padded() { 1 + u32::from(self.peek[0]) } else { 0 }
+    }
+
+    fn priority(self) -> u8 {
+        if self.kind == HEADERS && self.flags & PRIORITISED != 0 { PRIORITY_LEN } else { 0 }
+    }
+
     /// Whether the frame carries nothing but padding.
     pub(crate) fn is_empty(self) -> bool {
-        let padding = if self.is_padded() { 1 + u32::from(self.peek[0]) } else { 0 };
-        self.len <= padding
+        self.len <= self.padding()
+    }
+
+    /// More padding than the frame has room for (RFC 9113 sections 6.1 and 6.2).
+    pub(crate) fn has_too_much_padding(self) -> bool {
+        self.len < self.padding() + u32::from(self.priority())
+    }
+
+    /// A header block's frames follow each other with nothing in between (RFC 9113 section 6.10), and no peer of ours may
+    /// push (section 8.4).
+    pub(crate) fn is_out_of_place(self) -> bool {
+        self.out_of_place
     }
 
     /// Whether a frame of fixed size has it; if not, that is an error of the connection (RFC 9113 sections 6.3 to 6.9;
@@ -61,8 +101,9 @@ impl FrameHead {
             SETTINGS => self.len.is_multiple_of(6),
             PING => self.len == 8,
             RST_STREAM | WINDOW_UPDATE => self.len == 4,
-            PRIORITY => self.len == 5,
+            PRIORITY => self.len == u32::from(PRIORITY_LEN),
             GOAWAY => self.len >= 8,
+            DATA | HEADERS => self.len >= u32::from(self.priority()) + u32::from(self.is_padded()),
             _ => true,
         }
     }
@@ -103,9 +144,29 @@ impl FrameHead {
     }
 }
 
+/// Is told what passes.
+pub(crate) trait Watcher {
+    /// A frame, once.
+    fn frame(&mut self, head: FrameHead);
+
+    /// The next octets of a header block, without padding and priority.
+    fn fragment(&mut self, _octets: &[u8]) {}
+
+    /// A header block is over.
+    fn block_ended(&mut self) {}
+}
+
+impl<F: FnMut(FrameHead)> Watcher for F {
+    fn frame(&mut self, head: FrameHead) {
+        self(head);
+    }
+}
+
 /// Follows one direction of a connection.
 #[derive(Debug)]
 pub(crate) struct FrameScanner {
+    /// Octets seen.
+    seen: u64,
     head: [u8; HEAD_LEN],
     have: u8,
     /// Payload still to come of the frame at hand.
@@ -113,6 +174,11 @@ pub(crate) struct FrameScanner {
     /// A frame whose first payload bytes are still looked for.
     peeking: Option<(FrameHead, u8)>,
     block: Block,
+    /// The stream of the header block that is open.
+    block_stream: u32,
+    /// Priority still to come in the HEADERS frame at hand, and the padding at its end.
+    priority: u8,
+    padding: u32,
 }
 
 /// Where the last frame stands in a header block.
@@ -129,11 +195,34 @@ impl FrameScanner {
     /// `preface`: the client's preface comes first.
     pub(crate) fn new(preface: bool) -> Self {
         Self {
+            seen: 0,
             head: [0; HEAD_LEN],
             have: 0,
             left: if preface { PREFACE_LEN } else { 0 },
             peeking: None,
             block: Block::Outside,
+            block_stream: 0,
+            priority: 0,
+            padding: 0,
+        }
+    }
+
+    /// Whether the last octet ended a frame.
+    pub(crate) fn is_between_frames(&self) -> bool {
+        self.left == 0 && self.have == 0
+    }
+
+    /// Octets seen so far.
+    pub(crate) fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// Where the frame began that may be a HEADERS frame and was not told of yet.
+    pub(crate) fn open_head(&self) -> Option<u64> {
+        match self.peeking {
+            Some((head, _)) if head.kind == HEADERS => Some(head.at),
+            _ if self.have > 0 => Some(self.seen - u64::from(self.have)),
+            _ => None,
         }
     }
 
@@ -151,8 +240,9 @@ impl FrameScanner {
         }
     }
 
-    /// Takes the next bytes and calls `found` once for each frame.
-    pub(crate) fn feed(&mut self, mut bytes: &[u8], mut found: impl FnMut(FrameHead)) {
+    /// Takes the next bytes.
+    pub(crate) fn feed(&mut self, mut bytes: &[u8], watcher: &mut impl Watcher) {
+        let end = self.seen + bytes.len() as u64;
         while let Some((&first, rest)) = bytes.split_first() {
             if let Some((mut head, at)) = self.peeking.take() {
                 if head.kind == SETTINGS {
@@ -162,11 +252,14 @@ impl FrameScanner {
                 }
                 self.left = self.left.saturating_sub(1);
                 bytes = rest;
-                self.peek_or(head, at + 1, &mut found);
+                self.peek_or(head, at + 1, watcher);
             } else if self.left > 0 {
-                let skip = bytes.len().min(self.left as usize);
-                self.left -= skip as u32;
-                bytes = bytes.get(skip..).unwrap_or_default();
+                let (now, later) = bytes.split_at(bytes.len().min(self.left as usize));
+                if self.block != Block::Outside {
+                    self.fragment(now, watcher);
+                }
+                self.left -= now.len() as u32;
+                bytes = later;
             } else {
                 let want = HEAD_LEN - usize::from(self.have);
                 let take = want.min(bytes.len());
@@ -178,31 +271,53 @@ impl FrameScanner {
                 self.have += take as u8;
                 if usize::from(self.have) == HEAD_LEN {
                     self.have = 0;
-                    let [a, b, c, kind, flags, ..] = self.head;
-                    let head = FrameHead {
-                        len: u32::from_be_bytes([0, a, b, c]),
-                        kind,
-                        flags,
-                        peek: [0; 4],
-                        oversized_window: false,
-                    };
-                    self.left = head.len;
-                    self.block = match kind {
-                        HEADERS | CONTINUATION if flags & END_HEADERS != 0 => Block::Last,
-                        HEADERS | CONTINUATION => Block::Open,
-                        _ => Block::Outside,
-                    };
-                    self.peek_or(head, 0, &mut found);
+                    let head = self.begin(end - bytes.len() as u64 - HEAD_LEN as u64);
+                    self.peek_or(head, 0, watcher);
                 }
             }
+            if self.block == Block::Last && self.left == 0 && self.peeking.is_none() {
+                self.block = Block::Outside;
+                watcher.block_ended();
+            }
         }
+        self.seen = end;
     }
 
-    fn peek_or(&mut self, head: FrameHead, at: u8, found: &mut impl FnMut(FrameHead)) {
+    /// The frame whose head is complete.
+    fn begin(&mut self, at: u64) -> FrameHead {
+        let [a, b, c, kind, flags, id @ ..] = self.head;
+        let stream = u32::from_be_bytes(id) & 0x7fff_ffff;
+        let out_of_place = match self.block {
+            Block::Open => kind != CONTINUATION || stream != self.block_stream,
+            _ => matches!(kind, CONTINUATION | PUSH_PROMISE),
+        };
+        let len = u32::from_be_bytes([0, a, b, c]);
+        self.left = len;
+        self.block = match kind {
+            HEADERS | CONTINUATION if flags & END_HEADERS != 0 => Block::Last,
+            HEADERS | CONTINUATION => Block::Open,
+            _ => Block::Outside,
+        };
+        (self.block_stream, self.priority, self.padding) = (stream, 0, 0);
+        FrameHead { at, len, kind, stream, flags, out_of_place, peek: [0; 4], oversized_window: false }
+    }
+
+    /// Hands on what of a HEADERS or CONTINUATION frame's payload is neither priority nor padding.
+    fn fragment(&mut self, payload: &[u8], watcher: &mut impl Watcher) {
+        let priority = payload.len().min(usize::from(self.priority));
+        self.priority -= priority as u8;
+        let left = (self.left as usize - priority).saturating_sub(self.padding as usize);
+        let payload = payload.get(priority..).unwrap_or_default();
+        watcher.fragment(payload.get(..left).unwrap_or(payload));
+    }
+
+    fn peek_or(&mut self, head: FrameHead, at: u8, watcher: &mut impl Watcher) {
         if usize::from(at) < head.wanted() {
             self.peeking = Some((head, at));
         } else {
-            found(head);
+            self.priority = head.priority();
+            self.padding = head.padding().saturating_sub(1);
+            watcher.frame(head);
         }
     }
 }
@@ -234,7 +349,7 @@ mod tests {
             let mut scanner = FrameScanner::new(true);
             let (mut seen, mut oversized) = (Vec::new(), Vec::new());
             for piece in bytes.chunks(step) {
-                scanner.feed(piece, |head| match head.kind {
+                scanner.feed(piece, &mut |head: FrameHead| match head.kind {
                     SETTINGS => oversized.push(head.has_oversized_window()),
                     _ => seen.push((head.kind, head.is_empty(), head.error_code(), head.is_ack())),
                 });
@@ -271,7 +386,7 @@ mod tests {
         let open = HEAD_LEN..HEAD_LEN + 3 + HEAD_LEN + 1 + HEAD_LEN + 2;
         for (at, byte) in bytes.iter().enumerate() {
             assert_eq!(scanner.in_header_block(), open.contains(&at), "before byte {at}");
-            scanner.feed(&[*byte], |_| ());
+            scanner.feed(&[*byte], &mut |_| ());
         }
         assert!(!scanner.in_header_block());
     }

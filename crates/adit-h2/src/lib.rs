@@ -4,8 +4,8 @@
 //! connection, who runs its task. Nothing is spawned: the owner polls [`server`]'s connection, or the driver that
 //! [`client`] gives, for as long as the connection lives.
 //!
-//! Read first: [`Http2Options`] (Envoy's `Http2ProtocolOptions`), [`server`], [`client`]; inside, `watch` (what the `h2`
-//! crate does not count is counted on the bytes themselves) and `send` (flow control).
+//! Read first: [`Http2Options`] (Envoy's `Http2ProtocolOptions`), [`server`], [`client`]; inside, `watch` and `tally`
+//! (what the `h2` crate does not count or answers wrongly is found on the bytes themselves) and `send` (flow control).
 //!
 //! What this codec adds to the `h2` crate: message rules of RFC 9113 section 8 that the crate leaves open, translation to
 //! and from the canonical form, Envoy's flood limits, a bounded amount of work per poll, back-pressure from the socket to
@@ -20,6 +20,7 @@ mod envoy;
 mod error;
 mod frames;
 mod head;
+mod held;
 pub mod hpack;
 mod keepalive;
 mod recv;
@@ -27,6 +28,8 @@ mod send;
 mod server;
 mod shared;
 mod stats;
+mod streams;
+mod tally;
 mod watch;
 
 pub use client::client;

@@ -58,7 +58,7 @@ fn builder(options: &Http2Options) -> Builder {
         .initial_connection_window_size(options.connection_window())
         .max_frame_size(options.frame_size())
         .max_header_list_size(options.max_header_list_size)
-        .header_table_size(options.hpack_table_size)
+        .header_table_size(options.table_size())
         .max_concurrent_streams(options.max_concurrent_streams)
         .max_concurrent_reset_streams(RESET_MEMORY)
         .reset_stream_duration(RESET_MEMORY_FOR)
@@ -140,13 +140,13 @@ impl Server {
                 }
                 Poll::Ready(None) => {
                     if self.condemned {
-                        return Poll::Ready(self.over_flood());
+                        return Poll::Ready(self.over_condemned());
                     }
                     self.state = State::Over;
                     return Poll::Ready(None);
                 }
                 // A flooder that does not read its GOAWAY is not waited for.
-                Poll::Pending if self.condemned => return Poll::Ready(self.over_flood()),
+                Poll::Pending if self.condemned => return Poll::Ready(self.over_condemned()),
                 Poll::Pending => {
                     if self.poll_late(cx).is_ready() {
                         self.late = true;
@@ -173,12 +173,13 @@ impl Server {
         self.head_timer.get_or_insert_with(|| Box::pin(sleep(timeout))).as_mut().poll(cx)
     }
 
-    fn over_flood(&mut self) -> Option<Result<IncomingStream, ConnError>> {
+    fn over_condemned(&mut self) -> Option<Result<IncomingStream, ConnError>> {
         self.state = State::Over;
         if self.late {
             return Some(Err(conn_error(StreamError::TimedOut, "request_header_timeout")));
         }
-        Some(Err(conn_error(StreamError::Protocol("http2.flood"), "http2.inbound_flood")))
+        let (error, details) = error::condemned(self.shared.condemned().unwrap_or(h2::Reason::ENHANCE_YOUR_CALM));
+        Some(Err(conn_error(error, details)))
     }
 
     /// Gives a good request its form; answers a bad one.

@@ -8,25 +8,27 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll};
-use std::time::Instant;
+use std::task::{Context, Poll, ready};
 
 use adit_io::Io;
 use bytes::BufMut;
-use h2::Reason;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use crate::frames::{self, FrameHead, FrameScanner};
+use crate::frames::{FrameHead, FrameScanner};
+use crate::held::Held;
 use crate::shared::Shared;
-use crate::{Counter, Http2Options};
+use crate::tally::Tally;
+use crate::{Counter, Http2Options, frames};
 
 /// Beyond the frame at hand, this much is read at once: what follows may be a flood of small frames.
 const READ_AHEAD: usize = 32 << 10;
-/// Answers owed to a peer that does not read: the h2 crate reads no further while one cannot leave, so more than a single
-/// read holds are never seen, and `max_outbound_control_frames` beyond this changes nothing.
-const MAX_OWED: u32 = 256;
-/// A DATA frame sent counts once for each of these towards the WINDOW_UPDATE frames it may cause.
-const WINDOW_UNIT: u32 = 16 << 10;
+/// A header block that comes in pieces is kept from the `h2` crate up to this size, in bytes, where what it holds may cost
+/// its stream.
+const MAX_HELD: usize = 64 << 10;
+/// Read at once behind bytes that wait: as much as the `h2` crate's buffer has room for.
+const HELD_READ: usize = 8 << 10;
+/// What fails the connection of a client that is condemned.
+pub(crate) const CONDEMNED: &str = "condemned";
 
 /// The transport given to the `h2` crate.
 pub(crate) struct Watched {
@@ -35,6 +37,9 @@ pub(crate) struct Watched {
     inbound: FrameScanner,
     outbound: FrameScanner,
     tally: Tally,
+    /// Read, and not given to the `h2` crate yet.
+    held: Option<Box<Held>>,
+    said_goaway: bool,
 }
 
 impl Watched {
@@ -44,6 +49,8 @@ impl Watched {
             inbound: FrameScanner::new(is_server),
             outbound: FrameScanner::new(!is_server),
             tally: Tally::new(shared.clone(), options, is_server),
+            held: None,
+            said_goaway: false,
             shared,
         }
     }
@@ -56,7 +63,7 @@ impl Watched {
                 for slice in slices {
                     let bytes = slice.get(..left.min(slice.len())).unwrap_or_default();
                     left -= bytes.len();
-                    self.outbound.feed(bytes, |head| tally.sent(head));
+                    self.outbound.feed(bytes, &mut |head: FrameHead| tally.sent(head));
                 }
             }
             Poll::Ready(Err(_)) => self.shared.set_blocked(false),
@@ -74,47 +81,144 @@ impl Drop for Watched {
     }
 }
 
+impl Watched {
+    /// Reads what may be read at once into `into`, at most `max`; gives the number of bytes, none at the end.
+    fn poll_more(&mut self, cx: &mut Context<'_>, into: &mut impl BufMut, max: usize) -> Poll<io::Result<usize>> {
+        let mut part = BufMut::limit(into, max);
+        pin!(self.io.read_buf(&mut part)).poll(cx)
+    }
+
+    /// Looks at what was read. Whether it is fit for the `h2` crate.
+    fn inspect(&mut self, bytes: &[u8]) -> bool {
+        self.inbound.feed(bytes, &mut self.tally);
+        self.shared.note_read(bytes.len(), self.tally.take_frames());
+        self.shared.in_header_block.store(self.inbound.in_header_block(), Relaxed);
+        // The h2 crate, shown the frame, would answer with another error, or none.
+        self.shared.condemned().is_none()
+    }
+
+    /// From where on bytes must wait for more.
+    fn waits_from(&self) -> Option<u64> {
+        self.tally.open_block().or(self.inbound.open_head())
+    }
+
+    /// A condemned connection is read no further: the server's owner ends it, the client's ends with this error.
+    fn poll_condemned(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.tally.is_server {
+            return Poll::Pending;
+        }
+        self.say_goaway(cx);
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, CONDEMNED)))
+    }
+
+    /// The `h2` crate gives a client no way to end its connection with a code (RFC 9113 section 5.4.1). Sent if the socket
+    /// takes it now; no stream of the peer's was processed, as none may be opened.
+    fn say_goaway(&mut self, cx: &mut Context<'_>) {
+        let Some(reason) = self.shared.condemned().filter(|_| !self.tally.is_server && !self.said_goaway) else {
+            return;
+        };
+        if self.outbound.is_between_frames() {
+            self.said_goaway = true;
+            let frame = frames::goaway(reason.into());
+            if let Poll::Ready(Ok(_)) = Pin::new(&mut self.io).poll_write(cx, &frame) {
+                self.shared.count(Counter::GoawaySent);
+                // Whether it left or not, the connection is over.
+                let _ = Pin::new(&mut self.io).poll_flush(cx);
+            }
+        }
+    }
+
+    /// After a read of `buf` from `before` on: keeps back what must wait, and puts in the resets of malformed messages.
+    fn hold_back(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        let (open, malformed) = (self.waits_from(), self.tally.take_malformed());
+        let Some(cut) = malformed.first().map(|block| block.at).or(open) else { return };
+        let filled = buf.filled().len();
+        let start = self.inbound.seen() - (filled - before) as u64;
+        let cut = before + cut.saturating_sub(start) as usize;
+        let mut held = Held::new(self.inbound.seen() - (filled - cut) as u64);
+        held.bytes.extend_from_slice(buf.filled().get(cut..).unwrap_or_default());
+        buf.set_filled(cut);
+        held.settle(&malformed, open);
+        self.held = Some(Box::new(held));
+    }
+
+    /// Goes on where bytes are held: gives those that need wait no longer.
+    fn poll_held(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let Some(mut held) = self.held.take() else { return Poll::Ready(Ok(())) };
+            if held.release(buf) {
+                self.held = Some(held).filter(|held| !held.bytes.is_empty());
+                return Poll::Ready(Ok(()));
+            }
+            let had = held.bytes.len();
+            held.bytes.reserve(HELD_READ);
+            let read = match self.poll_allowed(cx) {
+                Poll::Ready(()) => self.poll_more(cx, &mut held.bytes, HELD_READ),
+                Poll::Pending => Poll::Pending,
+            };
+            let fit = match read {
+                Poll::Ready(Ok(n)) if n > 0 => self.inspect(held.bytes.get(had..).unwrap_or_default()),
+                // The end: the h2 crate finds the block cut short.
+                Poll::Ready(Ok(_)) => {
+                    held.settle(&[], None);
+                    true
+                }
+                other => {
+                    // Waiting may be long.
+                    held.bytes.shrink_to(had);
+                    self.held = Some(held);
+                    return other.map_ok(|_| ());
+                }
+            };
+            if !fit {
+                cx.waker().wake_by_ref();
+                return self.poll_condemned(cx);
+            }
+            if had < held.bytes.len() {
+                if held.bytes.len() > MAX_HELD {
+                    self.tally.let_through();
+                }
+                held.settle(&self.tally.take_malformed(), self.waits_from());
+            }
+            self.held = Some(held);
+        }
+    }
+
+    fn poll_allowed(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.shared.may_read() {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let me = &mut *self;
         if me.shared.condemned().is_some() {
-            return if me.tally.is_server {
-                Poll::Pending
-            } else {
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "flood")))
-            };
+            return me.poll_condemned(cx);
         }
-        if !me.shared.may_read() {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+        if me.held.is_some() {
+            return me.poll_held(cx, buf);
         }
-        let room = me.inbound.left() + READ_AHEAD;
+        ready!(me.poll_allowed(cx));
         let before = buf.filled().len();
+        let room = me.inbound.left() + READ_AHEAD;
         if buf.remaining() <= room {
-            std::task::ready!(Pin::new(&mut me.io).poll_read(cx, buf))?;
+            ready!(Pin::new(&mut me.io).poll_read(cx, buf))?;
         } else {
-            let mut part = BufMut::limit(&mut *buf, room);
-            std::task::ready!(pin!(me.io.read_buf(&mut part)).poll(cx))?;
+            ready!(me.poll_more(cx, buf, room))?;
         }
-        let bytes = buf.filled().get(before..).unwrap_or_default();
-        let (tally, mut frames, n) = (&mut me.tally, 0u32, bytes.len());
-        me.inbound.feed(bytes, |head| {
-            frames += 1;
-            tally.received(head);
-        });
-        me.shared.note_read(n, frames);
-        me.shared.in_header_block.store(me.inbound.in_header_block(), Relaxed);
-        if matches!(me.shared.condemned(), Some(Reason::FRAME_SIZE_ERROR | Reason::FLOW_CONTROL_ERROR)) {
-            // The h2 crate, shown the frame, would call it a PROTOCOL_ERROR.
+        if !me.inspect(buf.filled().get(before..).unwrap_or_default()) {
             buf.set_filled(before);
-            if !me.tally.is_server {
-                return Poll::Ready(Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "a frame that breaks the connection",
-                )));
-            }
             cx.waker().wake_by_ref();
-            return Poll::Pending;
+            return me.poll_condemned(cx);
+        }
+        me.hold_back(buf, before);
+        if me.held.is_some() && buf.filled().len() == before {
+            // Nothing is no end.
+            return me.poll_held(cx, buf);
         }
         Poll::Ready(Ok(()))
     }
@@ -124,6 +228,7 @@ impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.io).poll_write(cx, data);
         self.wrote(&[io::IoSlice::new(data)], &result);
+        self.say_goaway(cx);
         result
     }
 
@@ -134,6 +239,7 @@ impl AsyncWrite for Watched {
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.io).poll_write_vectored(cx, data);
         self.wrote(data, &result);
+        self.say_goaway(cx);
         result
     }
 
@@ -149,186 +255,5 @@ impl AsyncWrite for Watched {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
-/// Counts frames both ways and condemns a connection that breaks a limit (Envoy's `ProtocolConstraints`).
-struct Tally {
-    shared: Arc<Shared>,
-    is_server: bool,
-    strict_messages: bool,
-    settled: bool,
-    empty_in_a_row: u32,
-    max_empty: u32,
-    streams: u64,
-    priorities: u64,
-    max_priorities: u64,
-    window_updates: u64,
-    max_window_updates: u64,
-    data_units_sent: u64,
-    /// PING and SETTINGS read less those answered.
-    owed: u32,
-    max_owed: u32,
-    resets: Bucket,
-}
-
-impl Tally {
-    fn new(shared: Arc<Shared>, options: &Http2Options, is_server: bool) -> Self {
-        Self {
-            shared,
-            is_server,
-            strict_messages: options.stream_error_on_invalid_http_message == Some(false),
-            settled: false,
-            empty_in_a_row: 0,
-            max_empty: options.max_consecutive_inbound_frames_with_empty_payload,
-            streams: 0,
-            priorities: 0,
-            max_priorities: options.max_inbound_priority_frames_per_stream.into(),
-            window_updates: 0,
-            max_window_updates: options.max_inbound_window_update_frames_per_data_frame_sent.into(),
-            data_units_sent: 0,
-            owed: 0,
-            max_owed: options.max_outbound_control_frames.min(MAX_OWED),
-            resets: Bucket::new(options.stream_reset_burst, options.stream_reset_rate),
-        }
-    }
-
-    fn received(&mut self, head: FrameHead) {
-        if !self.settled {
-            self.settled = true;
-            // The preface of either side ends with SETTINGS (RFC 9113 section 3.4); the h2 crate does not insist.
-            if head.kind != frames::SETTINGS || head.is_ack() {
-                self.shared.condemn(Reason::PROTOCOL_ERROR);
-            }
-        }
-        if !head.has_valid_size() {
-            self.shared.condemn(Reason::FRAME_SIZE_ERROR);
-        } else if head.has_oversized_window() && !head.is_ack() {
-            self.shared.condemn(Reason::FLOW_CONTROL_ERROR);
-        }
-        match head.kind {
-            frames::DATA | frames::CONTINUATION => self.check_empty(head),
-            frames::HEADERS => {
-                // A client counts the streams it opened by the answers it sees: the same order of magnitude.
-                self.streams += 1;
-                self.check_empty(head);
-            }
-            frames::PRIORITY => {
-                self.priorities += 1;
-                if self.priorities > self.max_priorities * (1 + self.streams) {
-                    self.flood(Counter::InboundPriorityFramesFlood);
-                }
-            }
-            frames::WINDOW_UPDATE => {
-                self.window_updates += 1;
-                let allowed = 5 + 2 * (self.streams + self.max_window_updates * self.data_units_sent);
-                if self.window_updates > allowed {
-                    self.flood(Counter::InboundWindowUpdateFramesFlood);
-                }
-            }
-            frames::PING | frames::SETTINGS if !head.is_ack() => self.owed = self.owed.saturating_add(1),
-            frames::RST_STREAM => {
-                self.shared.count(Counter::RxReset);
-                if head.error_code() == u32::from(Reason::REFUSED_STREAM) {
-                    self.shared.count(Counter::StreamRefusedErrors);
-                }
-                self.spend_reset();
-            }
-            frames::GOAWAY => self.shared.goaway.store(true, Relaxed),
-            _ => {}
-        }
-    }
-
-    fn sent(&mut self, head: FrameHead) {
-        match head.kind {
-            frames::DATA => {
-                self.data_units_sent += u64::from(head.len.div_ceil(WINDOW_UNIT));
-                self.shared.note_sent(u64::from(head.len));
-            }
-            frames::PING | frames::SETTINGS if head.is_ack() => {
-                self.owed = self.owed.saturating_sub(1);
-                if head.kind == frames::SETTINGS {
-                    self.shared.settings_in_force.store(true, Relaxed);
-                }
-            }
-            frames::RST_STREAM => {
-                self.shared.count(Counter::TxReset);
-                let code = head.error_code();
-                if self.shared.is_fault_of_the_peer(code) {
-                    if code == u32::from(Reason::PROTOCOL_ERROR) {
-                        self.shared.count(Counter::RxMessagingError);
-                        if self.strict_messages {
-                            self.shared.condemn(Reason::PROTOCOL_ERROR);
-                        }
-                    }
-                    self.spend_reset();
-                }
-            }
-            frames::GOAWAY => self.shared.count(Counter::GoawaySent),
-            _ => {}
-        }
-    }
-
-    fn check_empty(&mut self, head: FrameHead) {
-        if head.is_empty() && !head.is_end_stream() {
-            self.empty_in_a_row += 1;
-            if self.empty_in_a_row > self.max_empty {
-                self.flood(Counter::InboundEmptyFramesFlood);
-            }
-        } else {
-            self.empty_in_a_row = 0;
-        }
-    }
-
-    /// The peer asks and does not read the answers.
-    fn check_owed(&mut self) {
-        if self.owed > self.max_owed {
-            self.flood(Counter::OutboundControlFlood);
-        }
-    }
-
-    /// Rapid reset (CVE-2023-44487) and resets that the peer provokes (CVE-2025-8671); an upstream server may reset as it
-    /// likes.
-    fn spend_reset(&mut self) {
-        if self.is_server && !self.resets.take(Instant::now()) {
-            self.flood(Counter::ResetFlood);
-        }
-    }
-
-    fn flood(&self, counter: Counter) {
-        if self.shared.condemned().is_none() {
-            self.shared.count(counter);
-            self.shared.condemn(Reason::ENHANCE_YOUR_CALM);
-        }
-    }
-}
-
-/// A token bucket.
-struct Bucket {
-    tokens: u64,
-    burst: u64,
-    rate: u64,
-    filled: Option<Instant>,
-}
-
-impl Bucket {
-    fn new(burst: u64, rate: u64) -> Self {
-        Self { tokens: burst, burst, rate, filled: None }
-    }
-
-    fn take(&mut self, now: Instant) -> bool {
-        let filled = *self.filled.get_or_insert(now);
-        let earned = (now.saturating_duration_since(filled).as_secs_f64() * self.rate as f64) as u64;
-        if earned > 0 {
-            self.tokens = self.tokens.saturating_add(earned).min(self.burst);
-            self.filled = Some(now);
-        }
-        match self.tokens.checked_sub(1) {
-            Some(left) => {
-                self.tokens = left;
-                true
-            }
-            None => false,
-        }
     }
 }
