@@ -48,6 +48,13 @@ pub trait RecvStream: ByteSource {
     fn datagrams(&mut self) -> Option<Box<dyn Datagrams>> {
         None
     }
+
+    /// The connection's own half, where an accepted tunnel has the connection to itself and the codec nothing left to do
+    /// (HTTP/1). What was asked is empty then, and to be dropped. Asked after [`SendStream::detach`], before anything was
+    /// read.
+    fn detach(&mut self) -> Option<Box<dyn ByteSource>> {
+        None
+    }
 }
 
 /// The datagrams of one stream: unreliable, unordered, each whole. A payload is that of RFC 9297 section 2, so for
@@ -82,6 +89,25 @@ pub trait SendStream: ByteSink {
     /// Sends trailers and ends the direction. On HTTP/1 only where the message is chunked and trailers are enabled;
     /// elsewhere they are dropped and the direction ends.
     fn poll_send_trailers(&mut self, cx: &mut Context<'_>, trailers: &HeaderMap) -> Poll<Result<(), StreamError>>;
+
+    /// As [`RecvStream::detach`]; `None` also as long as the head waits to leave.
+    fn detach(&mut self, cx: &mut Context<'_>) -> Option<Box<dyn ByteSink>> {
+        let _ = cx;
+        None
+    }
+}
+
+/// The halves of an accepted tunnel as bytes, without the codec wherever it has nothing left to do. A server connection
+/// whose one stream was taken from it so is over.
+pub fn tunnel_halves(
+    cx: &mut Context<'_>,
+    mut recv: Box<dyn RecvStream>,
+    mut send: Box<dyn SendStream>,
+) -> (Box<dyn ByteSource>, Box<dyn ByteSink>) {
+    match send.detach(cx) {
+        Some(sink) => (recv.detach().unwrap_or(recv), sink),
+        None => (recv, send),
+    }
 }
 
 /// A request that a server connection received.

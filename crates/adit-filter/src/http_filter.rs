@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use adit_codec::{RecvStream, Responder, SendStream};
 use adit_http::{RequestHead, ResponseHead, StreamError};
+use http::StatusCode;
 use http::uri::Authority;
-use http::{StatusCode, Version};
 
 use crate::throttle::Throttled;
+use crate::tunnel::{StandingTunnel, TunnelStream, note_client_gone};
 use crate::{BoxFuture, LocalReply, ResponseFlag, Route, StreamInfo, WorkerEnv};
 
 /// What a filter decided about a request.
@@ -67,8 +68,9 @@ pub trait HttpFilterFactory: Send + Sync {
 
 /// The last filter of an HTTP chain: it sees the request to its answer, and the exchange to its end.
 pub trait HttpTerminal: Send + Sync {
-    /// Serves the request; every path answers through `stream` exactly once, or resets.
-    fn serve<'a>(&'a self, stream: &'a mut HttpStream) -> BoxFuture<'a, ()>;
+    /// Serves the request; every path answers through `stream` exactly once, or resets. The exchange is over then, unless it
+    /// became a tunnel: that is given back, to be relayed without the chain and this future.
+    fn serve<'a>(&'a self, stream: &'a mut HttpStream) -> BoxFuture<'a, Option<Box<dyn StandingTunnel>>>;
 }
 
 /// What the connection manager does to a response on its way to the client: filters in reverse, its own fields, stats,
@@ -96,9 +98,11 @@ pub trait ResponseHook: Send {
     /// The tunnel stands: both sides have accepted (`flush_log_on_tunnel_successfully_established`).
     fn on_tunnel(&mut self, request: &RequestHead, info: &mut StreamInfo);
 
-    /// The tunnel stands, for hours perhaps: drops from the heads what no log reads.
-    fn trim(&mut self, request: &mut RequestHead, response: Option<&mut ResponseHead>) {
+    /// The tunnel stands, for hours perhaps: drops from the heads what no log reads. False when nothing reads them, and
+    /// nothing more is to be done here.
+    fn trim(&mut self, request: &mut RequestHead, response: Option<&mut ResponseHead>) -> bool {
         let _ = (request, response);
+        true
     }
 
     /// Polled by the terminal filter whenever it is, once the answer left: writes periodic log lines
@@ -138,6 +142,8 @@ pub struct HttpStream {
     pub original_authority: Option<Box<Authority>>,
     responder: Option<Box<dyn Responder>>,
     hook: Box<dyn ResponseHook>,
+    /// The heads are needed, and the hook, however long it takes.
+    kept: bool,
 }
 
 impl HttpStream {
@@ -166,6 +172,7 @@ impl HttpStream {
             original_authority: None,
             responder: Some(responder),
             hook,
+            kept: true,
         }
     }
 
@@ -248,20 +255,7 @@ impl HttpStream {
 
     /// Records a client that left, or broke its protocol, before the exchange was over.
     pub fn client_gone(&mut self, error: StreamError) {
-        let (details, flag) = match error {
-            StreamError::Protocol(details) | StreamError::TooLarge(details) => {
-                (details, ResponseFlag::DownstreamProtocolError)
-            }
-            StreamError::Reset(_) | StreamError::Stopped(_) if self.request.version == Version::HTTP_2 => {
-                ("http2.remote_reset", ResponseFlag::DownstreamRemoteReset)
-            }
-            StreamError::Reset(_) | StreamError::Stopped(_) if self.request.version == Version::HTTP_3 => {
-                ("http3.remote_reset", ResponseFlag::DownstreamRemoteReset)
-            }
-            _ => ("downstream_remote_disconnect", ResponseFlag::DownstreamConnectionTermination),
-        };
-        self.info.details = Some(details.into());
-        self.info.flags.set(flag);
+        note_client_gone(&mut self.info, self.request.version, error);
     }
 
     /// Answers a client whose request broke the protocol, as [`HttpStream::client_gone`] recorded; one that is gone is not
@@ -292,7 +286,13 @@ impl HttpStream {
     /// Tells the connection manager that the tunnel stands. Of both heads only what logs read is kept.
     pub fn tunnel_established(&mut self) {
         self.hook.on_tunnel(&self.request, &mut self.info);
-        self.hook.trim(&mut self.request, self.response.as_mut());
+        self.kept = self.hook.trim(&mut self.request, self.response.as_mut());
+    }
+
+    /// What is to be kept of a stream whose tunnel stands.
+    pub fn into_tunnel(self) -> TunnelStream {
+        let Self { info, request, response, hook, kept, .. } = self;
+        TunnelStream::new(info, request, response, kept.then_some(hook))
     }
 }
 

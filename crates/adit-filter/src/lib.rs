@@ -18,6 +18,7 @@ mod reply;
 mod route;
 mod runtime_values;
 mod throttle;
+mod tunnel;
 mod udp;
 pub mod upstream;
 
@@ -33,6 +34,7 @@ pub use network::{
 pub use reply::LocalReply;
 pub use route::{PerFilterConfig, Route, RouteTable};
 pub use runtime_values::RuntimeValues;
+pub use tunnel::{StandingTunnel, TunnelStream};
 pub use udp::{Datagram, DatagramSocket, QuicFilter, UdpHandler, UdpLink, UdpListenerFilter};
 
 /// A boxed future, as trait methods return it.

@@ -204,4 +204,8 @@ impl SendStream for ClientSend {
     fn poll_send_trailers(&mut self, cx: &mut Context<'_>, trailers: &HeaderMap) -> Poll<Result<(), StreamError>> {
         self.0.poll_trailers(cx, trailers)
     }
+
+    fn detach(&mut self, cx: &mut Context<'_>) -> Option<Box<dyn ByteSink>> {
+        self.0.detach(cx)
+    }
 }

@@ -213,6 +213,15 @@ impl RecvStream for Recv {
     fn is_end(&self) -> bool {
         self.error.is_none() && self.decoder.is_done() && !self.decoder.has_trailers()
     }
+
+    fn detach(&mut self) -> Option<Box<dyn ByteSource>> {
+        if !self.raw || self.error.is_some() {
+            return None;
+        }
+        let reader = self.reader.take_if(|reader| !reader.eof)?;
+        self.slot.update(|shared| shared.recv = Side::Done);
+        Some(reader.into_source())
+    }
 }
 
 impl Drop for Recv {

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use adit_codec::Meter;
 use adit_http::{ErrorCode, StreamError};
+use adit_io::ByteSink;
 use bytes::Bytes;
 use http::HeaderMap;
 use tokio::net::TcpStream;
@@ -179,6 +180,27 @@ impl Sender {
         self.watch = None;
         let _ = self.settle(Err(error), false);
         Poll::Ready(self.error.unwrap_or(error))
+    }
+
+    /// The connection's writing half, once nothing of the head waits in front of it; see `SendStream::detach`.
+    pub(crate) fn detach(&mut self, cx: &mut Context<'_>) -> Option<Box<dyn ByteSink>> {
+        if self.out != Out::Raw || self.ended || self.error.is_some() {
+            return None;
+        }
+        match self.writer()?.poll_flush(cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => {
+                // Whoever sends next is told.
+                let _ = self.settle(Err(error), false);
+                return None;
+            }
+            Poll::Pending => return None,
+        }
+        let half = self.writer.take()?.handle();
+        self.ended = true;
+        self.socket = None;
+        self.slot.update(|shared| shared.send = Side::Done);
+        Some(half.into_sink())
     }
 
     pub(crate) fn as_tcp(&self) -> Option<&TcpStream> {

@@ -1,6 +1,7 @@
 //! One downstream connection: the codec, the timers of a connection without streams, draining.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -10,11 +11,14 @@ use adit_codec::{ConnError, IncomingStream, ServerConn};
 use adit_filter::{BoxFuture, Connection, StreamInfo, WorkerEnv};
 use adit_http::ErrorCode;
 use adit_io::{ConnInfo, FilterState, Io, Metadata};
+use adit_stats::GaugeHold;
 use http::Version;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::Hcm;
+use crate::stream::Serving;
+use crate::tunnel::Tunnel;
 
 /// What the streams of one connection share.
 pub(crate) struct ConnShared {
@@ -119,29 +123,51 @@ pub(crate) fn serve(hcm: Arc<Hcm>, connection: Connection) -> BoxFuture<'static,
         let (hcm, shared) = (hcm.clone(), shared.clone());
         Box::pin(async move { hcm.open_codec(io, &shared).await })
     };
+    let account = CxAccount::open(shared, started);
+    let streams = Box::pin(serve_streams(opening, account.shared.clone(), started));
     Box::pin(async move {
-        let account = CxAccount::open(shared, started);
-        let shared = &account.shared;
-        let info = match opening.await {
-            Ok((version, codec)) => {
-                serve_codec(shared, codec, version, started).await;
-                shared.connection_info()
-            }
-            Err(error) => {
-                if error == IDLE {
-                    hcm.stats.http.downstream_cx_idle_timeout.inc();
-                    shared.ends.note(Ends::LOCAL);
-                }
-                let mut info = shared.connection_info();
-                info.termination_details = Some(error.into());
-                info
-            }
-        };
+        let Served { tunnel, error } = streams.await;
+        if let Some((tunnel, active)) = tunnel {
+            tunnel.await;
+            drop(active);
+        }
+        let mut info = account.shared.connection_info();
+        info.termination_details = error.map(Into::into);
         // Who waits for the connection's place to be free finds it counted out.
         drop(account);
         drop(guards);
         info
     })
+}
+
+/// What is left of a connection once its streams are served.
+#[derive(Default)]
+struct Served {
+    /// Its last stream, which became a tunnel and has the connection to itself, and the count of the codec's version.
+    tunnel: Option<(Pin<Box<Tunnel>>, GaugeHold)>,
+    /// Why it got no codec.
+    error: Option<String>,
+}
+
+/// Serves the streams of a connection to their end, or to a tunnel that needs no codec.
+async fn serve_streams(
+    opening: impl Future<Output = Result<(Version, Box<dyn ServerConn>), String>>,
+    shared: Arc<ConnShared>,
+    started: Instant,
+) -> Served {
+    match opening.await {
+        Ok((version, codec)) => {
+            let tunnel = serve_codec(&shared, codec, version, started).await;
+            Served { tunnel, error: None }
+        }
+        Err(error) => {
+            if error == IDLE {
+                shared.hcm.stats.http.downstream_cx_idle_timeout.inc();
+                shared.ends.note(Ends::LOCAL);
+            }
+            Served { tunnel: None, error: Some(error) }
+        }
+    }
 }
 
 /// Serves a connection that is one of streams from the start (QUIC) to its end.
@@ -154,37 +180,68 @@ pub(crate) async fn serve_session(hcm: Arc<Hcm>, codec: Box<dyn ServerConn>, ses
     let shared = Arc::new(ConnShared::new(&hcm, session.worker, session.info, limit, origin));
     let started = Instant::now();
     let account = CxAccount::open(shared, started);
-    serve_codec(&account.shared, codec, Version::HTTP_3, started).await;
+    // The streams of QUIC are tasks of their own, tunnels too.
+    let _ = serve_codec(&account.shared, codec, Version::HTTP_3, started).await;
     drop(account);
     drop(session.guards);
     info
 }
 
-async fn serve_codec(shared: &Arc<ConnShared>, codec: Box<dyn ServerConn>, version: Version, started: Instant) {
+async fn serve_codec(
+    shared: &Arc<ConnShared>,
+    codec: Box<dyn ServerConn>,
+    version: Version,
+    started: Instant,
+) -> Option<(Pin<Box<Tunnel>>, GaugeHold)> {
     let (total, active) = by_version(&shared.hcm, version);
     total.inc();
     let active = active.hold();
-    let end = run(shared, codec, version, started).await;
-    drop(active);
-    if end == CxEnd::Local {
-        shared.ends.note(Ends::LOCAL);
+    match run(shared, codec, version, started).await {
+        CxEnd::Remote => {}
+        CxEnd::Local => shared.ends.note(Ends::LOCAL),
+        CxEnd::Tunnel(tunnel) => return Some((tunnel, active)),
     }
+    None
 }
 
 /// How a connection came to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CxEnd {
     Remote,
     Local,
+    /// It goes on as the tunnel that its last stream became.
+    Tunnel(Pin<Box<Tunnel>>),
+}
+
+/// The stream of a connection that has one at a time.
+enum Current {
+    Stream(Serving),
+    Tunnel(Pin<Box<Tunnel>>),
+}
+
+impl Current {
+    fn is_tunnel(&self) -> bool {
+        matches!(self, Self::Tunnel(_))
+    }
+
+    /// To its very end.
+    async fn finish(self) {
+        match self {
+            Self::Stream(stream) => {
+                if let Some(tunnel) = stream.await {
+                    tunnel.await;
+                }
+            }
+            Self::Tunnel(tunnel) => tunnel.await,
+        }
+    }
 }
 
 /// A connection that is served.
-struct Serving<'a> {
+struct Streams<'a> {
     shared: &'a Arc<ConnShared>,
     codec: Box<dyn ServerConn>,
     multiplexed: bool,
-    /// The stream of a connection that has one at a time.
-    current: Option<BoxFuture<'static, ()>>,
+    current: Option<Current>,
     /// The peer was told that the connection ends.
     drained: bool,
     /// When a connection that is too old, or was idle, is closed.
@@ -194,7 +251,7 @@ struct Serving<'a> {
 async fn run(shared: &Arc<ConnShared>, codec: Box<dyn ServerConn>, version: Version, started: Instant) -> CxEnd {
     let stats = &shared.hcm.stats.http;
     let multiplexed = version >= Version::HTTP_2;
-    let mut serving = Serving { shared, codec, multiplexed, current: None, drained: false, closes: None };
+    let mut serving = Streams { shared, codec, multiplexed, current: None, drained: false, closes: None };
     loop {
         if !serving.drained && wants_drain(shared) {
             serving.drain();
@@ -210,6 +267,9 @@ async fn run(shared: &Arc<ConnShared>, codec: Box<dyn ServerConn>, version: Vers
                 return if remote { CxEnd::Remote } else { CxEnd::Local };
             }
             Event::Over => {
+                if let Some(Current::Tunnel(tunnel)) = serving.current.take_if(|current| current.is_tunnel()) {
+                    return CxEnd::Tunnel(tunnel);
+                }
                 serving.finish().await;
                 return CxEnd::Remote;
             }
@@ -247,7 +307,7 @@ fn wants_drain(shared: &ConnShared) -> bool {
     drains
 }
 
-impl Serving<'_> {
+impl Streams<'_> {
     fn drain(&mut self) {
         self.codec.drain();
         self.drained = true;
@@ -278,18 +338,19 @@ impl Serving<'_> {
         if self.multiplexed {
             shared.live.fetch_add(1, Ordering::Relaxed);
             let live = Live(shared.clone());
-            shared.worker.spawn.spawn(crate::stream::serve(shared.clone(), incoming, Some(live)));
+            let current = Current::Stream(crate::stream::serve(shared.clone(), incoming, Some(live)));
+            shared.worker.spawn.spawn(Box::pin(current.finish()));
             return;
         }
         let stream = crate::stream::serve(shared.clone(), incoming, None);
-        self.current = Some(match self.current.take() {
+        self.current = Some(Current::Stream(match self.current.take() {
             None => stream,
             // Both its directions are over; it may still have its account to write.
             Some(before) => Box::pin(async move {
-                before.await;
-                stream.await;
+                before.finish().await;
+                stream.await
             }),
-        });
+        }));
     }
 
     /// Waits while streams live: they have their own timers.
@@ -306,8 +367,20 @@ impl Serving<'_> {
     }
 
     fn poll_busy(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        if let Some(stream) = &mut self.current
-            && stream.as_mut().poll(cx).is_ready()
+        match &mut self.current {
+            Some(Current::Stream(stream)) => match stream.as_mut().poll(cx) {
+                Poll::Ready(None) => {
+                    self.current = None;
+                    return Poll::Ready(Event::StreamDone);
+                }
+                // Polled right away: a tunnel without its codec is not polled here again.
+                Poll::Ready(Some(tunnel)) => self.current = Some(Current::Tunnel(tunnel)),
+                Poll::Pending => {}
+            },
+            Some(Current::Tunnel(_)) | None => {}
+        }
+        if let Some(Current::Tunnel(tunnel)) = &mut self.current
+            && tunnel.as_mut().poll(cx).is_ready()
         {
             self.current = None;
             return Poll::Ready(Event::StreamDone);
@@ -315,7 +388,7 @@ impl Serving<'_> {
         match self.codec.poll_accept(cx) {
             Poll::Ready(Some(request)) => Poll::Ready(self.came(request)),
             // The connection is over but its stream still writes its account.
-            Poll::Ready(None) if self.current.is_some() => Poll::Pending,
+            Poll::Ready(None) if matches!(self.current, Some(Current::Stream(_))) => Poll::Pending,
             Poll::Ready(None) => Poll::Ready(Event::Over),
             Poll::Pending => Poll::Pending,
         }
@@ -352,8 +425,8 @@ impl Serving<'_> {
 
     /// Lets the streams of a connection that is over write their accounts.
     async fn finish(&mut self) {
-        if let Some(stream) = self.current.take() {
-            stream.await;
+        if let Some(current) = self.current.take() {
+            current.finish().await;
         }
         while self.shared.live.load(Ordering::Relaxed) > 0 {
             self.shared.ended.notified().await;

@@ -8,15 +8,18 @@
 //!
 //! Floor F3.
 
+mod account;
 mod config;
 mod conn;
 mod date;
+mod filters;
 mod path;
 mod refused;
 mod request;
 mod response;
 mod stats;
 mod stream;
+mod tunnel;
 mod upgrade;
 mod xfcc;
 

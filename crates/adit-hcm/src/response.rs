@@ -170,13 +170,18 @@ impl ResponseHook for ResponsePath {
         head.clone()
     }
 
-    fn trim(&mut self, request: &mut RequestHead, response: Option<&mut ResponseHead>) {
+    fn trim(&mut self, request: &mut RequestHead, response: Option<&mut ResponseHead>) -> bool {
         let logs = &self.conn.hcm.config.access_logs;
+        // A filter may count until it is dropped.
+        if logs.is_empty() && self.filters.is_empty() {
+            return false;
+        }
         request.headers = kept(&request.headers, logs.iter().flat_map(|log| log.request_fields()));
         detach(request);
         if let Some(response) = response {
             response.headers = kept(&response.headers, logs.iter().flat_map(|log| log.response_fields()));
         }
+        true
     }
 
     fn poll_tick(&mut self, cx: &mut Context<'_>, request: &RequestHead, info: &mut StreamInfo) {

@@ -1,5 +1,4 @@
-//! One request on its way through the connection manager: checks, route, upgrade decision, filters, the terminal filter,
-//! and its account afterwards.
+//! One request on its way through the connection manager: checks, route, upgrade decision, filters, the terminal filter.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,37 +8,36 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use adit_codec::{IncomingStream, RecvStream};
-use adit_filter::{
-    AccessLogType, BoxFuture, FilterChain, HttpStream, LocalReply, ResponseFlag, Route, StreamInfo, Verdict,
-};
+use adit_filter::{AccessLogType, BoxFuture, FilterChain, HttpStream, LocalReply, Route, StandingTunnel};
 use adit_http::{ErrorCode, RequestKind, StreamError, target};
 use adit_io::ByteSource;
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, StatusCode, Version};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
 
-use crate::Hcm;
-use crate::conn::{ConnShared, Ends as CxEnds, Live};
-use crate::request;
+use crate::account::{Account, UpgradeAccount, name_cluster};
+use crate::conn::{ConnShared, Live};
 use crate::response::ResponsePath;
 use crate::stats::HttpStats;
-use crate::upgrade;
+use crate::tunnel::Tunnel;
+use crate::{Hcm, filters, request, upgrade};
 
 /// How long a live tunnel may take to end in order once the process closes.
 const CLOSING_GRACE: Duration = Duration::from_secs(1);
 
-/// Serves one request to its end. Every path answers or resets. The future lives as long as a tunnel does: what only a phase
-/// needs is in a box that goes with the phase, and it is boxed here, once: a future that awaits another by value holds it
-/// twice.
-pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, live: Option<Live>) -> BoxFuture<'static, ()> {
+/// Serves one request to its end, or to the tunnel that it became. Every path answers or resets. What only a phase needs is in
+/// a box that goes with the phase, and it is boxed here, once: a future that awaits another by value holds it twice.
+pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, live: Option<Live>) -> Serving {
     let account = Account::open(shared, incoming.head.version);
-    let (mut stream, disarmed) = new_stream(&account.0, incoming);
+    let (mut stream, disarmed) = new_stream(account.conn(), incoming);
     Box::pin(async move {
-        let shared = &account.0;
-        let hcm = &shared.hcm;
-        match admit(shared, &mut stream) {
+        let hcm = &account.conn().hcm;
+        match admit(account.conn(), &mut stream) {
             Ok(chain) => {
-                let _upgrade = counts_as_upgrade(hcm, &stream).then(|| UpgradeAccount::open(&hcm.stats.http));
-                drive(shared, &mut stream, &chain, disarmed).await;
+                let upgrade = counts_as_upgrade(hcm, &stream).then(|| UpgradeAccount::open(&hcm.stats.http));
+                if let Some((tunnel, max_duration)) = drive(account.conn(), &mut stream, &chain, disarmed).await {
+                    let (tunnel, stream) = (Some(tunnel), stream.into_tunnel());
+                    return Some(Box::pin(Tunnel { tunnel, stream, max_duration, upgrade, account, _live: live }));
+                }
             }
             Err(reply) => {
                 // A client that left has nothing to be told.
@@ -49,8 +47,12 @@ pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, live: Opt
         account.close(&mut stream);
         drop(account);
         drop(live);
+        None
     })
 }
+
+/// A request until it is over, or is a tunnel that stands.
+pub(crate) type Serving = BoxFuture<'static, Option<Pin<Box<Tunnel>>>>;
 
 /// The stream, and the flag that disarms `request_timeout` where there is one: set once the request was received whole or
 /// is answered.
@@ -174,25 +176,29 @@ fn connect_udp_authority(stream: &mut HttpStream, own: Option<&dyn Route>) -> Re
     Ok(())
 }
 
-/// Runs the chain under the timers that end a stream whatever it is doing.
+/// Runs the chain under the timers that end a stream whatever it is doing. A tunnel comes with the one that is left to it.
 async fn drive(
     shared: &Arc<ConnShared>,
     stream: &mut HttpStream,
     chain: &FilterChain,
     disarmed: Option<Arc<AtomicBool>>,
-) {
+) -> Option<(Box<dyn StandingTunnel>, Option<Timer>)> {
     let mut ends = Ends::new(shared, stream, disarmed);
     let end = {
         let mut work = std::pin::pin!(run_chain(stream, chain));
         std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(None),
-            Poll::Pending => ends.poll(cx).map(Some),
+            Poll::Ready(tunnel) => Poll::Ready(Ok(tunnel)),
+            Poll::Pending => ends.poll(cx).map(Err),
         })
         .await
     };
-    drop(ends);
-    if let Some(end) = end {
-        Box::pin(cut(&shared.hcm.stats.http, stream, end)).await;
+    match end {
+        Ok(tunnel) => tunnel.map(|tunnel| (tunnel, ends.timers.and_then(|timers| timers.max_duration))),
+        Err(end) => {
+            drop(ends);
+            Box::pin(cut(&shared.hcm.stats.http, stream, end)).await;
+            None
+        }
     }
 }
 
@@ -205,7 +211,7 @@ struct Ends {
     timers: Option<Box<Timers>>,
 }
 
-type Timer = Pin<Box<tokio::time::Sleep>>;
+pub(crate) type Timer = Pin<Box<tokio::time::Sleep>>;
 
 /// `request_timeout`, until the request was received whole, and `max_stream_duration`.
 struct Timers {
@@ -297,164 +303,14 @@ async fn cut(stats: &HttpStats, stream: &mut HttpStream, end: StreamEnd) {
 }
 
 /// Filters in order, then the terminal filter.
-async fn run_chain(stream: &mut HttpStream, chain: &FilterChain) {
+async fn run_chain(stream: &mut HttpStream, chain: &FilterChain) -> Option<Box<dyn StandingTunnel>> {
     if !chain.entries.is_empty() {
-        let filters = chain.instantiate(stream.route.as_deref());
-        if !filters.is_empty() && !Box::pin(enter(stream, filters)).await {
-            return;
+        let instances = chain.instantiate(stream.route.as_deref());
+        if !instances.is_empty() && !Box::pin(filters::enter(stream, instances)).await {
+            return None;
         }
     }
-    chain.terminal.serve(stream).await;
-}
-
-/// Whether the request got past the filters; if not, it was answered, or its client is gone.
-async fn enter(stream: &mut HttpStream, filters: Vec<Box<dyn adit_filter::HttpFilter>>) -> bool {
-    match run_filters(stream, filters).await {
-        Ok(()) => return true,
-        Err(FilterEnd::Reply(reply)) => {
-            // A client that left has nothing to be told.
-            let _ = stream.reply(*reply).await;
-        }
-        Err(FilterEnd::Client(error)) => {
-            stream.client_gone(error);
-            stream.reject(error).await;
-        }
-    }
-    false
-}
-
-enum FilterEnd {
-    Reply(Box<LocalReply>),
-    Client(StreamError),
-}
-
-/// Shows the head to each filter. The filters then wait in the response path, where they see the answer.
-async fn run_filters(stream: &mut HttpStream, filters: Vec<Box<dyn adit_filter::HttpFilter>>) -> Result<(), FilterEnd> {
-    let mut filters = filters.into_iter();
-    let result = show_request(stream, &mut filters).await;
-    if result.is_err() {
-        // The answer, also that to a request that breaks the protocol, passes through every filter of the chain, as in Envoy, also those that never saw the request.
-        for filter in filters {
-            stream.keep_filter(filter);
-        }
-    }
-    result
-}
-
-async fn show_request(
-    stream: &mut HttpStream,
-    filters: &mut std::vec::IntoIter<Box<dyn adit_filter::HttpFilter>>,
-) -> Result<(), FilterEnd> {
-    for mut filter in filters {
-        let end = stream.recv.as_ref().is_none_or(|recv| recv.is_end());
-        let mut verdict = filter.on_request(stream, end);
-        if let Verdict::Delay(_) | Verdict::Wait(_) = verdict {
-            if let Err(error) = wait(stream, verdict).await {
-                stream.keep_filter(filter);
-                return Err(FilterEnd::Client(error));
-            }
-            verdict = filter.after_delay(stream);
-        }
-        stream.keep_filter(filter);
-        match verdict {
-            Verdict::Continue => {}
-            Verdict::Delay(_) | Verdict::Wait(_) => wait(stream, verdict).await.map_err(FilterEnd::Client)?,
-            Verdict::Buffer(limit) => buffer(stream, limit).await?,
-            Verdict::Reply(reply) => return Err(FilterEnd::Reply(Box::new(reply))),
-        }
-    }
-    Ok(())
-}
-
-async fn wait(stream: &mut HttpStream, verdict: Verdict) -> Result<(), StreamError> {
-    let done = async {
-        match verdict {
-            Verdict::Delay(delay) => tokio::time::sleep(delay).await,
-            Verdict::Wait(waiting) => waiting.0.await,
-            Verdict::Continue | Verdict::Buffer(_) | Verdict::Reply(_) => {}
-        }
-    };
-    tokio::select! {
-        () = done => Ok(()),
-        error = std::future::poll_fn(|cx| stream.poll_cancelled(cx)) => Err(error),
-    }
-}
-
-/// Holds the whole body in memory, at most `limit` bytes: then the chain goes on.
-async fn buffer(stream: &mut HttpStream, limit: u64) -> Result<(), FilterEnd> {
-    let Some(mut recv) = stream.recv.take() else { return Ok(()) };
-    if recv.is_end() {
-        stream.recv = Some(recv);
-        return Ok(());
-    }
-    let too_large = || {
-        let reply = LocalReply::new(StatusCode::PAYLOAD_TOO_LARGE, "request_payload_too_large");
-        FilterEnd::Reply(Box::new(reply.body("Payload Too Large")))
-    };
-    let mut held = BytesMut::new();
-    loop {
-        let chunk = tokio::select! {
-            biased;
-            chunk = std::future::poll_fn(|cx| recv.poll_chunk(cx, 16 * 1024)) => chunk,
-            () = idle(stream.idle_timeout) => {
-                let reply = LocalReply::new(StatusCode::REQUEST_TIMEOUT, "stream_idle_timeout");
-                return Err(FilterEnd::Reply(Box::new(reply.body("stream timeout").flag(ResponseFlag::StreamIdleTimeout))));
-            }
-        };
-        match chunk {
-            Some(Ok(chunk)) if (held.len() + chunk.len()) as u64 > limit => {
-                stream.info.bytes_received = (held.len() + chunk.len()) as u64;
-                return Err(too_large());
-            }
-            Some(Ok(chunk)) => held.extend_from_slice(&chunk),
-            Some(Err(error)) => return Err(FilterEnd::Client(error)),
-            None => break,
-        }
-    }
-    let trailers = std::future::poll_fn(|cx| recv.poll_trailers(cx)).await.map_err(FilterEnd::Client)?;
-    if matches!(stream.request.kind, RequestKind::Plain) {
-        stream.request.headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(held.len()));
-    }
-    stream.info.timing.request_received = Some(stream.info.elapsed());
-    stream.recv = Some(Box::new(Held { body: held.freeze(), trailers }));
-    Ok(())
-}
-
-async fn idle(timeout: Option<Duration>) {
-    match timeout {
-        Some(timeout) => tokio::time::sleep(timeout).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// A body that is all in memory.
-struct Held {
-    body: Bytes,
-    trailers: Option<HeaderMap>,
-}
-
-impl ByteSource for Held {
-    fn poll_chunk(&mut self, _cx: &mut Context<'_>, max: usize) -> Poll<Option<Result<Bytes, StreamError>>> {
-        if self.body.is_empty() {
-            return Poll::Ready(None);
-        }
-        let n = self.body.len().min(max.max(1));
-        Poll::Ready(Some(Ok(self.body.split_to(n))))
-    }
-
-    fn stop(&mut self, _code: ErrorCode) {
-        self.body = Bytes::new();
-    }
-}
-
-impl RecvStream for Held {
-    fn poll_trailers(&mut self, _cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, StreamError>> {
-        Poll::Ready(Ok(self.trailers.take()))
-    }
-
-    fn is_end(&self) -> bool {
-        self.body.is_empty() && self.trailers.is_none()
-    }
+    chain.terminal.serve(stream).await
 }
 
 /// Notes when the request was received whole, for `request_timeout`.
@@ -497,115 +353,8 @@ impl RecvStream for Watched {
     fn is_end(&self) -> bool {
         self.recv.is_end()
     }
-}
 
-/// Counts a request from its head to its end; dropped with the stream's future, so that a stream cut from above is counted
-/// out too.
-struct Account(Arc<ConnShared>);
-
-impl Account {
-    fn open(shared: Arc<ConnShared>, version: Version) -> Self {
-        let stats = &shared.hcm.stats.http;
-        stats.downstream_rq_total.inc();
-        stats.downstream_rq_active.inc();
-        match version {
-            Version::HTTP_2 => stats.downstream_rq_http2_total.inc(),
-            Version::HTTP_3 => stats.downstream_rq_http3_total.inc(),
-            _ => stats.downstream_rq_http1_total.inc(),
-        }
-        shared.streams_total.fetch_add(1, Ordering::Relaxed);
-        Self(shared)
-    }
-
-    fn close(&self, stream: &mut HttpStream) {
-        let shared = &*self.0;
-        let hcm = &shared.hcm;
-        let stats = &hcm.stats.http;
-        name_cluster(stream);
-        let info = &mut stream.info;
-        let elapsed = info.elapsed();
-        info.timing.end = Some(elapsed);
-        if info.response_code != 0 {
-            hcm.stats.completed(info.response_code);
-        }
-        if info.details.as_deref() == Some("stream_idle_timeout") {
-            stats.downstream_rq_idle_timeout.inc();
-        }
-        let cut = stream.response.is_some() && info.timing.downstream_last_sent.is_none();
-        note_end(shared, stream.request.version, stream.request.kind.is_tunnel(), cut, info);
-        stats.downstream_rq_time.record(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
-        hcm.log(info, Some(&stream.request), stream.response.as_ref(), AccessLogType::DownstreamEnd);
-    }
-}
-
-impl Drop for Account {
-    fn drop(&mut self) {
-        self.0.hcm.stats.http.downstream_rq_active.dec();
-    }
-}
-
-/// A request that its route would have sent to a cluster is logged with that, whatever answered it.
-fn name_cluster(stream: &mut HttpStream) {
-    if stream.info.upstream.is_some() {
-        return;
-    }
-    let name = stream.route.as_ref().and_then(|route| route.cluster(&stream.request));
-    if let Some(cluster) = name.and_then(|name| stream.worker.clusters.get(name)) {
-        stream.info.upstream_mut().cluster = Some(cluster.settings().name.clone());
-    }
-}
-
-/// How the end of a stream is told of its connection (Envoy's `onResetStream`, and what a connection was destroyed with).
-fn note_end(shared: &ConnShared, version: Version, tunnel: bool, cut: bool, info: &mut StreamInfo) {
-    let stats = &shared.hcm.stats.http;
-    info.downstream_close_type.get_or_insert("Normal");
-    let left = info.flags.has(ResponseFlag::DownstreamConnectionTermination);
-    if version >= Version::HTTP_2 {
-        if info.details.as_deref().is_some_and(|details| details.ends_with("remote_reset")) {
-            stats.downstream_rq_rx_reset.inc();
-        }
-    } else if left || info.timing.request_received.is_none() {
-        // Over HTTP/1 a request that did not end ends with its connection.
-        stats.downstream_rq_rx_reset.inc();
-    }
-    let ended = ["stream_idle_timeout", "upstream_max_stream", "max_duration_timeout", "upstream_reset_after_response"];
-    let by_us = info.details.as_deref().is_some_and(|text| ended.iter().any(|details| text.starts_with(details)));
-    if !left && (cut || tunnel && by_us && info.response_code < 400) {
-        // What was being answered was reset.
-        stats.downstream_rq_tx_reset.inc();
-        if version < Version::HTTP_2 && info.timing.request_received.is_some() {
-            stats.downstream_rq_rx_reset.inc();
-        }
-        shared.ends.note(CxEnds::LOCAL);
-    }
-    let codec = info.details.as_deref().is_some_and(|text| text.starts_with("http1.") && !text.contains("underscore"));
-    if codec && info.flags.has(ResponseFlag::DownstreamProtocolError) {
-        stats.downstream_cx_protocol_error.inc();
-    }
-    if info.details.as_deref() == Some("request_payload_too_large") {
-        stats.downstream_rq_too_large.inc();
-    }
-    if left {
-        shared.ends.note(CxEnds::ACTIVE);
-    } else if tunnel && version < Version::HTTP_2 {
-        shared.ends.note(CxEnds::LOCAL);
-    }
-}
-
-/// Counts an upgrade or a CONNECT for as long as its stream lives. Dropped with the stream's future, so that a stream cut
-/// from above is counted out too.
-struct UpgradeAccount(adit_stats::Gauge);
-
-impl UpgradeAccount {
-    fn open(stats: &HttpStats) -> Self {
-        stats.downstream_cx_upgrades_total.inc();
-        stats.downstream_cx_upgrades_active.inc();
-        Self(stats.downstream_cx_upgrades_active.clone())
-    }
-}
-
-impl Drop for UpgradeAccount {
-    fn drop(&mut self) {
-        self.0.dec();
+    fn detach(&mut self) -> Option<Box<dyn ByteSource>> {
+        self.recv.detach()
     }
 }

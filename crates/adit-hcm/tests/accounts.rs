@@ -11,7 +11,8 @@ use adit_config::proto::envoy::extensions::filters::network::http_connection_man
 use adit_filter::upstream::{Cluster, Clusters};
 use adit_filter::{
     BoxFuture, ChainEntry, Connection, FilterChain, HttpFilter, HttpFilterFactory, HttpStream, HttpTerminal, Lifecycle,
-    ListenerInfo, NetworkTerminal, Route, RouteTable, RuntimeValues, Spawn, StreamInfo, Verdict, WorkerEnv,
+    ListenerInfo, NetworkTerminal, Route, RouteTable, RuntimeValues, Spawn, StandingTunnel, StreamInfo, Verdict,
+    WorkerEnv,
 };
 use adit_hcm::{Hcm, HcmContext};
 use adit_http::{RequestHead, ResponseHead};
@@ -51,7 +52,7 @@ impl RouteTable for Nothing {
 
 /// Never answers.
 impl HttpTerminal for Nothing {
-    fn serve<'a>(&'a self, _stream: &'a mut HttpStream) -> BoxFuture<'a, ()> {
+    fn serve<'a>(&'a self, _stream: &'a mut HttpStream) -> BoxFuture<'a, Option<Box<dyn StandingTunnel>>> {
         Box::pin(std::future::pending())
     }
 }

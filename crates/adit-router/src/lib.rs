@@ -16,6 +16,7 @@ mod reply;
 mod reset;
 mod retry;
 mod router;
+mod standing;
 mod table;
 mod tcp_errors;
 mod tunnel;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use adit_config::proto::envoy::extensions::filters::http::router::v3 as pb;
-use adit_filter::{BoxFuture, HttpStream, HttpTerminal, LocalReply, LogContext};
+use adit_filter::{BoxFuture, HttpStream, HttpTerminal, LocalReply, LogContext, StandingTunnel};
 use adit_http::{RequestKind, ResponseHead};
 use adit_match::ConfigError;
 use adit_stats::{Counter, Scope};
@@ -15,12 +15,11 @@ use crate::reply;
 use crate::table::RouteEntry;
 use crate::table::rewrite::Redirect;
 use crate::table::route::{Action, DirectResponse, Forward};
-use crate::tunnel::Tunnel;
 use crate::udp::UdpSession;
 
 /// A tunnel that both sides accepted.
-enum Standing {
-    Stream(Box<Tunnel>),
+enum Accepted {
+    Stream(Box<dyn StandingTunnel>),
     Udp(Box<UdpSession>),
 }
 
@@ -104,21 +103,22 @@ impl Router {
         Ok(Arc::new(Self { options, stats: RouterStats::new(scope), root: scope.store().root() }))
     }
 
-    /// Serves a request to its end. What leads to a tunnel is freed once that stands, so that a tunnel stays small.
-    async fn run(&self, stream: &mut HttpStream) {
+    /// Serves a request to its end, or to the tunnel that it became.
+    async fn run(&self, stream: &mut HttpStream) -> Option<Box<dyn StandingTunnel>> {
         if stream.recv.as_ref().is_some_and(|recv| recv.is_end()) {
             let elapsed = stream.info.elapsed();
             stream.info.timing.request_received.get_or_insert(elapsed);
         }
         match Box::pin(self.route(stream)).await {
-            Some(Standing::Stream(tunnel)) => tunnel.run(stream).await,
+            Some(Accepted::Stream(tunnel)) => return Some(tunnel),
             // Larger than a stream: on its own, so that streams do not pay for it.
-            Some(Standing::Udp(tunnel)) => Box::pin(tunnel.run(stream)).await,
+            Some(Accepted::Udp(tunnel)) => Box::pin(tunnel.run(stream)).await,
             None => {}
         }
+        None
     }
 
-    async fn route(&self, stream: &mut HttpStream) -> Option<Standing> {
+    async fn route(&self, stream: &mut HttpStream) -> Option<Accepted> {
         self.stats.rq_total.inc();
         let route = stream.route.clone();
         let Some(entry) = route.as_ref().and_then(|route| route.as_any().downcast_ref::<RouteEntry>()) else {
@@ -136,7 +136,7 @@ impl Router {
         None
     }
 
-    async fn forward(&self, entry: &RouteEntry, forward: &Forward, stream: &mut HttpStream) -> Option<Standing> {
+    async fn forward(&self, entry: &RouteEntry, forward: &Forward, stream: &mut HttpStream) -> Option<Accepted> {
         let terminates = forward.common.terminates(&stream.request);
         let early = stream.request.headers.get_all(EARLY_DATA).iter().any(|value| value.as_bytes() == b"1");
         let Some(exchange) = Exchange::new(&self.options, entry, forward, stream) else {
@@ -156,10 +156,10 @@ impl Router {
             return None;
         }
         if forward.common.terminates_udp(&stream.request) {
-            return exchange.establish_udp(stream, &self.root).await.map(Standing::Udp);
+            return exchange.establish_udp(stream, &self.root).await.map(Accepted::Udp);
         }
         if tunnel {
-            return exchange.establish(stream, raw, terminates).await.map(Standing::Stream);
+            return exchange.establish(stream, raw, terminates).await.map(Accepted::Stream);
         }
         exchange.run_plain(stream).await;
         // Over HTTP/1 an upstream has no reset but the end of its connection.
@@ -223,7 +223,7 @@ async fn direct_tunnel(entry: &RouteEntry, direct: &DirectResponse, stream: &mut
 }
 
 impl HttpTerminal for Router {
-    fn serve<'a>(&'a self, stream: &'a mut HttpStream) -> BoxFuture<'a, ()> {
+    fn serve<'a>(&'a self, stream: &'a mut HttpStream) -> BoxFuture<'a, Option<Box<dyn StandingTunnel>>> {
         Box::pin(self.run(stream))
     }
 }

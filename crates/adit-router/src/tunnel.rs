@@ -1,20 +1,16 @@
-//! Requests for a tunnel: upgrades and CONNECT, proxied or terminated, up to the acceptance; then the tunnel.
+//! Requests for a tunnel: upgrades and CONNECT, proxied or terminated, up to the acceptance.
 //!
 //! [`Driver`] performs what [`adit_upgrade::Exchange`] asks for. The sink towards the upstream is [`Withheld`] until the
 //! machine gives the [`Permit`].
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use adit_codec::{PendingResponse, RecvStream, SendStream};
 use adit_filter::upstream::{Host, HttpUpstream, Report, TcpUpstream};
-use adit_filter::{HttpStream, LocalReply, ResponseFlag};
+use adit_filter::{HttpStream, LocalReply, StandingTunnel};
 use adit_http::{ErrorCode, RequestHead, RequestKind, ResponseHead, StreamError};
-use adit_io::{
-    ByteSink, ByteSource, Cause as RelayCause, Direction, Peer, RelayObserver, RelayOptions, Side, TimeoutAction, relay,
-};
+use adit_io::Side;
 use adit_upgrade::{
     Action, Actions, Ask, Cause, Exchange as Machine, Input, Permit, Plan, State, Verdict, Withheld, judge,
 };
@@ -25,22 +21,11 @@ use crate::body::RequestBody;
 use crate::exchange::{Exchange, Missed, Next, stream_failure};
 use crate::plain::{Answered, reject, tell_reset};
 use crate::reply::{self, Failure};
+use crate::standing::{Standing, Upstream};
 use crate::table::route::ConnectConfig;
 use crate::tcp_errors::{ConnectSink, ConnectSource};
 use crate::waits::Interrupt;
 use crate::websocket::Handshake;
-
-/// A tunnel that stands.
-pub(crate) struct Tunnel {
-    down: Side,
-    up: Side,
-    host: Arc<dyn Host>,
-    guard: Box<dyn Send>,
-    /// The upstream's version; `None` for raw bytes.
-    version: Option<Version>,
-    /// End of the cluster's `max_stream_duration`.
-    max: Option<Instant>,
-}
 
 /// An upstream connection before the request was sent.
 enum Ready {
@@ -84,7 +69,7 @@ impl<'r> Exchange<'r> {
         stream: &mut HttpStream,
         raw: bool,
         connect: Option<ConnectConfig>,
-    ) -> Option<Box<Tunnel>> {
+    ) -> Option<Box<dyn StandingTunnel>> {
         stream.end_is_leaving = !raw;
         let driver = Driver {
             exchange: self,
@@ -110,7 +95,7 @@ impl<'r> Exchange<'r> {
 }
 
 impl Driver<'_> {
-    async fn run(mut self, stream: &mut HttpStream) -> Option<Box<Tunnel>> {
+    async fn run(mut self, stream: &mut HttpStream) -> Option<Box<dyn StandingTunnel>> {
         let mut actions = Actions::default();
         self.machine.handle(now(), Input::Request(self.ask), &mut actions);
         loop {
@@ -384,7 +369,7 @@ impl Driver<'_> {
         let _ = stream.reply(reply).await;
     }
 
-    async fn accept(mut self, stream: &mut HttpStream, permit: Permit) -> Option<Box<Tunnel>> {
+    async fn accept(mut self, stream: &mut HttpStream, permit: Permit) -> Option<Box<dyn StandingTunnel>> {
         let recv = self.recv.take().or_else(|| stream.recv.take())?;
         let (mut head, up, host, guard, version) = match (self.ready.take(), self.pending.take(), self.head.take()) {
             (Some(Ready::Tcp(upstream)), _, _) => {
@@ -402,7 +387,8 @@ impl Driver<'_> {
                 (head, side, upstream.host, upstream.guard, None)
             }
             (_, Some(pending), Some(head)) => {
-                let side = halves(stream, pending.response.into_recv(), pending.send.release(permit));
+                let side =
+                    halves(&stream.request.kind, pending.response.into_recv(), pending.send.release(permit)).await;
                 (head, side, pending.host, pending.guard, Some(pending.version))
             }
             _ => return None,
@@ -414,8 +400,9 @@ impl Driver<'_> {
         match stream.respond(head, false) {
             Ok(sink) => {
                 stream.tunnel_established();
-                let max = self.exchange.waits.max;
-                Some(Box::new(Tunnel { down: halves(stream, recv, sink), up, host, guard, version, max }))
+                let down = halves(&stream.request.kind, recv, sink).await;
+                let upstream = Upstream { host, guard, version, max: self.exchange.waits.max };
+                Some(Box::new(Standing::new(stream, down, up, upstream)))
             }
             Err(error) => {
                 host.report(Report::SentReset);
@@ -471,117 +458,20 @@ impl Driver<'_> {
     }
 }
 
-/// The halves of a stream as a relay takes them. The datagrams of a CONNECT-UDP travel as capsules between two connections
-/// (RFC 9297 section 3.5).
-fn halves(stream: &HttpStream, recv: Box<dyn RecvStream>, send: Box<dyn SendStream>) -> Side {
-    let udp = matches!(&stream.request.kind, RequestKind::Upgrade(token) if token.is_connect_udp());
-    let (recv, send) = if udp { adit_codec::udp::bridge(recv, send) } else { (recv, send) };
-    Side::new(recv as Box<dyn ByteSource>, send as Box<dyn ByteSink>)
+/// The halves of a stream as a relay takes them: without their codec where it has no more to do. The datagrams of a
+/// CONNECT-UDP travel as capsules between two connections (RFC 9297 section 3.5).
+async fn halves(kind: &RequestKind, recv: Box<dyn RecvStream>, send: Box<dyn SendStream>) -> Side {
+    let udp = matches!(kind, RequestKind::Upgrade(token) if token.is_connect_udp());
+    let halves = if udp { adit_codec::udp::bridge(recv, send) } else { (recv, send) };
+    let mut halves = Some(halves);
+    let (source, sink) = std::future::poll_fn(|cx| match halves.take() {
+        Some((recv, send)) => Poll::Ready(adit_codec::tunnel_halves(cx, recv, send)),
+        None => Poll::Pending,
+    })
+    .await;
+    Side::new(source, sink)
 }
 
 fn now() -> std::time::Instant {
     Instant::now().into_std()
-}
-
-/// Counts the bytes of a raw upstream while they move.
-struct HostBytes(Arc<dyn Host>);
-
-impl RelayObserver for HostBytes {
-    fn on_bytes(&self, direction: Direction, bytes: u64) {
-        self.0.report(match direction {
-            Direction::DownToUp => Report::Bytes { sent: bytes, received: 0 },
-            Direction::UpToDown => Report::Bytes { sent: 0, received: bytes },
-        });
-    }
-
-    fn on_paused(&self, direction: Direction) {
-        if direction == Direction::UpToDown {
-            self.0.report(Report::FlowControl { paused: true });
-        }
-    }
-
-    fn on_resumed(&self, direction: Direction) {
-        if direction == Direction::UpToDown {
-            self.0.report(Report::FlowControl { paused: false });
-        }
-    }
-}
-
-impl Tunnel {
-    /// Relays to the end, and writes down how it went.
-    pub(crate) async fn run(self: Box<Self>, stream: &mut HttpStream) {
-        let Self { down, up, host, guard, version, max } = *self;
-        let raw = version.is_none();
-        let options = RelayOptions {
-            idle_timeout: stream.idle_timeout,
-            max_duration: max.map(|at| at.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1))),
-            timeout_action: TimeoutAction::Reset,
-            buffer_limit: stream.buffer_limit,
-            observer: raw.then(|| Arc::new(HostBytes(host.clone())) as Arc<dyn RelayObserver>),
-            closing: Some(stream.worker.lifecycle.closing()),
-        };
-        let mut relay = relay(down, up, options);
-        let mut client_first = false;
-        let summary = std::future::poll_fn(|cx| {
-            let polled = Pin::new(&mut relay).poll(cx);
-            count(stream, relay.bytes());
-            let (down_over, up_over) = relay.ended();
-            client_first |= down_over && !up_over;
-            stream.poll_tick(cx);
-            polled
-        })
-        .await;
-        drop(relay);
-        count(stream, (summary.down_to_up.bytes, summary.up_to_down.bytes));
-        record(stream, summary.cause, client_first, version, &*host);
-        drop(guard);
-    }
-}
-
-/// What a relay moved is what either side was given and gave.
-fn count(stream: &mut HttpStream, (received, sent): (u64, u64)) {
-    let info = &mut stream.info;
-    (info.bytes_received, info.bytes_sent) = (received, sent);
-    let upstream = info.upstream_mut();
-    (upstream.bytes_sent, upstream.bytes_received) = (received, sent);
-}
-
-fn record(stream: &mut HttpStream, cause: RelayCause, client_first: bool, version: Option<Version>, host: &dyn Host) {
-    let elapsed = stream.info.elapsed();
-    stream.info.timing.downstream_last_sent = Some(elapsed);
-    stream.info.timing.upstream_last_received = Some(elapsed);
-    let info = &mut stream.info;
-    match cause {
-        RelayCause::Ended => {
-            if client_first && stream.request.kind.is_tunnel() && stream.request.version < Version::HTTP_2 {
-                info.details = Some("downstream_remote_disconnect".into());
-                info.flags.set(ResponseFlag::DownstreamConnectionTermination);
-            }
-        }
-        RelayCause::IdleTimeout => {
-            host.report(Report::SentReset);
-            info.details = Some("stream_idle_timeout".into());
-            info.flags.set(ResponseFlag::StreamIdleTimeout);
-        }
-        RelayCause::MaxDuration => {
-            host.report(Report::MaxDuration);
-            host.report(Report::SentReset);
-            info.details = Some("upstream_max_stream_duration_reached".into());
-            info.flags.set(ResponseFlag::UpstreamMaxStreamDurationReached);
-        }
-        RelayCause::Reset { by: Peer::Downstream, error } => {
-            host.report(Report::SentReset);
-            stream.client_gone(error);
-        }
-        RelayCause::Reset { by: Peer::Upstream, error } => {
-            host.report(Report::ReceivedReset);
-            // A raw upstream has no stream to reset but its connection.
-            let reason = crate::reset::ResetReason::of_stream(&error, version.unwrap_or(Version::HTTP_11));
-            let details = format!("upstream_reset_after_response_started{{{}}}", reason.as_str()).replace(' ', "_");
-            info.details = Some(details.into());
-            info.flags.set(reason.flag());
-            info.upstream_mut().close_type = Some("RemoteReset");
-        }
-        RelayCause::Closing => info.local_close_reason = Some("server_shutdown".into()),
-    }
 }

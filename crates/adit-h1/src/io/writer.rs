@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use adit_http::{ErrorCode, StreamError};
-use adit_io::ByteSink;
+use adit_io::{ByteSink, Spliced, TcpSink};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::net::TcpStream;
 
@@ -31,6 +31,46 @@ impl WriteHalf {
             Self::Tcp(socket) => tcp::reset_now(socket),
             Self::Other(sink) => with(sink, |sink| sink.reset(code)),
         }
+    }
+
+    /// The half as a sink of its own.
+    pub(crate) fn into_sink(self) -> Box<dyn ByteSink> {
+        match self {
+            Self::Tcp(socket) => Box::new(TcpSink::new(socket)),
+            Self::Other(sink) => match Arc::try_unwrap(sink) {
+                Ok(sink) => sink.into_inner().unwrap_or_else(PoisonError::into_inner),
+                Err(shared) => Box::new(SharedSink(shared)),
+            },
+        }
+    }
+}
+
+/// A half of which the connection still holds a handle.
+struct SharedSink(Arc<Mutex<Box<dyn ByteSink>>>);
+
+impl ByteSink for SharedSink {
+    fn poll_send(&mut self, cx: &mut Context<'_>, data: &mut Bytes, end: bool) -> Poll<Result<(), StreamError>> {
+        with(&self.0, |sink| sink.poll_send(cx, data, end))
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        with(&self.0, |sink| sink.poll_flush(cx))
+    }
+
+    fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        with(&self.0, |sink| sink.poll_stopped(cx))
+    }
+
+    fn reset(&mut self, code: ErrorCode) {
+        with(&self.0, |sink| sink.reset(code));
+    }
+
+    fn poll_splice(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, StreamError>> {
+        with(&self.0, |sink| sink.poll_splice(cx))
+    }
+
+    fn send_spliced(&mut self, data: Spliced) -> Result<(), StreamError> {
+        with(&self.0, |sink| sink.send_spliced(data))
     }
 }
 

@@ -149,4 +149,8 @@ impl SendStream for ServerStream {
     fn poll_send_trailers(&mut self, cx: &mut Context<'_>, trailers: &HeaderMap) -> Poll<Result<(), StreamError>> {
         self.sender.poll_trailers(cx, trailers)
     }
+
+    fn detach(&mut self, cx: &mut Context<'_>) -> Option<Box<dyn ByteSink>> {
+        self.sender.detach(cx)
+    }
 }

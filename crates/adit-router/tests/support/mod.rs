@@ -740,16 +740,15 @@ impl Case {
     /// Serves to the end.
     pub async fn run(&mut self) {
         let router = self.router.clone();
-        tokio::time::timeout(std::time::Duration::from_secs(10_000), router.serve(&mut self.stream))
-            .await
-            .expect("it ends");
+        let served = serve(&router, &mut self.stream);
+        tokio::time::timeout(std::time::Duration::from_secs(10_000), served).await.expect("it ends");
     }
 
     /// Serves in a task of its own, for tests that act meanwhile.
     pub fn spawn(self) -> Running {
         let Self { client, up, down, cluster, mut stream, router } = self;
         let task = tokio::spawn(async move {
-            router.serve(&mut stream).await;
+            serve(&router, &mut stream).await;
             stream
         });
         Running { client, up, down, cluster, task }
@@ -762,6 +761,19 @@ impl Case {
     pub fn details(&self) -> &str {
         self.stream.info.details.as_deref().unwrap_or("")
     }
+}
+
+/// Serves to the end, that of the tunnel where there is one. The stream has the whole record then.
+async fn serve(router: &Router, stream: &mut HttpStream) {
+    let Some(mut tunnel) = router.serve(stream).await else { return };
+    let (request, response, info) = (stream.request.clone(), stream.response.clone(), stream.info.clone());
+    let nobody = FakeResponder { client: Client::default(), down: Half::default() };
+    let empty = Box::new(Reader(Half::default()));
+    let hook = Box::new(FakeHook(Client::default()));
+    let mut left = HttpStream::new(request, empty, Box::new(nobody), hook, info, stream.worker.clone()).into_tunnel();
+    assert!(response.is_some(), "a tunnel stands after its answer");
+    std::future::poll_fn(|cx| tunnel.poll_relay(cx, &mut left)).await;
+    stream.info = left.info;
 }
 
 pub struct Running {

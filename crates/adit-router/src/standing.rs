@@ -1,0 +1,138 @@
+//! A tunnel that stands: the relay, and what becomes of the record when it is over.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use adit_filter::upstream::{Host, Report};
+use adit_filter::{HttpStream, ResponseFlag, StandingTunnel, TunnelStream};
+use adit_io::{
+    Cause as RelayCause, Direction, Peer, RelayFuture, RelayObserver, RelayOptions, Side, TimeoutAction, relay,
+};
+use http::Version;
+use tokio::time::Instant;
+
+/// Counts the bytes of a raw upstream while they move.
+struct HostBytes(Arc<dyn Host>);
+
+impl RelayObserver for HostBytes {
+    fn on_bytes(&self, direction: Direction, bytes: u64) {
+        self.0.report(match direction {
+            Direction::DownToUp => Report::Bytes { sent: bytes, received: 0 },
+            Direction::UpToDown => Report::Bytes { sent: 0, received: bytes },
+        });
+    }
+
+    fn on_paused(&self, direction: Direction) {
+        if direction == Direction::UpToDown {
+            self.0.report(Report::FlowControl { paused: true });
+        }
+    }
+
+    fn on_resumed(&self, direction: Direction) {
+        if direction == Direction::UpToDown {
+            self.0.report(Report::FlowControl { paused: false });
+        }
+    }
+}
+
+/// The upstream of a tunnel.
+pub(crate) struct Upstream {
+    pub(crate) host: Arc<dyn Host>,
+    /// Held for as long as the tunnel lives.
+    pub(crate) guard: Box<dyn Send>,
+    /// `None` for raw bytes.
+    pub(crate) version: Option<Version>,
+    /// End of the cluster's `max_stream_duration`.
+    pub(crate) max: Option<Instant>,
+}
+
+/// The relay, and what its end is told to.
+pub(crate) struct Standing {
+    relay: RelayFuture,
+    host: Arc<dyn Host>,
+    guard: Option<Box<dyn Send>>,
+    version: Option<Version>,
+    /// The client ended its direction first.
+    client_first: bool,
+}
+
+impl Standing {
+    pub(crate) fn new(stream: &HttpStream, down: Side, up: Side, upstream: Upstream) -> Self {
+        let Upstream { host, guard, version, max } = upstream;
+        let raw = version.is_none();
+        let options = RelayOptions {
+            idle_timeout: stream.idle_timeout,
+            max_duration: max.map(|at| at.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1))),
+            timeout_action: TimeoutAction::Reset,
+            buffer_limit: stream.buffer_limit,
+            observer: raw.then(|| Arc::new(HostBytes(host.clone())) as Arc<dyn RelayObserver>),
+            closing: Some(stream.worker.lifecycle.closing()),
+        };
+        Self { relay: relay(down, up, options), host, guard: Some(guard), version, client_first: false }
+    }
+}
+
+impl StandingTunnel for Standing {
+    fn poll_relay(&mut self, cx: &mut Context<'_>, stream: &mut TunnelStream) -> Poll<()> {
+        let polled = Pin::new(&mut self.relay).poll(cx);
+        count(stream, self.relay.bytes());
+        let (down_over, up_over) = self.relay.ended();
+        self.client_first |= down_over && !up_over;
+        stream.poll_tick(cx);
+        let summary = ready!(polled);
+        record(stream, summary.cause, self.client_first, self.version, &*self.host);
+        self.guard = None;
+        Poll::Ready(())
+    }
+}
+
+/// What a relay moved is what either side was given and gave.
+fn count(stream: &mut TunnelStream, (received, sent): (u64, u64)) {
+    let info = &mut stream.info;
+    (info.bytes_received, info.bytes_sent) = (received, sent);
+    let upstream = info.upstream_mut();
+    (upstream.bytes_sent, upstream.bytes_received) = (received, sent);
+}
+
+fn record(stream: &mut TunnelStream, cause: RelayCause, client_first: bool, version: Option<Version>, host: &dyn Host) {
+    let elapsed = stream.info.elapsed();
+    stream.info.timing.downstream_last_sent = Some(elapsed);
+    stream.info.timing.upstream_last_received = Some(elapsed);
+    let info = &mut stream.info;
+    match cause {
+        RelayCause::Ended => {
+            if client_first && stream.is_tunnel && stream.version < Version::HTTP_2 {
+                info.details = Some("downstream_remote_disconnect".into());
+                info.flags.set(ResponseFlag::DownstreamConnectionTermination);
+            }
+        }
+        RelayCause::IdleTimeout => {
+            host.report(Report::SentReset);
+            info.details = Some("stream_idle_timeout".into());
+            info.flags.set(ResponseFlag::StreamIdleTimeout);
+        }
+        RelayCause::MaxDuration => {
+            host.report(Report::MaxDuration);
+            host.report(Report::SentReset);
+            info.details = Some("upstream_max_stream_duration_reached".into());
+            info.flags.set(ResponseFlag::UpstreamMaxStreamDurationReached);
+        }
+        RelayCause::Reset { by: Peer::Downstream, error } => {
+            host.report(Report::SentReset);
+            stream.client_gone(error);
+        }
+        RelayCause::Reset { by: Peer::Upstream, error } => {
+            host.report(Report::ReceivedReset);
+            // A raw upstream has no stream to reset but its connection.
+            let reason = crate::reset::ResetReason::of_stream(&error, version.unwrap_or(Version::HTTP_11));
+            let details = format!("upstream_reset_after_response_started{{{}}}", reason.as_str()).replace(' ', "_");
+            info.details = Some(details.into());
+            info.flags.set(reason.flag());
+            info.upstream_mut().close_type = Some("RemoteReset");
+        }
+        RelayCause::Closing => info.local_close_reason = Some("server_shutdown".into()),
+    }
+}
