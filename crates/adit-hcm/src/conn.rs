@@ -163,6 +163,8 @@ async fn serve_streams(
         Err(error) => {
             if error == IDLE {
                 shared.hcm.stats.http.downstream_cx_idle_timeout.inc();
+            }
+            if error == IDLE || error == CLOSING {
                 shared.ends.note(Ends::LOCAL);
             }
             Served { tunnel: None, error: Some(error) }
@@ -540,6 +542,8 @@ fn by_version(hcm: &Hcm, version: Version) -> (&adit_stats::Counter, &adit_stats
 
 /// Nothing came for as long as `idle_timeout` says.
 pub(crate) const IDLE: &str = "idle_timeout";
+/// The process ends before the client said anything.
+pub(crate) const CLOSING: &str = "server_shutdown";
 
 impl ConnShared {
     /// Whether answers of HTTP/1 are to be the last of the connection: it is too old, or the process drains.

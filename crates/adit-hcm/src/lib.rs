@@ -58,7 +58,13 @@ impl Hcm {
             (CodecType::Http2, _) | (CodecType::Auto, Some("h2")) => true,
             (CodecType::Auto, Some(_)) => false,
             (CodecType::Auto, None) => {
-                let sniff = conn::sniff_http2(&mut io);
+                let sniff = async {
+                    tokio::select! {
+                        biased;
+                        http2 = conn::sniff_http2(&mut io) => http2,
+                        () = shared.worker.lifecycle.closing() => Err(conn::CLOSING.to_owned()),
+                    }
+                };
                 match self.config.idle_timeout {
                     Some(limit) => tokio::time::timeout(limit, sniff).await.map_err(|_| conn::IDLE.to_owned())??,
                     None => sniff.await?,
