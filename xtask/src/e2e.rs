@@ -25,25 +25,43 @@ const TESTS: [&str; 5] = ["--quiet", "--package", "adit-tests", "--features", "e
 
 /// Runs them once, with more arguments for cargo.
 pub fn run(args: &[String]) -> Result<()> {
-    let venv = prepare()?;
+    let environment = prepare()?;
     let mut all = vec!["test"];
     all.extend(TESTS);
     all.extend(args.iter().map(String::as_str));
-    run_with(&cargo(), &all, &[("ADIT_E2E_VENV", &venv), ("ADIT_BINARY", &binary().to_string_lossy())])
+    run_with(&cargo(), &all, &environment.pairs())
 }
 
 /// Runs them all, and once more what failed; what passes then is put into `flaky`.
 pub fn run_again(flaky: &mut Vec<String>) -> Result<()> {
-    let venv = prepare()?;
-    let binary = binary();
-    crate::flaky::test(&TESTS, &[("ADIT_E2E_VENV", &venv), ("ADIT_BINARY", &binary.to_string_lossy())], flaky)
+    crate::flaky::test(&TESTS, &prepare()?.pairs(), flaky)
 }
 
-/// Builds the product and installs what is missing: where the Python environment is.
-fn prepare() -> Result<String> {
+/// What the tests find in their environment.
+struct Environment {
+    venv: String,
+    binary: String,
+    threads: String,
+}
+
+impl Environment {
+    fn pairs(&self) -> [(&str, &str); 3] {
+        [("ADIT_E2E_VENV", &self.venv), ("ADIT_BINARY", &self.binary), ("RUST_TEST_THREADS", &self.threads)]
+    }
+}
+
+/// Builds the product and installs what is missing.
+fn prepare() -> Result<Environment> {
     run_build()?;
     programs()?;
-    Ok(python()?.to_string_lossy().into_owned())
+    let venv = python()?.to_string_lossy().into_owned();
+    let binary = binary().to_string_lossy().into_owned();
+    Ok(Environment { venv, binary, threads: threads(std::env::var("RUST_TEST_THREADS").ok()) })
+}
+
+/// How many tests run at once: they wait more than they compute, so that four are not too many for two cores.
+fn threads(asked: Option<String>) -> String {
+    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(4, |cores| cores.get().max(4)).to_string())
 }
 
 fn run_build() -> Result<()> {
