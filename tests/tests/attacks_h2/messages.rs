@@ -147,15 +147,17 @@ fn h2_downgrade_trailers() {
             "{trailers:?}: {outcome:?}"
         );
     }
-    // Pseudo-header fields in trailers go nowhere; whatever else becomes of them, nothing of them is passed on.
+    // Pseudo-header fields in trailers (RFC 9113 section 8.1).
     for trailers in [headers(1, &[(":path", "/smuggled")], true), headers(1, &[(":status", "200"), ("x", "1")], true)] {
         let mut client = lab.client();
-        let post = [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/trailers")];
-        client.send(headers(1, &post, false));
-        client.send(data(1, b"body", false));
-        client.send(&trailers);
-        let outcome = client.outcome(1);
-        assert!(matches!(outcome, Outcome::Reset(1) | Outcome::Status(200 | 400)), "{outcome:?}");
+        client.send(headers(3, CONNECT, false));
+        assert_eq!(client.outcome(3), Outcome::Status(200));
+        client.send(headers(5, &post, false));
+        client.send(data(5, b"body", false));
+        client.send([&trailers[..5], &5u32.to_be_bytes(), &trailers[9..]].concat());
+        assert_eq!(client.outcome(5), Outcome::Reset(1));
+        client.send(data(3, b"still here", false));
+        assert_eq!(client.expect(DATA, 3).payload, b"still here");
         assert!(!lab.heads.lock().unwrap().iter().any(|head| head.contains("smuggled")));
     }
     // Behind END_STREAM nothing may follow (RFC 9113 section 5.1).
@@ -163,10 +165,31 @@ fn h2_downgrade_trailers() {
         let mut client = lab.client();
         client.send(headers(1, &get("/silent"), true));
         client.send(&late);
-        let outcome = client.outcome(1);
-        assert!(matches!(outcome, Outcome::Reset(5) | Outcome::GoAway(5 | 1)), "{outcome:?}");
+        assert_eq!(client.outcome(1), Outcome::GoAway(5));
     }
     lab.nothing_left();
+}
+
+/// RFC 9113 section 4.3; and a client beside it is served.
+#[test]
+fn header_blocks_that_cannot_be_decompressed() {
+    let lab = Lab::new();
+    lab.while_served(|lab| {
+        for bad in [
+            &[0x80][..],
+            &[0xff, 0x7f],
+            &[0xff, 0x80, 0x80, 0x80, 0x80, 0x80, 0],
+            &[0x82, 0x3f, 0],
+            &[0x3f, 0xff, 0xff, 0x7f],
+            &[0x40, 1, b'x', 0x81, 0],
+            &[0x40, 1, b'x', 0x84, 0xff, 0xff, 0xff, 0xff],
+            &[0x40, 1, b'x', 9, b'y'],
+        ] {
+            let mut client = lab.client();
+            client.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, bad));
+            assert_eq!(client.outcome(1), Outcome::GoAway(9), "{bad:x?}");
+        }
+    });
 }
 
 #[test]

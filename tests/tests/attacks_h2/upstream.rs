@@ -146,6 +146,13 @@ fn answers_that_are_no_http() {
         ("a status twice", |s| answer(s, &[(":status", "200"), (":status", "200")])),
         ("a status of 99", |s| answer(s, &[(":status", "99")])),
         ("a status of 101", |s| answer(s, &[(":status", "101")])),
+        ("a path", |s| answer(s, &[(":status", "200"), (":path", "/")])),
+        ("a method alone", |s| answer(s, &[(":method", "GET")])),
+        ("the end with an interim answer", |s| answer(s, &[(":status", "103")])),
+        ("no block", |s| {
+            let stream = begin_and_request(s);
+            s.try_send(frame(HEADERS, END_HEADERS | END_STREAM, stream, &[0x88, 0xff, 0x7f]));
+        }),
         ("a field of the hop", |s| answer(s, &[(":status", "200"), ("connection", "close")])),
         ("chunks", |s| answer(s, &[(":status", "200"), ("transfer-encoding", "chunked")])),
         ("a line break", |s| answer(s, &[(":status", "200"), ("x", "a\r\nset-cookie: evil")])),
