@@ -5,127 +5,23 @@
 //! table, never the fields, and knows pseudo-header fields by their names.
 
 mod huffman;
-
-use std::collections::VecDeque;
+mod table;
 
 use huffman::Walk;
+use table::{Name, Table};
 
 /// The dynamic table before anybody asks for another size (RFC 9113 section 6.5.2).
 const DEFAULT_TABLE_SIZE: u32 = 4096;
 /// The largest table that can be asked for: what an integer of five octets holds (the `h2` crate reads no longer ones).
 pub(crate) const MAX_TABLE_SIZE: u32 = (1 << 28) - 1;
-/// What an entry counts beyond its name and value (RFC 7541 section 4.1).
-const ENTRY_OVERHEAD: u32 = 32;
 /// Octets of text that are looked at: the longest pseudo-header field name.
 const HEAD_LEN: usize = 10;
 /// An integer goes on for at most four octets behind its prefix.
 const LAST_SHIFT: u8 = 21;
 
-/// RFC 7541 appendix A, names only.
-const STATIC_NAMES: [&str; 61] = [
-    ":authority",
-    ":method",
-    ":method",
-    ":path",
-    ":path",
-    ":scheme",
-    ":scheme",
-    ":status",
-    ":status",
-    ":status",
-    ":status",
-    ":status",
-    ":status",
-    ":status",
-    "accept-charset",
-    "accept-encoding",
-    "accept-language",
-    "accept-ranges",
-    "accept",
-    "access-control-allow-origin",
-    "age",
-    "allow",
-    "authorization",
-    "cache-control",
-    "content-disposition",
-    "content-encoding",
-    "content-language",
-    "content-length",
-    "content-location",
-    "content-range",
-    "content-type",
-    "cookie",
-    "date",
-    "etag",
-    "expect",
-    "expires",
-    "from",
-    "host",
-    "if-match",
-    "if-modified-since",
-    "if-none-match",
-    "if-range",
-    "if-unmodified-since",
-    "last-modified",
-    "link",
-    "location",
-    "max-forwards",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "range",
-    "referer",
-    "refresh",
-    "retry-after",
-    "server",
-    "set-cookie",
-    "strict-transport-security",
-    "transfer-encoding",
-    "user-agent",
-    "vary",
-    "via",
-    "www-authenticate",
-];
-
 /// A header block that RFC 7541 gives no meaning: the connection ends with COMPRESSION_ERROR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Undecodable;
-
-/// A field by its name; a `:status` also by whether its value begins as an interim one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-enum Name {
-    Regular,
-    /// `:method`, `:scheme`, `:authority`, `:path` and `:protocol` (RFC 9113 section 8.3.1, RFC 8441).
-    OfRequest,
-    /// `:status` (RFC 9113 section 8.3.2).
-    Status,
-    InterimStatus,
-    UnknownPseudo,
-}
-
-impl Name {
-    fn of(name: &[u8]) -> Self {
-        match name {
-            b":method" | b":scheme" | b":authority" | b":path" | b":protocol" => Self::OfRequest,
-            b":status" => Self::Status,
-            [b':', ..] => Self::UnknownPseudo,
-            _ => Self::Regular,
-        }
-    }
-
-    /// That of the static table's entry, counted from 1.
-    fn of_static(index: u32) -> Self {
-        match index {
-            1..=7 => Self::OfRequest,
-            8..=14 => Self::Status,
-            _ => Self::Regular,
-        }
-    }
-
-    fn bit(self) -> u8 {
-        1 << self as u8
-    }
-}
 
 /// Which fields a header block holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -154,86 +50,6 @@ impl Fields {
     /// Any other `:status`.
     pub fn has_final_status(self) -> bool {
         self.has(Name::Status)
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    size: u32,
-    /// The length of the name, and behind it in the low bits what it names: another entry may borrow it.
-    name: u32,
-}
-
-const NAME_BITS: u32 = 3;
-
-impl Entry {
-    fn new(name: Name, name_len: u32, size: u32) -> Self {
-        Self { size, name: name_len.min(MAX_TABLE_SIZE) << NAME_BITS | u32::from(name as u8) }
-    }
-
-    fn name(self) -> Name {
-        match self.name & ((1 << NAME_BITS) - 1) {
-            1 => Name::OfRequest,
-            2 => Name::Status,
-            3 => Name::InterimStatus,
-            4 => Name::UnknownPseudo,
-            _ => Name::Regular,
-        }
-    }
-}
-
-/// The dynamic table (RFC 7541 section 2.3.2), sizes only.
-#[derive(Debug)]
-struct Table {
-    /// The newest first.
-    entries: VecDeque<Entry>,
-    size: u32,
-    max: u32,
-}
-
-impl Table {
-    /// The field of this index.
-    fn field(&self, index: u32) -> Result<Name, Undecodable> {
-        match (index as usize).checked_sub(STATIC_NAMES.len() + 1) {
-            Some(at) => self.entries.get(at).map(|entry| entry.name()).ok_or(Undecodable),
-            None if index == 0 => Err(Undecodable),
-            None => Ok(Name::of_static(index)),
-        }
-    }
-
-    /// The name of this index, and its length.
-    fn name(&self, index: u32) -> Result<(Name, u32), Undecodable> {
-        let name = match self.field(index)? {
-            Name::InterimStatus => Name::Status,
-            name => name,
-        };
-        let at = index.saturating_sub(1) as usize;
-        let len = match STATIC_NAMES.get(at) {
-            Some(name) => name.len() as u32,
-            None => self.entries.get(at - STATIC_NAMES.len()).map_or(0, |entry| entry.name >> NAME_BITS),
-        };
-        Ok((name, len))
-    }
-
-    fn insert(&mut self, entry: Entry) {
-        self.evict(self.max.saturating_sub(entry.size));
-        if entry.size <= self.max {
-            self.size += entry.size;
-            self.entries.push_front(entry);
-        }
-    }
-
-    /// Until it is no larger than this (RFC 7541 sections 4.3 and 4.4).
-    fn evict(&mut self, max: u32) {
-        while self.size > max {
-            let Some(entry) = self.entries.pop_back() else { return };
-            self.size -= entry.size;
-        }
-    }
-
-    fn resize(&mut self, max: u32) {
-        self.max = max;
-        self.evict(max);
     }
 }
 
@@ -306,7 +122,7 @@ pub struct Validator {
 impl Default for Validator {
     fn default() -> Self {
         Self {
-            table: Table { entries: VecDeque::new(), size: 0, max: DEFAULT_TABLE_SIZE },
+            table: Table::new(DEFAULT_TABLE_SIZE),
             limit: DEFAULT_TABLE_SIZE,
             must_resize: false,
             at: At::Representation,
@@ -449,8 +265,7 @@ impl Validator {
         }
         self.fields.0 |= name.bit();
         if self.keep {
-            let size = ENTRY_OVERHEAD.saturating_add(name_len).saturating_add(self.text.len);
-            self.table.insert(Entry::new(name, name_len, size));
+            self.table.insert(name, name_len, self.text.len);
         }
         self.at = At::Representation;
         Ok(())

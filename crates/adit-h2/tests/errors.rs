@@ -267,6 +267,36 @@ async fn pseudo_header_fields_in_trailers_cost_the_stream() {
     }
 }
 
+/// Several in one read, good ones between them, and the last one in two reads.
+#[tokio::test]
+async fn malformed_trailers_of_many_streams_at_once() {
+    let mut raw = raw_client(ServerConfig::default()).await;
+    let (bad, good) = ([(":path", "/")], [("x", "y")]);
+    for stream in [1, 3, 5, 7, 9] {
+        raw.send(&headers(stream, TUNNEL, false)).await;
+        assert_eq!(raw.outcome(stream).await, "headers");
+    }
+    let first = [headers(1, &bad, true), headers(3, &good, true), headers(5, &bad, true), frame(DATA, 0, 9, b"alive")];
+    let last = headers(7, &bad, true);
+    let (now, later) = last.split_at(12);
+    raw.send(&[first.concat(), now.to_vec()].concat()).await;
+    let mut seen = Vec::new();
+    while seen.len() < 4 {
+        let frame = raw.next().await.unwrap();
+        match frame.kind {
+            RST_STREAM => seen.push((frame.stream, frame.code())),
+            DATA if frame.ends() => seen.push((frame.stream, 0)),
+            DATA => seen.push((frame.stream, frame.payload.len() as u32)),
+            _ => assert_ne!(frame.kind, GOAWAY),
+        }
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, [(1, 1), (3, 0), (5, 1), (9, 5)]);
+    raw.send(later).await;
+    assert_eq!(raw.outcome(7).await, "rst:1");
+    still_serves(&mut raw, 11).await;
+}
+
 #[tokio::test]
 async fn good_trailers_pass_however_they_come() {
     let open = [GET, &[("x-read", "1")]].concat();

@@ -342,8 +342,8 @@ fn connection_errors_are_those_of_rfc_9113() {
         ),
         ("padding beyond the frame", frame(DATA, PADDED, 1, &[200, 1]), &[1]),
         ("PUSH_PROMISE from a client", frame(5, END_HEADERS, 1, &[0, 0, 0, 2]), &[1]),
-        ("an HPACK index of 0", frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0x80]), &[1, 9]),
-        ("an HPACK index of nothing", frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0xff, 0xff, 0x7f]), &[1, 9]),
+        ("an HPACK index of 0", frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0x80]), &[9]),
+        ("an HPACK index of nothing", frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0xff, 0xff, 0x7f]), &[9]),
         ("a frame beyond the limit", frame(DATA, 0, 1, &vec![0; 300 << 10]), &[6, 1]),
     ] {
         let lab = Lab::new();

@@ -1,0 +1,197 @@
+//! The static table by its names, and the dynamic table by the sizes of its entries (RFC 7541 section 2.3).
+
+use std::collections::VecDeque;
+
+use super::{MAX_TABLE_SIZE, Undecodable};
+
+/// What an entry counts beyond its name and value (RFC 7541 section 4.1).
+const ENTRY_OVERHEAD: u32 = 32;
+
+/// RFC 7541 appendix A, names only.
+pub(super) const STATIC_NAMES: [&str; 61] = [
+    ":authority",
+    ":method",
+    ":method",
+    ":path",
+    ":path",
+    ":scheme",
+    ":scheme",
+    ":status",
+    ":status",
+    ":status",
+    ":status",
+    ":status",
+    ":status",
+    ":status",
+    "accept-charset",
+    "accept-encoding",
+    "accept-language",
+    "accept-ranges",
+    "accept",
+    "access-control-allow-origin",
+    "age",
+    "allow",
+    "authorization",
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-location",
+    "content-range",
+    "content-type",
+    "cookie",
+    "date",
+    "etag",
+    "expect",
+    "expires",
+    "from",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "last-modified",
+    "link",
+    "location",
+    "max-forwards",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "range",
+    "referer",
+    "refresh",
+    "retry-after",
+    "server",
+    "set-cookie",
+    "strict-transport-security",
+    "transfer-encoding",
+    "user-agent",
+    "vary",
+    "via",
+    "www-authenticate",
+];
+
+/// A field by its name; a `:status` also by whether its value begins as an interim one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Name {
+    Regular,
+    /// `:method`, `:scheme`, `:authority`, `:path` and `:protocol` (RFC 9113 section 8.3.1, RFC 8441).
+    OfRequest,
+    /// `:status` (RFC 9113 section 8.3.2).
+    Status,
+    InterimStatus,
+    UnknownPseudo,
+}
+
+impl Name {
+    pub(super) fn of(name: &[u8]) -> Self {
+        match name {
+            b":method" | b":scheme" | b":authority" | b":path" | b":protocol" => Self::OfRequest,
+            b":status" => Self::Status,
+            [b':', ..] => Self::UnknownPseudo,
+            _ => Self::Regular,
+        }
+    }
+
+    /// That of the static table's entry, counted from 1.
+    fn of_static(index: u32) -> Self {
+        match index {
+            1..=7 => Self::OfRequest,
+            8..=14 => Self::Status,
+            _ => Self::Regular,
+        }
+    }
+
+    pub(super) fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    pub(super) size: u32,
+    /// The length of the name, and behind it in the low bits what it names: another entry may borrow it.
+    name: u32,
+}
+
+const NAME_BITS: u32 = 3;
+
+impl Entry {
+    fn new(name: Name, name_len: u32, size: u32) -> Self {
+        Self { size, name: name_len.min(MAX_TABLE_SIZE) << NAME_BITS | u32::from(name as u8) }
+    }
+
+    fn name(self) -> Name {
+        match self.name & ((1 << NAME_BITS) - 1) {
+            1 => Name::OfRequest,
+            2 => Name::Status,
+            3 => Name::InterimStatus,
+            4 => Name::UnknownPseudo,
+            _ => Name::Regular,
+        }
+    }
+}
+
+/// The dynamic table (RFC 7541 section 2.3.2), sizes only.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// The newest first.
+    pub(super) entries: VecDeque<Entry>,
+    pub(super) size: u32,
+    max: u32,
+}
+
+impl Table {
+    pub(super) fn new(max: u32) -> Self {
+        Self { entries: VecDeque::new(), size: 0, max }
+    }
+
+    /// The field of this index.
+    pub(super) fn field(&self, index: u32) -> Result<Name, Undecodable> {
+        match (index as usize).checked_sub(STATIC_NAMES.len() + 1) {
+            Some(at) => self.entries.get(at).map(|entry| entry.name()).ok_or(Undecodable),
+            None if index == 0 => Err(Undecodable),
+            None => Ok(Name::of_static(index)),
+        }
+    }
+
+    /// The name of this index, and its length.
+    pub(super) fn name(&self, index: u32) -> Result<(Name, u32), Undecodable> {
+        let name = match self.field(index)? {
+            Name::InterimStatus => Name::Status,
+            name => name,
+        };
+        let at = index.saturating_sub(1) as usize;
+        let len = match STATIC_NAMES.get(at) {
+            Some(name) => name.len() as u32,
+            None => self.entries.get(at - STATIC_NAMES.len()).map_or(0, |entry| entry.name >> NAME_BITS),
+        };
+        Ok((name, len))
+    }
+
+    /// A new entry (RFC 7541 section 4.4).
+    pub(super) fn insert(&mut self, name: Name, name_len: u32, value_len: u32) {
+        let size = ENTRY_OVERHEAD.saturating_add(name_len).saturating_add(value_len);
+        let entry = Entry::new(name, name_len, size);
+        self.evict(self.max.saturating_sub(entry.size));
+        if entry.size <= self.max {
+            self.size += entry.size;
+            self.entries.push_front(entry);
+        }
+    }
+
+    /// Until it is no larger than this (RFC 7541 sections 4.3 and 4.4).
+    fn evict(&mut self, max: u32) {
+        while self.size > max {
+            let Some(entry) = self.entries.pop_back() else { return };
+            self.size -= entry.size;
+        }
+    }
+
+    pub(super) fn resize(&mut self, max: u32) {
+        self.max = max;
+        self.evict(max);
+    }
+}
