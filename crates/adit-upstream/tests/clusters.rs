@@ -274,8 +274,13 @@ async fn tcp_checks_look_for_an_answer() {
     server.abort();
 }
 
-/// An HTTP/2 origin that answers each stream once it was told to.
+/// An HTTP/2 origin.
 async fn h2_origin() -> (u16, Arc<std::sync::atomic::AtomicUsize>, tokio::task::JoinHandle<()>) {
+    h2_origin_after(Duration::ZERO).await
+}
+
+/// An HTTP/2 origin whose SETTINGS are late.
+async fn h2_origin_after(late: Duration) -> (u16, Arc<std::sync::atomic::AtomicUsize>, tokio::task::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let accepted = Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -287,9 +292,10 @@ async fn h2_origin() -> (u16, Arc<std::sync::atomic::AtomicUsize>, tokio::task::
             count.fetch_add(1, SeqCst);
             let info = ConnInfo::new(1, Address::Ip(peer), Address::Ip(peer));
             let io = adit_io::Io::tcp(socket, Arc::new(info));
-            let mut server = adit_h2::server(io, Arc::default());
             conns.spawn(async move {
                 use adit_codec::ServerConn;
+                tokio::time::sleep(late).await;
+                let mut server = adit_h2::server(io, Arc::default());
                 while let Some(Ok(stream)) = std::future::poll_fn(|cx| server.poll_accept(cx)).await {
                     let head = adit_http::ResponseHead::new(http::StatusCode::OK);
                     stream.responder.respond(head, true).unwrap();
@@ -324,6 +330,20 @@ async fn http2_streams_share_a_connection_up_to_the_limit() {
     world.expect_gauge("cluster.a.upstream_rq_active", 0).await;
     server.abort();
     until("both are noticed", || world.gauge("cluster.a.upstream_cx_active") == 0).await;
+}
+
+/// Who waits for the SETTINGS of a new connection has it, however short the time to idle is.
+#[tokio::test]
+async fn a_connection_whose_settings_are_due_does_not_idle() {
+    let (port, accepted, server) = h2_origin_after(Duration::from_millis(500)).await;
+    let idle = "    common_http_protocol_options: { idle_timeout: 0.1s }\n    explicit_http_config";
+    let more = HTTP2.replace("LIMIT", "2").replace("    explicit_http_config", idle);
+    let world = world(&cluster("a", &[port], &more));
+    soon(exchange(soon(acquire(&world.cluster("a"))).await.ok().unwrap(), "/")).await;
+    expect_accepted(&accepted, 1).await;
+    world.expect_counter("cluster.a.upstream_cx_idle_timeout", 1).await;
+    world.expect_counter("cluster.a.upstream_cx_total", 1).await;
+    server.abort();
 }
 
 #[tokio::test]

@@ -148,7 +148,9 @@ impl WorkerCluster {
             }
             next = earlier(next, old);
             let Some(timeout) = http.idle_timeout else { continue };
-            let deadline = if conn.is_idle() { conn.life.last() + timeout } else { now + timeout };
+            // While its SETTINGS are due somebody waits for it; the codec bounds how long.
+            let idle = conn.is_idle() && !conn.fresh;
+            let deadline = if idle { conn.life.last() + timeout } else { now + timeout };
             if deadline <= now {
                 stats.upstream_cx_idle_timeout.inc();
                 over.push(index);
