@@ -1,9 +1,9 @@
 //! Ends: each direction on its own, in either order, after every byte.
 
-use adit_io::{Cause, DirectionEnd, RelayOptions};
+use adit_io::{Cause, DirectionEnd, LINGER, RelayOptions};
 use adit_testkit::{End, Payload};
 
-use crate::rig::{ALL, Rig};
+use crate::rig::{ALL, Rig, Via};
 
 const BIG: usize = 8 << 20;
 
@@ -134,24 +134,41 @@ async fn one_byte_at_a_time() {
 /// A server answers early and closes while the client still sends: its answer is not lost to the reset that follows.
 #[tokio::test]
 async fn an_early_answer_survives_the_reset_behind_it() {
-    const LEN: usize = 200 << 10;
     for via in ALL {
-        let (mut down, mut up, relay) = Rig::small(via, RelayOptions::default()).await.split();
-        down.send("request").await;
-        up.expect("request").await;
-        up.send(Payload::all(5, LEN)).await;
-        // Everything is on our side of the wire before the close.
-        for _ in 0..10 {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        let mut turns = 0;
+        while !early_answer(via).await {
+            turns += 1;
+            assert!(turns < 20, "{via:?}: never within the time that a reader has");
         }
-        drop(up);
-        for _ in 0..5 {
-            down.send("more of the request").await;
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-        assert_eq!(down.check_to_end(5).await, (LEN as u64, End::Fin), "{via:?}");
-        drop(down);
-        let summary = adit_testkit::within(relay).await.unwrap();
-        assert_eq!(summary.up_to_down.end, DirectionEnd::End, "{via:?}");
     }
+}
+
+/// Whether it took less than the [`LINGER`] that a reader has once the reset is seen: a machine that stood still for so long
+/// shows nothing.
+async fn early_answer(via: Via) -> bool {
+    const LEN: usize = 200 << 10;
+    let (mut down, mut up, relay) = Rig::small(via, RelayOptions::default()).await.split();
+    down.send("request").await;
+    up.expect("request").await;
+    up.send(Payload::all(5, LEN)).await;
+    // Everything is on our side of the wire before the close.
+    for _ in 0..10 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let closed = std::time::Instant::now();
+    drop(up);
+    for _ in 0..5 {
+        // It may be gone already, see above.
+        let _ = down.stream().try_write(b"more of the request");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let seen = down.check_to_end(5).await;
+    if closed.elapsed() >= LINGER {
+        return false;
+    }
+    assert_eq!(seen, (LEN as u64, End::Fin), "{via:?}");
+    drop(down);
+    let summary = adit_testkit::within(relay).await.unwrap();
+    assert_eq!(summary.up_to_down.end, DirectionEnd::End, "{via:?}");
+    true
 }

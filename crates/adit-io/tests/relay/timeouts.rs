@@ -154,7 +154,7 @@ async fn an_orderly_close_does_not_wait_for_a_stopped_reader() {
         tell.send(()).unwrap();
         let start = Instant::now();
         let summary = adit_testkit::within(relay).await.unwrap();
-        assert!(start.elapsed() < 2 * adit_io::LINGER, "{via:?}");
+        assert!(start.elapsed() < 10 * adit_io::LINGER, "{via:?}");
         assert_eq!(summary.cause, Cause::Closing);
         // A reset where bytes that we held did not go; an end where the kernel took them all.
         let (got, end) = up.receive_to_end().await;
