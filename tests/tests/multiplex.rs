@@ -90,10 +90,14 @@ fn twenty_stalled_tunnels_cost_a_bounded_amount() {
         let before = (near.rss_kib(), far.rss_kib());
         let clients = open(front, 20);
         let block = vec![1; 1 << 16];
-        for client in clients.iter().filter(|_| !pouring) {
-            client.0.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
-            while (&client.0).write(&block).is_ok() {}
-        }
+        std::thread::scope(|scope| {
+            for client in clients.iter().filter(|_| !pouring) {
+                scope.spawn(|| {
+                    client.0.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+                    while (&client.0).write(&block).is_ok() {}
+                });
+            }
+        });
         std::thread::sleep(Duration::from_millis(1000));
         let grown = (near.rss_kib().saturating_sub(before.0), far.rss_kib().saturating_sub(before.1));
         println!("twenty stalled tunnels, pouring {pouring}: {grown:?} KiB");

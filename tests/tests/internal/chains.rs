@@ -252,27 +252,38 @@ fn held(path: &Path, from_server: bool) -> usize {
 /// without a hop; the kernel tunes them as it likes, so that the most of three counts there, and the least of three here.
 #[test]
 fn a_slow_reader_stops_the_writer_within_the_marks() {
-    for kib in [16_usize, 256, 1024] {
-        let extension = format!("    buffer_size_kb: {kib}\n");
+    // Each waits for writers that are stopped: all at once.
+    thread::scope(|scope| {
         for from_server in [true, false] {
-            let (upstream, at) = origin::listen();
-            let front = free_port();
-            let direct = Path {
-                proxies: vec![through(front, &tcp_proxy("c", ""), 0, (at, ""), "")],
-                front,
-                upstream,
-                opening: "",
-            };
-            let without = (0..3).map(|_| held(&direct, from_server)).max().expect("three");
-            let path = path("tcp, 3 hops", &extension);
-            let with = (0..3).map(|_| held(&path, from_server)).min().expect("three");
-            // Kernel buffers grow as they like: half of what they took is allowed for.
-            let most = without + without / 2 + 3 * (kib << 10) + 4 * (256 << 10);
-            assert!(with <= most, "{kib} KiB: {with} bytes held, {without} without hops");
-            for proxy in &path.proxies {
-                proxy.wait_stat("listener.envoy_internal_in2.downstream_cx_active", 0);
-            }
+            scope.spawn(move || {
+                let (upstream, at) = origin::listen();
+                let front = free_port();
+                let direct = Path {
+                    proxies: vec![through(front, &tcp_proxy("c", ""), 0, (at, ""), "")],
+                    front,
+                    upstream,
+                    opening: "",
+                };
+                let without = (0..3).map(|_| held(&direct, from_server)).max().expect("three");
+                thread::scope(|scope| {
+                    for kib in [16, 256, 1024] {
+                        scope.spawn(move || within_the_marks(kib, from_server, without));
+                    }
+                });
+            });
         }
+    });
+}
+
+/// Three hops of so many KiB hold no more than that, beside what is held without them.
+fn within_the_marks(kib: usize, from_server: bool, without: usize) {
+    let path = path("tcp, 3 hops", &format!("    buffer_size_kb: {kib}\n"));
+    let with = (0..3).map(|_| held(&path, from_server)).min().expect("three");
+    // Kernel buffers grow as they like: half of what they took is allowed for.
+    let most = without + without / 2 + 3 * (kib << 10) + 4 * (256 << 10);
+    assert!(with <= most, "{kib} KiB: {with} bytes held, {without} without hops");
+    for proxy in &path.proxies {
+        proxy.wait_stat("listener.envoy_internal_in2.downstream_cx_active", 0);
     }
 }
 
