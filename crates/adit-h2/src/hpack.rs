@@ -147,7 +147,13 @@ impl Validator {
             match self.at {
                 At::Representation => {
                     octets = rest;
-                    self.begin(octet)?;
+                    let bit = self.table.bit(u32::from(octet & 0x7f));
+                    // Most fields are one octet: an index of seven bits.
+                    if (0x80..0xff).contains(&octet) && bit != 0 && !self.must_resize {
+                        self.fields.0 |= bit;
+                    } else {
+                        self.begin(octet)?;
+                    }
                 }
                 At::Integer { of, value, shift } => {
                     octets = rest;
@@ -210,7 +216,10 @@ impl Validator {
     fn number(&mut self, of: Integer, value: u32) -> Result<(), Undecodable> {
         self.at = match of {
             Integer::Field => {
-                self.fields.0 |= self.table.field(value)?.bit();
+                match self.table.bit(value) {
+                    0 => return Err(Undecodable),
+                    bit => self.fields.0 |= bit,
+                }
                 At::Representation
             }
             Integer::Name { keep } => {

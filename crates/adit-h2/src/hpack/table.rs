@@ -96,7 +96,7 @@ impl Name {
     }
 
     /// That of the static table's entry, counted from 1.
-    fn of_static(index: u32) -> Self {
+    const fn of_static(index: u32) -> Self {
         match index {
             1..=7 => Self::OfRequest,
             8..=14 => Self::Status,
@@ -104,10 +104,20 @@ impl Name {
         }
     }
 
-    pub(super) fn bit(self) -> u8 {
+    pub(super) const fn bit(self) -> u8 {
         1 << self as u8
     }
 }
+
+/// `Name::bit` of each index of the static table; there is no index 0.
+const STATIC_BITS: [u8; STATIC_NAMES.len() + 1] = {
+    let (mut bits, mut index) = ([0; STATIC_NAMES.len() + 1], 1);
+    while index < bits.len() {
+        bits[index] = Name::of_static(index as u32).bit();
+        index += 1;
+    }
+    bits
+};
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
@@ -117,6 +127,7 @@ pub(super) struct Entry {
 }
 
 const NAME_BITS: u32 = 3;
+const NAME_MASK: u32 = (1 << NAME_BITS) - 1;
 
 impl Entry {
     fn new(name: Name, name_len: u32, size: u32) -> Self {
@@ -124,7 +135,7 @@ impl Entry {
     }
 
     fn name(self) -> Name {
-        match self.name & ((1 << NAME_BITS) - 1) {
+        match self.name & NAME_MASK {
             1 => Name::OfRequest,
             2 => Name::Status,
             3 => Name::InterimStatus,
@@ -148,26 +159,28 @@ impl Table {
         Self { entries: VecDeque::new(), size: 0, max }
     }
 
-    /// The field of this index.
-    pub(super) fn field(&self, index: u32) -> Result<Name, Undecodable> {
-        match (index as usize).checked_sub(STATIC_NAMES.len() + 1) {
-            Some(at) => self.entries.get(at).map(|entry| entry.name()).ok_or(Undecodable),
-            None if index == 0 => Err(Undecodable),
-            None => Ok(Name::of_static(index)),
+    /// `Name::bit` of the field of this index; 0 if there is none.
+    #[inline]
+    pub(super) fn bit(&self, index: u32) -> u8 {
+        match STATIC_BITS.get(index as usize) {
+            Some(&bit) => bit,
+            None => {
+                self.entries.get(index as usize - STATIC_BITS.len()).map_or(0, |entry| 1 << (entry.name & NAME_MASK))
+            }
         }
     }
 
     /// The name of this index, and its length.
     pub(super) fn name(&self, index: u32) -> Result<(Name, u32), Undecodable> {
-        let name = match self.field(index)? {
-            Name::InterimStatus => Name::Status,
-            name => name,
+        let at = (index as usize).checked_sub(1).ok_or(Undecodable)?;
+        let (name, len) = match STATIC_NAMES.get(at) {
+            Some(name) => (Name::of_static(index), name.len() as u32),
+            None => {
+                let entry = self.entries.get(at - STATIC_NAMES.len()).ok_or(Undecodable)?;
+                (entry.name(), entry.name >> NAME_BITS)
+            }
         };
-        let at = index.saturating_sub(1) as usize;
-        let len = match STATIC_NAMES.get(at) {
-            Some(name) => name.len() as u32,
-            None => self.entries.get(at - STATIC_NAMES.len()).map_or(0, |entry| entry.name >> NAME_BITS),
-        };
+        let name = if name == Name::InterimStatus { Name::Status } else { name };
         Ok((name, len))
     }
 
