@@ -173,14 +173,14 @@ async fn an_idle_connection_ends() {
 #[tokio::test]
 async fn an_idle_tunnel_is_kept_alive() {
     let options = QuicOptions {
-        idle_timeout: Duration::from_millis(2000),
-        keepalive: Some(Duration::from_millis(200)),
+        idle_timeout: Duration::from_secs(5),
+        keepalive: Some(Duration::from_millis(500)),
         ..QuicOptions::default()
     };
     let link = link_with(&options).await;
     let (mut server, parts) = tunnel_parts((link.server, link.client)).await;
     tokio::spawn(parts.driver.unwrap());
-    let waited = tokio::time::timeout(Duration::from_secs(4), poll_fn(|cx| server.poll_accept(cx))).await;
+    let waited = tokio::time::timeout(Duration::from_secs(7), poll_fn(|cx| server.poll_accept(cx))).await;
     assert!(waited.is_err());
 }
 
