@@ -41,7 +41,7 @@ pub(crate) fn bare() -> StreamInfo {
 pub(crate) fn full() -> StreamInfo {
     let mut info = bare();
     let conn = Arc::make_mut(&mut info.conn);
-    conn.direct_remote = Some(address("192.168.0.1:6"));
+    conn.direct_remote = Some(Box::new(address("192.168.0.1:6")));
     conn.server_name = Some("sni.example".into());
     conn.tls = Some(Arc::new(TlsInfo { version: "TLSv1.3", cipher: "AES".into(), ..TlsInfo::default() }));
     info.protocol = Some(Version::HTTP_2);

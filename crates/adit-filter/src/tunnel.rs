@@ -34,13 +34,16 @@ struct Kept {
 
 impl TunnelStream {
     pub(crate) fn new(
-        info: StreamInfo,
+        mut info: StreamInfo,
         request: RequestHead,
         response: Option<ResponseHead>,
         hook: Option<Box<dyn ResponseHook>>,
     ) -> Self {
         let (version, is_tunnel) = (request.version, request.kind.is_tunnel());
         let kept = hook.map(|hook| Box::new(Kept { request, response, hook }));
+        if kept.is_none() {
+            info.forget_names();
+        }
         Self { info, version, is_tunnel, kept }
     }
 

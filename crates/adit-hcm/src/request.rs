@@ -333,7 +333,7 @@ pub(crate) fn with_remote(conn: &Arc<ConnInfo>, client: &Client) -> Arc<ConnInfo
     match &client.remote {
         Some(remote) if *remote != conn.remote => {
             let mut changed = (**conn).clone();
-            changed.direct_remote = Some(conn.direct_remote().clone());
+            changed.direct_remote = Some(Box::new(conn.direct_remote().clone()));
             changed.remote = remote.clone();
             Arc::new(changed)
         }

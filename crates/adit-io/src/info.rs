@@ -15,7 +15,7 @@ pub struct ConnInfo {
     /// The peer (`%DOWNSTREAM_REMOTE_ADDRESS%`), as the PROXY protocol told it if it did.
     pub remote: Address,
     /// The peer of the socket itself (`%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%`); `None` when the same as `remote`.
-    pub direct_remote: Option<Address>,
+    pub direct_remote: Option<Box<Address>>,
     /// When the connection was accepted or dialled.
     pub start: SystemTime,
     /// Server name asked for in TLS (`%REQUESTED_SERVER_NAME%`), by handshake or by the TLS inspector.
@@ -52,7 +52,7 @@ impl ConnInfo {
 
     /// The peer of the socket itself.
     pub fn direct_remote(&self) -> &Address {
-        self.direct_remote.as_ref().unwrap_or(&self.remote)
+        self.direct_remote.as_deref().unwrap_or(&self.remote)
     }
 
     /// The next `%CONNECTION_ID%`.

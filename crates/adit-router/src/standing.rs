@@ -93,8 +93,9 @@ impl StandingTunnel for Standing {
 fn count(stream: &mut TunnelStream, (received, sent): (u64, u64)) {
     let info = &mut stream.info;
     (info.bytes_received, info.bytes_sent) = (received, sent);
-    let upstream = info.upstream_mut();
-    (upstream.bytes_sent, upstream.bytes_received) = (received, sent);
+    if let Some(upstream) = &mut info.upstream {
+        (upstream.bytes_sent, upstream.bytes_received) = (received, sent);
+    }
 }
 
 fn record(stream: &mut TunnelStream, cause: RelayCause, client_first: bool, version: Option<Version>, host: &dyn Host) {
@@ -131,7 +132,9 @@ fn record(stream: &mut TunnelStream, cause: RelayCause, client_first: bool, vers
             let details = format!("upstream_reset_after_response_started{{{}}}", reason.as_str()).replace(' ', "_");
             info.details = Some(details.into());
             info.flags.set(reason.flag());
-            info.upstream_mut().close_type = Some("RemoteReset");
+            if let Some(upstream) = &mut info.upstream {
+                upstream.close_type = Some("RemoteReset");
+            }
         }
         RelayCause::Closing => info.local_close_reason = Some("server_shutdown".into()),
     }

@@ -173,7 +173,7 @@ impl ProxyProtocol {
         if let (Command::Proxy, Some((source, destination))) = (header.command, header.addresses) {
             let info = Arc::make_mut(&mut io.info);
             let direct = std::mem::replace(&mut info.remote, Address::Ip(canonical(source)));
-            info.direct_remote.get_or_insert(direct);
+            info.direct_remote.get_or_insert(Box::new(direct));
             info.local = Address::Ip(canonical(destination));
         }
         for Tlv { kind, value } in &header.tlvs {

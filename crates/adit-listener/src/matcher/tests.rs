@@ -126,7 +126,7 @@ fn sources_are_matched_by_kind_range_and_port() {
 #[test]
 fn the_direct_source_is_the_sockets_own_peer() {
     let chains = [any(), ChainMatch { direct_source_prefix_ranges: vec![range("172.16.0.0/12")], ..any() }];
-    assert_eq!(find(&chains, |info| info.direct_remote = Some(socket("172.16.1.1:1"))), Some(1));
+    assert_eq!(find(&chains, |info| info.direct_remote = Some(Box::new(socket("172.16.1.1:1")))), Some(1));
     assert_eq!(find(&chains, |_| {}), Some(0));
 }
 
@@ -263,7 +263,7 @@ fn connection() -> impl Strategy<Value = ConnInfo> {
     )
         .prop_map(|(local, remote, direct, name, transport, alpn)| {
             let mut info = ConnInfo::new(1, local, remote);
-            info.direct_remote = direct;
+            info.direct_remote = direct.map(Box::new);
             info.server_name = (!name.is_empty()).then(|| name.into());
             info.transport = transport;
             info.offered_alpn = alpn;

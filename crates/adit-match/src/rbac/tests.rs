@@ -51,7 +51,7 @@ fn info() -> StreamInfo {
         "127.0.0.1:8080".parse::<std::net::SocketAddr>().unwrap().into(),
         "10.0.0.9:5".parse::<std::net::SocketAddr>().unwrap().into(),
     );
-    conn.direct_remote = Some("192.168.0.1:6".parse::<std::net::SocketAddr>().unwrap().into());
+    conn.direct_remote = Some(Box::new("192.168.0.1:6".parse::<std::net::SocketAddr>().unwrap().into()));
     conn.server_name = Some("sni.example".into());
     StreamInfo::new(Arc::new(conn))
 }
