@@ -2,6 +2,7 @@
 
 use crate::lab::{Case, Yaml, check, filter};
 use crate::origin::Reply;
+use crate::parallel::each;
 
 const ROUTES: &str = "- { match: { prefix: /i, headers: [{ name: x-envoy-internal, present_match: true }] }, route: { cluster: c, prefix_rewrite: /internal } }\n- { match: { prefix: / }, route: { cluster: c } }\n";
 
@@ -16,8 +17,7 @@ x-envoy-upstream-rq-per-try-timeout-ms: 100\r\nx-envoy-original-dst-host: 1.1.1.
 
 #[test]
 fn addresses() {
-    let mut report = String::new();
-    for (name, hcm) in [
+    let labs = [
         ("default", ""),
         ("remote", "use_remote_address: true\n"),
         ("remote, skip append", "use_remote_address: true\nskip_xff_append: true\n"),
@@ -38,7 +38,8 @@ fn addresses() {
         ("no id", "generate_request_id: false\n"),
         ("port", "append_x_forwarded_port: true\nvia: me\nadd_user_agent: true\nserver_name: mine\n"),
         ("scheme", "scheme_header_transformation: { scheme_to_overwrite: https }\n"),
-    ] {
+    ];
+    let report = each(&labs, |(name, hcm)| {
         let mut lab = Yaml::routes(ROUTES).hcm(hcm).lab();
         let with = |case: &str, fields: &str| Case::with(format!("{name}: {case}"), "/i", fields);
         lab.cases([
@@ -56,15 +57,14 @@ fn addresses() {
             with("user agent", "user-agent: ua\r\nvia: v\r\nx-forwarded-port: 9\r\n"),
             with("request id", "x-request-id: own\r\n"),
         ]);
-        report += &lab.report();
-    }
+        lab.report()
+    });
     check(&report);
 }
 
 #[test]
 fn paths() {
-    let mut report = String::new();
-    for (name, hcm) in [
+    let labs = [
         ("as they are", ""),
         ("normalized", "normalize_path: true\n"),
         ("merged", "merge_slashes: true\n"),
@@ -72,7 +72,8 @@ fn paths() {
         ("reject", "path_with_escaped_slashes_action: REJECT_REQUEST\n"),
         ("unescape", "normalize_path: true\npath_with_escaped_slashes_action: UNESCAPE_AND_FORWARD\n"),
         ("redirect", "path_with_escaped_slashes_action: UNESCAPE_AND_REDIRECT\n"),
-    ] {
+    ];
+    let report = each(&labs, |(name, hcm)| {
         let mut lab = Yaml::routes("- { match: { prefix: /b }, route: { cluster: c, prefix_rewrite: /B } }\n- { match: { prefix: / }, route: { cluster: c } }\n").hcm(hcm).lab();
         for path in [
             "/a/../b",
@@ -108,15 +109,14 @@ fn paths() {
         ] {
             lab.case(Case::get(path).named(format!("{name}: {path}")));
         }
-        report += &lab.report();
-    }
+        lab.report()
+    });
     check(&report);
 }
 
 #[test]
 fn answers_of_the_manager() {
-    let mut report = String::new();
-    for (name, hcm) in [
+    let labs = [
         ("append", "server_header_transformation: APPEND_IF_ABSENT\n"),
         ("pass", "server_header_transformation: PASS_THROUGH\n"),
         ("underscores rejected", "common_http_protocol_options: { headers_with_underscores_action: REJECT_REQUEST }\n"),
@@ -131,7 +131,8 @@ fn answers_of_the_manager() {
         ("small heads", "max_request_headers_kb: 1\ncommon_http_protocol_options: { max_headers_count: 5 }\n"),
         ("errors of streams", "stream_error_on_invalid_http_message: true\n"),
         ("custom methods", "http_protocol_options: { allow_custom_methods: true }\n"),
-    ] {
+    ];
+    let report = each(&labs, |(name, hcm)| {
         let mut lab = Yaml::routes("- { match: { prefix: / }, route: { cluster: c } }\n").hcm(hcm).lab();
         let with = |case: &str, fields: &str| Case::with(format!("{name}: {case}"), "/", fields);
         lab.cases([
@@ -155,8 +156,8 @@ fn answers_of_the_manager() {
             with("answer 1xx", "")
                 .origin(Reply::Answer("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")),
         ]);
-        report += &lab.report();
-    }
+        lab.report()
+    });
     check(&report);
 }
 

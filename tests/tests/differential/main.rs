@@ -3,6 +3,7 @@
 
 mod lab;
 mod origin;
+mod parallel;
 
 mod admin;
 mod clients;

@@ -2,6 +2,7 @@
 
 use crate::lab::{Case, Do, OK, Yaml, check, send};
 use crate::origin::Reply;
+use crate::parallel::each;
 
 const ACCEPT: &str =
     "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: x\r\n\r\n";
@@ -17,13 +18,13 @@ fn upgrade(name: &str, token: &str, path: &str) -> Case {
 /// Rows: what the connection manager says; columns: what the route says.
 #[test]
 fn the_enable_table() {
-    let mut report = String::new();
-    for (manager, hcm) in [
+    let labs = [
         ("absent", ""),
         ("on", "upgrade_configs: [{ upgrade_type: WebSocket }]\n"),
         ("enabled", "upgrade_configs: [{ upgrade_type: websocket, enabled: true }]\n"),
         ("off", "upgrade_configs: [{ upgrade_type: websocket, enabled: false }]\n"),
-    ] {
+    ];
+    let report = each(&labs, |(manager, hcm)| {
         let mut lab = Yaml::routes(
             "- match: { prefix: /on }\n  route: { cluster: c, upgrade_configs: [{ upgrade_type: WEBSOCKET }] }\n\
              - match: { prefix: /off }\n  route: { cluster: c, upgrade_configs: [{ upgrade_type: websocket, enabled: false }] }\n\
@@ -36,8 +37,8 @@ fn the_enable_table() {
         for route in ["/on", "/off", "/none", "/missing", "/redirect", "/direct"] {
             lab.case(upgrade(&format!("manager {manager}, route {route}"), "websocket", route));
         }
-        report += &lab.report();
-    }
+        lab.report()
+    });
     check(&report);
 }
 
@@ -261,12 +262,12 @@ fn connect_without_leave() {
 
 #[test]
 fn stripped_ports() {
-    let mut report = String::new();
-    for (name, field) in [
+    let labs = [
         ("any", "strip_any_host_port: true\n"),
         ("matching", "strip_matching_host_port: true\n"),
         ("dot", "strip_trailing_host_dot: true\n"),
-    ] {
+    ];
+    let report = each(&labs, |(name, field)| {
         let mut lab = Yaml::hosts(
             "- name: bare\n  domains: [a.com]\n  routes:\n  - match: { connect_matcher: {} }\n    route: { cluster: c, upgrade_configs: [{ upgrade_type: CONNECT }] }\n  - match: { prefix: / }\n    route: { cluster: c }\n\
              - name: port\n  domains: ['a.com:443']\n  routes:\n  - match: { connect_matcher: {} }\n    route: { cluster: c, upgrade_configs: [{ upgrade_type: CONNECT }] }\n  - match: { prefix: / }\n    direct_response: { status: 503 }\n",
@@ -281,8 +282,8 @@ fn stripped_ports() {
         for host in ["a.com:443", "a.com:80", "a.com.:443"] {
             lab.case(connect(&format!("{name} connect {host}"), host, ""));
         }
-        report += &lab.report();
-    }
+        lab.report()
+    });
     check(&report);
 }
 
