@@ -94,6 +94,12 @@ pub trait ByteSink: Send {
     /// Ends this direction without an end: RST, RST_STREAM, RESET_STREAM with this code.
     fn reset(&mut self, code: ErrorCode);
 
+    /// Lets the close of the connection be this direction's end, where that is one: false where an end must be sent. Only for
+    /// who drops both halves next, and has read the other one to its end.
+    fn end_at_close(&mut self) -> bool {
+        false
+    }
+
     /// How many bytes that lie in the kernel may be given to [`ByteSink::send_spliced`]; `None` when they may not, now or ever,
     /// so that [`ByteSink::poll_send`] is to be used. Pending while there is no room.
     fn poll_splice(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, StreamError>> {

@@ -247,6 +247,12 @@ impl ByteSink for TcpSink {
         set_abortive(&self.socket);
     }
 
+    fn end_at_close(&mut self) -> bool {
+        // A close with nothing left to read sends what is queued, then a FIN.
+        self.ended = true;
+        true
+    }
+
     fn as_tcp(&self) -> Option<&TcpStream> {
         (!self.ended).then_some(&*self.socket)
     }

@@ -69,13 +69,15 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// Moves bytes until either end is pending or the turn is over. Ready once the direction is over.
+    /// Moves bytes until either end is pending or the turn is over. Ready once the direction is over. `last` says that the
+    /// other direction has ended as it should.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         source: &mut dyn ByteSource,
         sink: &mut dyn ByteSink,
         limit: usize,
+        last: bool,
     ) -> Poll<Result<(), Failure>> {
         loop {
             match self.state {
@@ -91,6 +93,9 @@ impl Lane {
                     } else {
                         self.state = State::Ending;
                     }
+                }
+                State::Ending if last && sink.end_at_close() => {
+                    self.finish(if self.closing { DirectionEnd::Closed } else { DirectionEnd::End });
                 }
                 State::Ending => {
                     self.wait = Wait::Sink;

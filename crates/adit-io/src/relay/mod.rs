@@ -411,12 +411,13 @@ impl Relay {
         sides: &mut Sides<'_>,
     ) -> Poll<Result<(), Failure>> {
         let (source, sink) = sides.ends(direction);
+        let last = self.lanes[1 - direction as usize].is_ended();
         let lane = &mut self.lanes[direction as usize];
         if lane.is_done() {
             return Poll::Ready(Ok(()));
         }
         let (bytes, paused) = (lane.bytes, lane.is_paused());
-        let result = lane.poll(cx, source, sink, self.buffer_limit);
+        let result = lane.poll(cx, source, sink, self.buffer_limit, last);
         if lane.take_active() && self.idle_timeout.is_some() {
             self.last_activity = Some(Instant::now());
         }
