@@ -83,7 +83,10 @@ fn empty(adit: &Proxy) {
 fn flat(adit: &Proxy, front: u16, storms: impl Fn()) {
     let round = || {
         storms();
-        drop((0..600).map(|_| Peer::connect(front)).collect::<Vec<_>>());
+        let peak: Vec<_> = (0..600).map(|_| Peer::connect(front)).collect();
+        // Connections are counted once a second: a shorter peak may be seen by nobody.
+        thread::sleep(std::time::Duration::from_secs(3));
+        drop(peak);
         empty(adit);
     };
     round();
