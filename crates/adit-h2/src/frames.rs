@@ -18,6 +18,8 @@ const PRIORITISED: u8 = 0x20;
 /// The deprecated priority in a HEADERS frame (RFC 9113 section 6.2), and all of a PRIORITY frame.
 const PRIORITY_LEN: u8 = 5;
 const HEAD_LEN: usize = 9;
+/// The largest identifier of a stream; the bit above is none of it (RFC 9113 section 4.1).
+const MAX_STREAM: u32 = 0x7fff_ffff;
 /// SETTINGS frames up to this size are looked into, in octets: forty entries.
 const MAX_SETTINGS: u32 = 240;
 /// An entry of SETTINGS: an identifier and a value.
@@ -152,6 +154,9 @@ pub(crate) trait Watcher {
     /// The next octets of a header block, without padding and priority.
     fn fragment(&mut self, _octets: &[u8]) {}
 
+    /// The priority in a HEADERS frame makes its stream depend on itself.
+    fn depends_on_itself(&mut self) {}
+
     /// A header block is over.
     fn block_ended(&mut self) {}
 }
@@ -176,8 +181,9 @@ pub(crate) struct FrameScanner {
     block: Block,
     /// The stream of the header block that is open.
     block_stream: u32,
-    /// Priority still to come in the HEADERS frame at hand, and the padding at its end.
+    /// Priority still to come in the HEADERS frame at hand, the stream it names, and the padding at its end.
     priority: u8,
+    dependency: u32,
     padding: u32,
 }
 
@@ -203,6 +209,7 @@ impl FrameScanner {
             block: Block::Outside,
             block_stream: 0,
             priority: 0,
+            dependency: 0,
             padding: 0,
         }
     }
@@ -286,7 +293,7 @@ impl FrameScanner {
     /// The frame whose head is complete.
     fn begin(&mut self, at: u64) -> FrameHead {
         let [a, b, c, kind, flags, id @ ..] = self.head;
-        let stream = u32::from_be_bytes(id) & 0x7fff_ffff;
+        let stream = u32::from_be_bytes(id) & MAX_STREAM;
         let out_of_place = match self.block {
             Block::Open => kind != CONTINUATION || stream != self.block_stream,
             _ => matches!(kind, CONTINUATION | PUSH_PROMISE),
@@ -304,10 +311,18 @@ impl FrameScanner {
 
     /// Hands on what of a HEADERS or CONTINUATION frame's payload is neither priority nor padding.
     fn fragment(&mut self, payload: &[u8], watcher: &mut impl Watcher) {
-        let priority = payload.len().min(usize::from(self.priority));
-        self.priority -= priority as u8;
-        let left = (self.left as usize - priority).saturating_sub(self.padding as usize);
-        let payload = payload.get(priority..).unwrap_or_default();
+        let (priority, rest) = payload.split_at(payload.len().min(usize::from(self.priority)));
+        for &octet in priority {
+            self.priority -= 1;
+            // The weight comes last.
+            if self.priority > 0 {
+                self.dependency = self.dependency << 8 | u32::from(octet);
+            } else if self.dependency & MAX_STREAM == self.block_stream {
+                watcher.depends_on_itself();
+            }
+        }
+        let left = (self.left as usize - priority.len()).saturating_sub(self.padding as usize);
+        let payload = rest;
         watcher.fragment(payload.get(..left).unwrap_or(payload));
     }
 

@@ -102,7 +102,8 @@ impl Text {
 
 /// Follows the header blocks of one direction of a connection, in whatever pieces they come.
 ///
-/// Accepts what the `h2` crate can decompress and RFC 7541 allows. What is wrong with names and values is not looked for.
+/// Accepts what the `h2` crate can decompress and RFC 7541 allows. What is wrong with names and values is not looked for,
+/// but for a name of no octets: the crate takes it for a field cut short, and loses its place in a block that goes on.
 #[derive(Debug)]
 pub struct Validator {
     table: Table,
@@ -264,6 +265,9 @@ impl Validator {
 
     fn text_ended(&mut self) -> Result<(), Undecodable> {
         let Some((mut name, name_len)) = self.name else {
+            if self.text.len == 0 {
+                return Err(Undecodable);
+            }
             self.name = Some((Name::of(self.text.head()), self.text.len));
             self.text.len = 0;
             self.at = At::Length;

@@ -238,6 +238,11 @@ impl Watcher for Tally {
         }
     }
 
+    /// The `h2` crate resets the stream and decompresses nothing: its dynamic table would no longer be the peer's.
+    fn depends_on_itself(&mut self) {
+        self.shared.condemn(Reason::PROTOCOL_ERROR);
+    }
+
     fn block_ended(&mut self) {
         let block = self.block.take();
         if self.shared.condemned().is_some() {

@@ -75,6 +75,7 @@ fn undecodable() -> Vec<(&'static str, Vec<u8>)> {
         ("integer too long", vec![0xff, 0x80, 0x80, 0x80, 0x80, 0x00]),
         ("table size behind a field", vec![0x82, 0x20]),
         ("cut short", vec![0, 1, b'x', 5, b'y']),
+        ("a name of no octets", vec![0x40, 0, 1, b'y']),
         ("Huffman padding of zeros", vec![0, 1, b'x', 0x81, 0]),
         ("Huffman padding too long", vec![0, 1, b'x', 0x82, 0x1f, 0xff]),
         ("EOS", vec![0, 1, b'x', 0x84, 0xff, 0xff, 0xff, 0xff]),
@@ -99,6 +100,47 @@ async fn a_block_that_cannot_be_decompressed_is_a_compression_error() {
                 send_cut(&mut raw, &bytes, cut).await;
                 assert_eq!(goaway(&mut raw).await, Some(COMPRESSION_ERROR), "{name}, {cut:?}");
             }
+        }
+    }
+}
+
+/// The `h2` crate reads on behind such a field where CONTINUATION follows.
+#[tokio::test]
+async fn a_name_of_no_octets_ahead_of_continuation_is_a_compression_error() {
+    let first = [0x82, 0x86, 0x84, 0x41, 1, b'a', 0x40, 0, 1, b'y'];
+    for rest in [&[][..], &[0x40, 1, b'x', 1, b'y'], &[1, b'x', 1, b'y']] {
+        for cut in [Cut::Whole, Cut::Octets] {
+            let mut raw = raw_client(ServerConfig::default()).await;
+            let bytes = [frame(HEADERS, END_STREAM, 1, &first), frame(CONTINUATION, END_HEADERS, 1, rest)].concat();
+            send_cut(&mut raw, &bytes, cut).await;
+            assert_eq!(goaway(&mut raw).await, Some(COMPRESSION_ERROR), "{rest:x?}, {cut:?}");
+        }
+    }
+}
+
+/// The `h2` crate leaves the block of such a HEADERS frame compressed, and the fields behind it would be others.
+#[tokio::test]
+async fn headers_that_depend_on_themselves_cost_the_connection() {
+    let good = [&[0x82, 0x86, 0x84, 0x41, 1, b'a'][..], &[0x40, 1, b'x', 1, b'y']].concat();
+    let on = |dependency: [u8; 4]| [&dependency[..], &[15], &good].concat();
+    let padded = |dependency| [&[2][..], &on(dependency), &[0; 2]].concat();
+    let (flags, itself) = (END_HEADERS | END_STREAM | PRIORITISED, [0, 0, 0, 3]);
+    for cut in [Cut::Whole, Cut::Octets] {
+        for (flags, payload) in [
+            (flags, on(itself)),
+            (flags, on([0x80, 0, 0, 3])),
+            (flags | PADDED, padded(itself)),
+            (PRIORITISED, on(itself)),
+        ] {
+            let mut raw = raw_client(ServerConfig::default()).await;
+            send_cut(&mut raw, &frame(HEADERS, flags, 3, &payload), cut).await;
+            assert_eq!(goaway(&mut raw).await, Some(PROTOCOL_ERROR), "{payload:x?}, {cut:?}");
+        }
+        let mut raw = raw_client(ServerConfig::default()).await;
+        for (flags, payload) in [(flags, on([0, 0, 0, 1])), (flags | PADDED, padded([0, 3, 0, 0]))] {
+            send_cut(&mut raw, &frame(HEADERS, flags, 3, &payload), cut).await;
+            assert_eq!(raw.outcome(3).await, "headers", "{payload:x?}, {cut:?}");
+            raw = raw_client(ServerConfig::default()).await;
         }
     }
 }

@@ -122,7 +122,7 @@ impl Reference {
                 continue;
             }
             let name = match take_int(&mut block, if keep { 0x3f } else { 0x0f })? {
-                0 => take_text(&mut block)?,
+                0 => take_text(&mut block).filter(|name| !name.is_empty())?,
                 index => self.get(index)?.0,
             };
             let value = take_text(&mut block)?;
@@ -363,6 +363,8 @@ fn what_is_no_block() {
         ("half an integer", &[0xff, 0x80]),
         ("half a name", &[0, 3, b'x']),
         ("no value", &[0, 1, b'x']),
+        ("a name of no octets", &[0, 0, 1, b'y']),
+        ("a name of no octets, in Huffman code", &[0x40, 0x80, 1, b'y']),
         ("half a value", &[0, 1, b'x', 2, b'y']),
         ("padding of zeros", &[0, 1, b'x', 0x81, 0b0000_0000]),
         ("eight bits of padding", &[0, 1, b'x', 0x82, 0b0001_1111, 0xff]),
@@ -419,7 +421,7 @@ fn names_are_known_wherever_they_come_from() {
     check(&[Piece::Indexed(63), Piece::Indexed(62)], &[Name::InterimStatus, Name::Status]);
     check(&[literal(":protocol", "x", false)], &[Name::OfRequest]);
     check(&[literal(":authorities", "x", false), literal(":", "", true)], &[Name::UnknownPseudo]);
-    check(&[literal("status", "1", true), literal("", "", false)], &[Name::Regular]);
+    check(&[literal("status", "1", true), literal("x", "", false)], &[Name::Regular]);
     check(&[Piece::Indexed(8), Piece::Indexed(15)], &[Name::Status, Name::Regular]);
     check(&[Piece::Indexed(1)], &[Name::OfRequest]);
 }
