@@ -241,3 +241,31 @@ fn lines_at_the_start_of_a_request_at_its_tunnel_at_intervals_and_at_the_end() {
     adit.wait_log("LOG DownstreamEnd c 101 DC downstream_remote_disconnect");
     assert_eq!(adit.log().matches("DownstreamStart").count(), 2);
 }
+
+/// `max_stream_duration` also ends a tunnel that stands and whose request is long forgotten.
+#[test]
+fn a_tunnel_that_stands_too_long_is_reset_and_says_why() {
+    let port = free_port();
+    let log = std::env::temp_dir().join(format!("adit-long-{}.log", std::process::id()));
+    let more = format!(
+        "common_http_protocol_options: {{ max_stream_duration: 2s }}\nupgrade_configs: [{{ upgrade_type: CONNECT }}]\n\
+         access_log:\n- name: f\n  typed_config:\n    \
+         \"@type\": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog\n    path: {}\n    \
+         log_format: {{ text_format_source: {{ inline_string: \"%RESPONSE_CODE_DETAILS% %BYTES_RECEIVED% %BYTES_SENT%\\n\" }} }}\n",
+        log.display()
+    );
+    let mut adit = Proxy::adit(&one(port, &hcm("h", &terminate("c"), &more), origin::echo()));
+    let mut client = Peer::connect(port);
+    client.send("CONNECT a.example:1 HTTP/1.1\r\n\r\n");
+    client.head();
+    client.send("abc");
+    client.expect("abc");
+    assert_eq!(client.rest(), (vec![], End::Reset));
+    adit.wait_stat("http.h.downstream_rq_max_duration_reached", 1);
+    adit.wait_stat("http.h.downstream_rq_active", 0);
+    adit.signal("TERM");
+    assert_eq!(adit.wait(), Some(0));
+    let lines = std::fs::read_to_string(&log).unwrap();
+    std::fs::remove_file(&log).unwrap();
+    assert_eq!(lines, "max_duration_timeout 3 3\n");
+}

@@ -50,7 +50,7 @@ pub trait RecvStream: ByteSource {
     }
 
     /// The connection's own half, where an accepted tunnel has the connection to itself and the codec nothing left to do
-    /// (HTTP/1). What was asked is empty then, and to be dropped. Asked after [`SendStream::detach`], before anything was
+    /// (HTTP/1). What was asked is empty then, and to be dropped. Asked after [`SendStream::detach`], before any payload was
     /// read.
     fn detach(&mut self) -> Option<Box<dyn ByteSource>> {
         None

@@ -22,7 +22,7 @@ pub struct TunnelStream {
     pub version: Version,
     /// An upgrade or a CONNECT, and not a POST that a route turned into one.
     pub is_tunnel: bool,
-    /// For logs; gone where nothing reads them.
+    /// For logs, and for filters that wait for the end; gone where there are none.
     kept: Option<Box<Kept>>,
 }
 

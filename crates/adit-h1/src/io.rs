@@ -7,8 +7,8 @@ use std::cell::Cell;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
-use adit_http::{ErrorCode, StreamError};
-use adit_io::{ByteSource, Io, Spliced, Stream, TcpSource};
+use adit_http::StreamError;
+use adit_io::{ByteSource, Io, Prefixed, Stream, TcpSource};
 use bytes::{Bytes, BytesMut};
 use tokio::net::TcpStream;
 
@@ -57,35 +57,6 @@ pub(crate) fn split(io: Io) -> (Reader, Writer) {
     (Reader::new(ReadHalf::Other(source), Bytes::new()), Writer::new(WriteHalf::Other(Arc::new(Mutex::new(sink)))))
 }
 
-/// Bytes that were read already, in front of the source that they came from.
-struct Prefixed {
-    first: Bytes,
-    source: Box<dyn ByteSource>,
-}
-
-impl ByteSource for Prefixed {
-    fn poll_chunk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Option<Result<Bytes, StreamError>>> {
-        if self.first.is_empty() {
-            return self.source.poll_chunk(cx, max);
-        }
-        let n = self.first.len().min(max.max(1));
-        Poll::Ready(Some(Ok(self.first.split_to(n))))
-    }
-
-    fn stop(&mut self, code: ErrorCode) {
-        self.first = Bytes::new();
-        self.source.stop(code);
-    }
-
-    fn truncated(&self) -> bool {
-        self.source.truncated()
-    }
-
-    fn take_spliced(&mut self) -> Option<Spliced> {
-        if self.first.is_empty() { self.source.take_spliced() } else { None }
-    }
-}
-
 impl Reader {
     /// The half as a source of its own, with what was read already in front.
     pub(crate) fn into_source(self) -> Box<dyn ByteSource> {
@@ -93,7 +64,7 @@ impl Reader {
         match self.half {
             ReadHalf::Tcp(socket) => Box::new(TcpSource::new(socket, first)),
             ReadHalf::Other(source) if first.is_empty() => source,
-            ReadHalf::Other(source) => Box::new(Prefixed { first, source }),
+            ReadHalf::Other(source) => Box::new(Prefixed::new(first, source)),
         }
     }
 

@@ -103,3 +103,58 @@ async fn a_client_connection_is_not_used_again_and_its_tunnel_goes_on() {
     drop(peer);
     assert!(read(&mut source).await.is_none());
 }
+
+/// Over a transport that is no plain socket: TLS, an internal connection.
+#[tokio::test]
+async fn what_lies_over_a_transport_is_detached_with_the_bytes_read_early() {
+    let (client, server) = common::duplex::pair(64 << 10);
+    let mut asking = adit_h1::client(client, std::sync::Arc::new(ClientConfig::default()));
+    let mut serving = adit_h1::server(server, std::sync::Arc::new(ServerConfig::default()));
+    let mut asked = open(&mut asking, upgrade("foo"), false).await;
+    let (stream, ()) = tokio::join!(accept(&mut serving), async {
+        assert!(poll_fn(|cx| Poll::Ready(asked.response.poll_head(cx).is_pending())).await);
+    });
+    let stream = stream.unwrap().unwrap();
+    let sink = stream.responder.respond(response(101, &[("upgrade", "foo")]), false).unwrap();
+    let (mut up, mut down) = detached(stream.recv, sink).await;
+    assert!(accept(&mut serving).await.is_none());
+    drop(serving);
+    // The head is on its way already: these are behind it, and read with it.
+    write(&mut down, "first", false).await;
+    assert_eq!(head(&mut asked).await.unwrap().status, 101);
+    let (mut source, mut sink) = detached(asked.response.into_recv(), asked.send).await;
+    drop(asking);
+    assert_eq!(read(&mut source).await.unwrap().unwrap(), "first");
+    write(&mut sink, "to the server", true).await;
+    assert_eq!(read(&mut up).await.unwrap().unwrap(), "to the server");
+    assert!(read(&mut up).await.is_none());
+    write(&mut down, "last", true).await;
+    assert_eq!(read(&mut source).await.unwrap().unwrap(), "last");
+    assert!(read(&mut source).await.is_none());
+}
+
+#[tokio::test]
+async fn a_head_that_cannot_leave_keeps_its_codec_until_it_has() {
+    let (client, server) = common::duplex::pair(16);
+    let mut serving = adit_h1::server(server, std::sync::Arc::new(ServerConfig::default()));
+    let (mut source, mut sink) = client.into_halves();
+    let (stream, ()) = tokio::join!(accept(&mut serving), write(&mut sink, UPGRADE, false));
+    let stream = stream.unwrap().unwrap();
+    let send = stream.responder.respond(response(101, &[("upgrade", "foo")]), false).unwrap();
+    let (mut up, mut down) = detached(stream.recv, send).await;
+    // The tunnel goes on through the codec.
+    let serving = drive(serving);
+    let mut got = Vec::new();
+    let (_, ()) = tokio::join!(write(&mut down, "payload", true), async {
+        while let Some(chunk) = read(&mut source).await {
+            got.extend_from_slice(&chunk.unwrap());
+        }
+    });
+    let expected = "HTTP/1.1 101 Switching Protocols\r\nupgrade: foo\r\nconnection: upgrade\r\n\r\npayload";
+    assert_eq!(String::from_utf8(got).unwrap(), expected);
+    let (_, ()) = tokio::join!(write(&mut sink, "answer", true), async {
+        assert_eq!(read(&mut up).await.unwrap().unwrap(), "answer");
+    });
+    assert!(read(&mut up).await.is_none());
+    assert_eq!(soon(serving).await.unwrap(), None);
+}

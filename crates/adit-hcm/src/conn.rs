@@ -141,7 +141,6 @@ pub(crate) fn serve(hcm: Arc<Hcm>, connection: Connection) -> BoxFuture<'static,
 }
 
 /// What is left of a connection once its streams are served.
-#[derive(Default)]
 struct Served {
     /// Its last stream, which became a tunnel and has the connection to itself, and the count of the codec's version.
     tunnel: Option<(Pin<Box<Tunnel>>, GaugeHold)>,

@@ -29,8 +29,6 @@ pub(crate) enum ServerHeader {
 pub(crate) struct ResponsePath {
     conn: Arc<ConnShared>,
     pub(crate) filters: Vec<Box<dyn HttpFilter>>,
-    /// Set once the tunnel stands.
-    pub(crate) tunnel: bool,
     /// The next periodic log line; made only where an interval is configured.
     periodic: Option<std::pin::Pin<Box<Sleep>>>,
     /// Set by the answer: it disarms `request_timeout`.
@@ -39,7 +37,7 @@ pub(crate) struct ResponsePath {
 
 impl ResponsePath {
     pub(crate) fn new(conn: Arc<ConnShared>, disarmed: Option<Arc<AtomicBool>>) -> Self {
-        Self { conn, filters: Vec::new(), tunnel: false, periodic: None, disarmed }
+        Self { conn, filters: Vec::new(), periodic: None, disarmed }
     }
 }
 
@@ -157,7 +155,6 @@ impl ResponseHook for ResponsePath {
     }
 
     fn on_tunnel(&mut self, request: &RequestHead, info: &mut StreamInfo) {
-        self.tunnel = true;
         if self.conn.hcm.config.log_on_tunnel {
             self.conn.hcm.log(info, Some(request), None, AccessLogType::DownstreamTunnelSuccessfullyEstablished);
         }

@@ -21,7 +21,7 @@ use crate::stats::HttpStats;
 use crate::tunnel::Tunnel;
 use crate::{Hcm, filters, request, upgrade};
 
-/// How long a live tunnel may take to end in order once the process closes.
+/// How long a UDP session may take to end in order once the process closes; tunnels of bytes have `adit_io::LINGER`.
 const CLOSING_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves one request to its end, or to the tunnel that it became. Every path answers or resets. What only a phase needs is in
@@ -202,7 +202,7 @@ async fn drive(
     }
 }
 
-/// What may end a stream from above: the process, and timers. Without timers it is small, for tunnels that only wait.
+/// What may end a stream from above until its tunnel stands: the process, and timers.
 struct Ends {
     closing: BoxFuture<'static, ()>,
     /// Closing leaves a tunnel some time to end in order.

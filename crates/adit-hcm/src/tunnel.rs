@@ -24,8 +24,9 @@ pub(crate) struct Tunnel {
 }
 
 impl Tunnel {
+    /// Ready once nothing of the tunnel is left but its account.
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(tunnel) = &mut self.tunnel else { return Poll::Ready(()) };
+        let Some(tunnel) = &mut self.tunnel else { return Poll::Pending };
         if tunnel.poll_relay(cx, &mut self.stream).is_ready() {
             return Poll::Ready(());
         }

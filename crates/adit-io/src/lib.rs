@@ -29,7 +29,7 @@ pub use relay::{
     RelayObserver, RelayOptions, Side, SideMut, Spliced, Summary, TimeoutAction, relay,
 };
 pub use state::{FilterObject, FilterState, FilterValue, Metadata, Sharing, Value};
-pub use stream::{Io, Stream, Transport};
+pub use stream::{Io, Prefixed, Stream, Transport};
 pub use tcp::{TcpSink, TcpSource, error_event};
 pub use unix::UnixTransport;
 

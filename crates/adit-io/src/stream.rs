@@ -168,7 +168,7 @@ impl Io {
                 let ahead = ahead.and_then(|ahead| transport.unread(ahead));
                 let (source, sink) = transport.into_halves();
                 match ahead {
-                    Some(first) => (Box::new(Prefixed { first, source }), sink),
+                    Some(first) => (Box::new(Prefixed::new(first, source)), sink),
                     None => (source, sink),
                 }
             }
@@ -240,9 +240,16 @@ impl AsyncWrite for Io {
 }
 
 /// A source with bytes in front of it.
-struct Prefixed {
+pub struct Prefixed {
     first: Bytes,
     source: Box<dyn ByteSource>,
+}
+
+impl Prefixed {
+    /// `first` in front of `source`.
+    pub fn new(first: Bytes, source: Box<dyn ByteSource>) -> Self {
+        Self { first, source }
+    }
 }
 
 impl ByteSource for Prefixed {
@@ -259,6 +266,7 @@ impl ByteSource for Prefixed {
     }
 
     fn stop(&mut self, code: adit_http::ErrorCode) {
+        self.first = Bytes::new();
         self.source.stop(code);
     }
 

@@ -205,10 +205,10 @@ impl Thread {
 }
 
 /// How often a worker wakes with nothing to do.
-const TICK: Duration = Duration::from_millis(500);
+const TICK: Duration = Duration::from_secs(1);
 
-/// Keeps a timer at hand that is sooner than most. Where one is set that is to be the next of all, tokio wakes its own loop
-/// through a file descriptor: two system calls for each connect timeout, and hardly any of those ever comes.
+/// Keeps a timer at hand that is sooner than most. Where one is set that is to be the next of all, tokio (1.54) wakes its own
+/// loop through a file descriptor: two system calls for each connect timeout, and hardly any of those ever comes.
 async fn tick() {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);

@@ -45,7 +45,7 @@ impl WriteHalf {
     }
 }
 
-/// A half of which the connection still holds a handle.
+/// A half of which the connection held a handle when the tunnel left it.
 struct SharedSink(Arc<Mutex<Box<dyn ByteSink>>>);
 
 impl ByteSink for SharedSink {

@@ -291,7 +291,8 @@ enum Phase {
 
 /// The state of a relay without its sides, for owners that need a half back afterwards (trailers).
 ///
-/// Poll it with the same sides each time, until it is ready; then drop what failed.
+/// Poll it with the same sides each time, until it is ready; then drop the sinks at once: what failed is reset by that, and the
+/// last end may be left to it ([`ByteSink::end_at_close`]).
 pub struct Relay {
     lanes: [Lane; 2],
     phase: Phase,
@@ -346,7 +347,8 @@ impl Relay {
         up.is_ended() && down.is_source_over() && !down.is_done()
     }
 
-    /// Moves what can be moved. Ready once the relay is over; sinks are then ended or reset, sources stopped.
+    /// Moves what can be moved. Ready once the relay is over; sinks are then ended, but for their close, or reset, sources
+    /// stopped.
     pub fn poll_relay<'a>(&mut self, cx: &mut Context<'_>, down: SideMut<'a>, up: SideMut<'a>) -> Poll<Summary> {
         let mut sides = Sides { down, up };
         if !self.started {
@@ -374,10 +376,7 @@ impl Relay {
     }
 
     fn poll_running(&mut self, cx: &mut Context<'_>, sides: &mut Sides<'_>) -> Poll<Turn> {
-        if let Some(closing) = &mut self.closing
-            && closing.as_mut().poll(cx).is_ready()
-        {
-            self.closing = None;
+        if self.poll_closing(cx) {
             return Poll::Ready(self.start_finishing(Cause::Closing, LINGER));
         }
         let first = self.poll_lane(Direction::DownToUp, cx, sides);
@@ -404,6 +403,15 @@ impl Relay {
         self.poll_timers(cx).map(|cause| self.time_out(cause))
     }
 
+    /// Whether an orderly shutdown was asked for; true once.
+    fn poll_closing(&mut self, cx: &mut Context<'_>) -> bool {
+        let asked = self.closing.as_mut().is_some_and(|closing| closing.as_mut().poll(cx).is_ready());
+        if asked {
+            self.closing = None;
+        }
+        asked
+    }
+
     fn poll_lane(
         &mut self,
         direction: Direction,
@@ -411,7 +419,8 @@ impl Relay {
         sides: &mut Sides<'_>,
     ) -> Poll<Result<(), Failure>> {
         let (source, sink) = sides.ends(direction);
-        let last = self.lanes[1 - direction as usize].is_ended();
+        // Only here is the end of both directions the end of the relay, and its owner's drop next.
+        let last = matches!(self.phase, Phase::Running) && self.lanes[1 - direction as usize].is_ended();
         let lane = &mut self.lanes[direction as usize];
         if lane.is_done() {
             return Poll::Ready(Ok(()));
@@ -500,6 +509,11 @@ impl Relay {
         error: StreamError,
     ) -> Poll<Turn> {
         let over = Poll::Ready(Turn::Over(Cause::Reset { by, error }));
+        if self.poll_closing(cx) {
+            let linger = Instant::now().checked_add(LINGER);
+            self.deadline = self.deadline.into_iter().chain(linger).min();
+            self.arm();
+        }
         let direction = match by {
             Peer::Downstream => Direction::DownToUp,
             Peer::Upstream => Direction::UpToDown,

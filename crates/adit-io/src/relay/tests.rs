@@ -23,12 +23,16 @@ struct Script {
     stopped: Vec<ErrorCode>,
     sent: Vec<u8>,
     ended: bool,
+    /// Its end was left to the close.
+    at_close: bool,
     resets: Vec<ErrorCode>,
     /// What `poll_stopped` and `poll_send` say.
     gone: Option<StreamError>,
     flushes: usize,
     /// `poll_send` takes the bytes and is pending.
     holds: bool,
+    /// `poll_send` takes nothing.
+    blocked: bool,
 }
 
 #[derive(Clone, Default)]
@@ -63,6 +67,9 @@ impl ByteSink for Half {
         if let Some(error) = script.gone {
             return Poll::Ready(Err(error));
         }
+        if script.blocked {
+            return Poll::Pending;
+        }
         script.sent.extend_from_slice(data);
         data.clear();
         if script.holds {
@@ -84,6 +91,11 @@ impl ByteSink for Half {
     fn reset(&mut self, code: ErrorCode) {
         self.0.lock().unwrap().resets.push(code);
     }
+
+    fn end_at_close(&mut self) -> bool {
+        self.0.lock().unwrap().at_close = true;
+        true
+    }
 }
 
 struct Fakes {
@@ -94,9 +106,13 @@ struct Fakes {
 
 impl Fakes {
     fn new(down: impl IntoIterator<Item = Step>, up: impl IntoIterator<Item = Step>) -> Self {
+        Self::with(down, up, RelayOptions::default())
+    }
+
+    fn with(down: impl IntoIterator<Item = Step>, up: impl IntoIterator<Item = Step>, options: RelayOptions) -> Self {
         let (down, up) = ((Half::source(down), Half::default()), (Half::source(up), Half::default()));
         let side = |(source, sink): &(Half, Half)| Side::new(Box::new(source.clone()), Box::new(sink.clone()));
-        let relay = relay(side(&down), side(&up), RelayOptions::default());
+        let relay = relay(side(&down), side(&up), options);
         Self { down, up, relay }
     }
 
@@ -177,6 +193,51 @@ async fn a_stopped_sink_lets_the_other_direction_run_dry() {
     assert_eq!(summary.cause, Cause::Reset { by: Peer::Upstream, error });
     assert_eq!(summary.up_to_down, DirectionSummary { bytes: 4, end: DirectionEnd::End });
     assert_eq!(fakes.down.1.0.lock().unwrap().sent, b"tail");
+}
+
+/// The second end is the last thing that happens here: the close behind it is one, too.
+#[tokio::test]
+async fn the_last_end_is_left_to_the_close() {
+    let mut fakes = Fakes::new([Step::Chunk("ask"), Step::End], [Step::Pending, Step::Chunk("answer"), Step::End]);
+    assert!(fakes.poll().await.is_pending());
+    assert!(fakes.up.1.0.lock().unwrap().ended);
+    let Poll::Ready(summary) = fakes.poll().await else { panic!("pending") };
+    assert_eq!((summary.cause, summary.up_to_down.end), (Cause::Ended, DirectionEnd::End));
+    let down = fakes.down.1.0.lock().unwrap();
+    assert_eq!((&down.sent[..], down.at_close, down.ended, down.resets.len()), (&b"answer"[..], true, false, 0));
+}
+
+/// As long as the relay goes on after both ends, to keep a reset from overtaking them, the second is sent.
+#[tokio::test(start_paused = true)]
+async fn an_end_behind_which_the_relay_goes_on_is_sent() {
+    let mut fakes = Fakes::new([Step::End], [Step::Chunk("tail"), Step::End]);
+    fakes.down.1.0.lock().unwrap().blocked = true;
+    assert!(fakes.poll().await.is_pending());
+    fakes.up.1.0.lock().unwrap().gone = Some(StreamError::Stopped(ErrorCode::Cancel));
+    assert!(fakes.poll().await.is_pending());
+    fakes.down.1.0.lock().unwrap().blocked = false;
+    assert!(fakes.poll().await.is_pending());
+    {
+        let down = fakes.down.1.0.lock().unwrap();
+        assert_eq!((&down.sent[..], down.ended, down.at_close), (&b"tail"[..], true, false));
+    }
+    assert!(matches!((&mut fakes.relay).await.cause, Cause::Reset { by: Peer::Upstream, .. }));
+}
+
+/// An orderly shutdown does not wait for a reader of a tunnel that is broken already.
+#[tokio::test(start_paused = true)]
+async fn closing_ends_a_relay_that_lingers() {
+    let (close, closed) = tokio::sync::oneshot::channel::<()>();
+    let closing: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async { drop(closed.await) });
+    let options = RelayOptions { closing: Some(closing), ..RelayOptions::default() };
+    let mut fakes = Fakes::with([], [Step::Chunk("tail")], options);
+    fakes.up.1.0.lock().unwrap().gone = Some(StreamError::Stopped(ErrorCode::Cancel));
+    fakes.down.1.0.lock().unwrap().blocked = true;
+    assert!(tokio::time::timeout(LINGER * 10, &mut fakes.relay).await.is_err());
+    close.send(()).unwrap();
+    let summary = tokio::time::timeout(LINGER * 2, &mut fakes.relay).await.expect("it ends");
+    assert!(matches!(summary.cause, Cause::Reset { by: Peer::Upstream, .. }), "{summary:?}");
+    assert_eq!(resets(&fakes.down.1), [ErrorCode::Cancel]);
 }
 
 /// After a reset was seen by a writer, what a reader takes for an end is none.
