@@ -1,5 +1,9 @@
 //! Finds the frame headers and header blocks in a stream of bytes, in whatever pieces it comes (RFC 9113 section 4.1).
 
+mod made;
+
+pub(crate) use made::{depends_on_itself, goaway, join};
+
 pub(crate) const DATA: u8 = 0x0;
 pub(crate) const HEADERS: u8 = 0x1;
 pub(crate) const PRIORITY: u8 = 0x2;
@@ -28,19 +32,6 @@ const SETTINGS_INITIAL_WINDOW_SIZE: u8 = 0x4;
 /// The client's preface ahead of the first frame (RFC 9113 section 3.4).
 const PREFACE_LEN: u32 = 24;
 
-/// A PRIORITY frame by which this stream depends on itself. The `h2` crate resets the stream with PROTOCOL_ERROR (RFC 7540
-/// section 5.3.1).
-pub(crate) fn depends_on_itself(stream: u32) -> [u8; HEAD_LEN + PRIORITY_LEN as usize] {
-    let [a, b, c, d] = stream.to_be_bytes();
-    [0, 0, PRIORITY_LEN, PRIORITY, 0, a, b, c, d, a, b, c, d, 0]
-}
-
-/// A GOAWAY frame of a side that processed no stream of its peer's (RFC 9113 section 6.8).
-pub(crate) fn goaway(code: u32) -> [u8; HEAD_LEN + 8] {
-    let [a, b, c, d] = code.to_be_bytes();
-    [0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d]
-}
-
 /// A frame's header, and the first bytes of its payload where they matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FrameHead {
@@ -64,6 +55,11 @@ impl FrameHead {
     /// END_STREAM of DATA and HEADERS.
     pub(crate) fn is_end_stream(self) -> bool {
         self.flags & ACK_OR_END_STREAM != 0
+    }
+
+    /// Whether no CONTINUATION follows HEADERS or CONTINUATION.
+    pub(crate) fn is_end_headers(self) -> bool {
+        self.flags & END_HEADERS != 0
     }
 
     fn is_padded(self) -> bool {
@@ -121,7 +117,7 @@ impl FrameHead {
     }
 
     /// Takes octet `at` of a SETTINGS: the identifier is kept until the value's first octet comes, which holds its top bit.
-    fn settle(&mut self, at: u8, octet: u8) {
+    fn take_setting(&mut self, at: u8, octet: u8) {
         let [high, low, ..] = &mut self.peek;
         match at % ENTRY_LEN {
             0 => *high = octet,
@@ -178,7 +174,7 @@ pub(crate) struct FrameScanner {
     left: u32,
     /// A frame whose first payload bytes are still looked for.
     peeking: Option<(FrameHead, u8)>,
-    block: Block,
+    block: InBlock,
     /// The stream of the header block that is open.
     block_stream: u32,
     /// Priority still to come in the HEADERS frame at hand, the stream it names, and the padding at its end.
@@ -189,7 +185,7 @@ pub(crate) struct FrameScanner {
 
 /// Where the last frame stands in a header block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Block {
+enum InBlock {
     Outside,
     /// CONTINUATION must follow.
     Open,
@@ -206,7 +202,7 @@ impl FrameScanner {
             have: 0,
             left: if preface { PREFACE_LEN } else { 0 },
             peeking: None,
-            block: Block::Outside,
+            block: InBlock::Outside,
             block_stream: 0,
             priority: 0,
             dependency: 0,
@@ -241,9 +237,9 @@ impl FrameScanner {
     /// Whether a header block has begun and is not over.
     pub(crate) fn in_header_block(&self) -> bool {
         match self.block {
-            Block::Outside => false,
-            Block::Open => true,
-            Block::Last => self.left > 0,
+            InBlock::Outside => false,
+            InBlock::Open => true,
+            InBlock::Last => self.left > 0,
         }
     }
 
@@ -253,7 +249,7 @@ impl FrameScanner {
         while let Some((&first, rest)) = bytes.split_first() {
             if let Some((mut head, at)) = self.peeking.take() {
                 if head.kind == SETTINGS {
-                    head.settle(at, first);
+                    head.take_setting(at, first);
                 } else if let Some(slot) = head.peek.get_mut(usize::from(at)) {
                     *slot = first;
                 }
@@ -262,7 +258,7 @@ impl FrameScanner {
                 self.peek_or(head, at + 1, watcher);
             } else if self.left > 0 {
                 let (now, later) = bytes.split_at(bytes.len().min(self.left as usize));
-                if self.block != Block::Outside {
+                if self.block != InBlock::Outside {
                     self.fragment(now, watcher);
                 }
                 self.left -= now.len() as u32;
@@ -282,8 +278,8 @@ impl FrameScanner {
                     self.peek_or(head, 0, watcher);
                 }
             }
-            if self.block == Block::Last && self.left == 0 && self.peeking.is_none() {
-                self.block = Block::Outside;
+            if self.block == InBlock::Last && self.left == 0 && self.peeking.is_none() {
+                self.block = InBlock::Outside;
                 watcher.block_ended();
             }
         }
@@ -295,15 +291,15 @@ impl FrameScanner {
         let [a, b, c, kind, flags, id @ ..] = self.head;
         let stream = u32::from_be_bytes(id) & MAX_STREAM;
         let out_of_place = match self.block {
-            Block::Open => kind != CONTINUATION || stream != self.block_stream,
+            InBlock::Open => kind != CONTINUATION || stream != self.block_stream,
             _ => matches!(kind, CONTINUATION | PUSH_PROMISE),
         };
         let len = u32::from_be_bytes([0, a, b, c]);
         self.left = len;
         self.block = match kind {
-            HEADERS | CONTINUATION if flags & END_HEADERS != 0 => Block::Last,
-            HEADERS | CONTINUATION => Block::Open,
-            _ => Block::Outside,
+            HEADERS | CONTINUATION if flags & END_HEADERS != 0 => InBlock::Last,
+            HEADERS | CONTINUATION => InBlock::Open,
+            _ => InBlock::Outside,
         };
         (self.block_stream, self.priority, self.padding) = (stream, 0, 0);
         FrameHead { at, len, kind, stream, flags, out_of_place, peek: [0; 4], oversized_window: false }
@@ -338,71 +334,4 @@ impl FrameScanner {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
-        let mut out = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-        out.extend([kind, flags, 0, 0, 0, 1]);
-        out.extend(payload);
-        out
-    }
-
-    #[test]
-    fn finds_the_same_frames_however_the_bytes_are_cut() {
-        let mut bytes = vec![b'P'; PREFACE_LEN as usize];
-        bytes.extend(frame(SETTINGS, 0, &[0; 12]));
-        bytes.extend(frame(DATA, PADDED, &[3, 0, 0, 0]));
-        bytes.extend(frame(DATA, PADDED, &[2, 7, 0, 0]));
-        bytes.extend(frame(DATA, 0, &[]));
-        bytes.extend(frame(RST_STREAM, 0, &[0, 0, 1, 8]));
-        bytes.extend(frame(PING, 1, &[9; 8]));
-        bytes.extend(frame(SETTINGS, 0, &[0, 3, 0xff, 0, 0, 0, 0, 4, 0x7f, 0xff, 0xff, 0xff]));
-        bytes.extend(frame(SETTINGS, 0, &[0, 1, 0, 0, 0, 0, 0, 4, 0x80, 0, 0, 0]));
-        for step in 1..=bytes.len() {
-            let mut scanner = FrameScanner::new(true);
-            let (mut seen, mut oversized) = (Vec::new(), Vec::new());
-            for piece in bytes.chunks(step) {
-                scanner.feed(piece, &mut |head: FrameHead| match head.kind {
-                    SETTINGS => oversized.push(head.has_oversized_window()),
-                    _ => seen.push((head.kind, head.is_empty(), head.error_code(), head.is_ack())),
-                });
-            }
-            assert_eq!(
-                seen,
-                [
-                    (DATA, true, 3 << 24, false),
-                    (DATA, false, 2 << 24, false),
-                    (DATA, true, 0, false),
-                    (RST_STREAM, false, 0x108, false),
-                    (PING, false, 0, true),
-                ],
-                "in steps of {step}"
-            );
-            assert!(!scanner.in_header_block());
-            assert_eq!(oversized, [false, false, true], "in steps of {step}");
-            assert_eq!(scanner.left(), 0);
-        }
-    }
-
-    #[test]
-    fn a_header_block_is_open_until_its_last_byte() {
-        let mut scanner = FrameScanner::new(false);
-        let bytes = [
-            frame(HEADERS, PADDED, &[1, 0x82, 0]),
-            frame(CONTINUATION, 0, &[0x84]),
-            frame(CONTINUATION, END_HEADERS, &[0x86, 0x87]),
-            frame(DATA, 0, &[1]),
-            frame(HEADERS, END_HEADERS, &[]),
-        ]
-        .concat();
-        // Behind the first frame's head, up to the block's last byte.
-        let open = HEAD_LEN..HEAD_LEN + 3 + HEAD_LEN + 1 + HEAD_LEN + 2;
-        for (at, byte) in bytes.iter().enumerate() {
-            assert_eq!(scanner.in_header_block(), open.contains(&at), "before byte {at}");
-            scanner.feed(&[*byte], &mut |_| ());
-        }
-        assert!(!scanner.in_header_block());
-    }
-}
+mod tests;

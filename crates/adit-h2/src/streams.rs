@@ -34,8 +34,19 @@ pub(crate) struct Block {
     pub(crate) stream: u32,
     /// Octets of the connection ahead of its HEADERS frame.
     pub(crate) at: u64,
-    trailers: bool,
+    /// CONTINUATION follows.
+    pub(crate) in_pieces: bool,
+    part: Part,
     ends_stream: bool,
+}
+
+/// What a header block is of its message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    ResponseHead,
+    Trailers,
+    /// A request's head, or of a stream that is not followed: left to the `h2` crate.
+    Other,
 }
 
 /// The streams of one connection, by rising identifier.
@@ -44,7 +55,8 @@ pub(crate) struct Streams {
     live: Vec<Stream>,
     /// The highest identifier that was opened.
     last: u32,
-    /// Beyond this many none is followed: the `h2` crate refuses them.
+    /// Beyond this many none is followed: a server's `h2` crate refuses those of its client, and what a client is answered on
+    /// its own goes unjudged.
     max: usize,
     is_server: bool,
     finished: [u32; REMEMBERED],
@@ -108,42 +120,56 @@ impl Streams {
         Ok(())
     }
 
-    /// HEADERS from the peer. `None` if the block needs no look: a request's head, or what the `h2` crate refuses.
+    /// HEADERS from the peer. `None` if the block may pass as it is.
     pub(crate) fn headers(&mut self, head: FrameHead) -> Result<Option<Block>, Closed> {
+        let part = self.part(head)?;
+        let in_pieces = !head.is_end_headers();
+        let block = Block { stream: head.stream, at: head.at, in_pieces, part, ends_stream: head.is_end_stream() };
+        Ok(Some(block).filter(|_| in_pieces || part != Part::Other))
+    }
+
+    fn part(&mut self, head: FrameHead) -> Result<Part, Closed> {
         let id = head.stream;
         let opens = self.is_server && id > self.last && id & 1 == 1;
         if opens {
             let ended = if head.is_end_stream() { PEER_ENDED } else { 0 };
             self.open(id, HEAD_CAME | ended);
-            return Ok(None);
+            return Ok(Part::Other);
         }
         let Ok(at) = self.find(id) else {
-            return if self.was_finished(id) { Err(Closed) } else { Ok(None) };
+            return if self.was_finished(id) { Err(Closed) } else { Ok(Part::Other) };
         };
         let state = self.state(at);
         if state & PEER_ENDED != 0 {
             return Err(Closed);
         }
-        let ends_stream = head.is_end_stream();
-        if ends_stream {
+        if head.is_end_stream() {
             self.end(at, PEER_ENDED);
         }
-        Ok(Some(Block { stream: id, at: head.at, trailers: state & HEAD_CAME != 0, ends_stream }))
+        Ok(if state & HEAD_CAME != 0 { Part::Trailers } else { Part::ResponseHead })
     }
 
-    /// Whether the block is part of a malformed message that the `h2` crate would pass on (RFC 9113 sections 8.1 and 8.3).
+    /// A block is over. Whether it is part of a malformed message that the `h2` crate would pass on (RFC 9113 sections 8.1
+    /// and 8.3); its stream is to be reset, and what else comes on it crosses the reset.
     pub(crate) fn is_malformed(&mut self, block: Block, fields: Fields) -> bool {
-        if block.trailers {
-            return fields.has_pseudo();
+        let malformed = match block.part {
+            Part::Other => false,
+            Part::Trailers => fields.has_pseudo(),
+            Part::ResponseHead => {
+                let (interim, last) = (fields.has_interim_status(), fields.has_final_status());
+                fields.has_request_pseudo() || !(interim || last) || (interim && block.ends_stream)
+            }
+        };
+        if let Ok(at) = self.find(block.stream) {
+            if malformed {
+                self.remove(at);
+            } else if fields.has_final_status()
+                && let Some(stream) = self.live.get_mut(at)
+            {
+                stream.state |= HEAD_CAME;
+            }
         }
-        if fields.has_final_status()
-            && let Ok(at) = self.find(block.stream)
-            && let Some(stream) = self.live.get_mut(at)
-        {
-            stream.state |= HEAD_CAME;
-        }
-        let interim = fields.has_interim_status();
-        fields.has_request_pseudo() || !(interim || fields.has_final_status()) || (interim && block.ends_stream)
+        malformed
     }
 
     /// RST_STREAM from the peer.
@@ -263,12 +289,19 @@ mod tests {
             streams.is_malformed(block, fields)
         };
         assert!(!judge(false, interim));
-        assert!(judge(false, path));
-        assert!(judge(false, last), "the one before was taken for the head");
+        assert!(!judge(false, last));
         assert!(!judge(false, trailers));
         assert!(!judge(true, nothing));
-        streams.sent(head(HEADERS, true, 3));
-        let block = streams.headers(head(HEADERS, true, 3)).unwrap().unwrap();
-        assert!(streams.is_malformed(block, interim), "an interim response that ends the stream");
+        for (stream, ends, fields, what) in [
+            (3, false, path, "a path"),
+            (5, true, interim, "an interim response that ends the stream"),
+            (7, true, trailers, "no status"),
+        ] {
+            streams.sent(head(HEADERS, false, stream));
+            let block = streams.headers(head(HEADERS, ends, stream)).unwrap().unwrap();
+            assert!(streams.is_malformed(block, fields), "{what}");
+            assert_eq!(streams.headers(head(HEADERS, ends, stream)), Ok(None), "it crosses the reset");
+            assert_eq!(streams.data(head(DATA, true, stream)), Ok(()), "it crosses the reset");
+        }
     }
 }

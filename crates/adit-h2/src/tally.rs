@@ -8,6 +8,7 @@ use std::time::Instant;
 use h2::Reason;
 
 use crate::frames::{self, FrameHead, Watcher};
+use crate::held::Change;
 use crate::hpack::Validator;
 use crate::shared::Shared;
 use crate::streams::{Block, Closed, Streams};
@@ -30,13 +31,13 @@ pub(crate) struct Tally {
     table_size: u32,
     blocks: Validator,
     streams: Streams,
-    /// The header block under way, if its fields matter.
+    /// The header block under way, if it may not pass as it is.
     block: Option<Block>,
-    /// The block at hand was let through before it was known: it can only cost the connection.
-    late: bool,
-    malformed: Vec<Block>,
+    /// The block under way was given on before it was known: it can only cost the connection.
+    given_on: bool,
+    changes: Vec<Change>,
     strict_messages: bool,
-    settled: bool,
+    preface_came: bool,
     empty_in_a_row: u32,
     max_empty: u32,
     streams_seen: u64,
@@ -61,10 +62,10 @@ impl Tally {
             blocks: Validator::default(),
             streams: Streams::new(options.max_concurrent_streams as usize + SPARE_STREAMS, is_server),
             block: None,
-            late: false,
-            malformed: Vec::new(),
+            given_on: false,
+            changes: Vec::new(),
             strict_messages: options.stream_error_on_invalid_http_message == Some(false),
-            settled: false,
+            preface_came: false,
             empty_in_a_row: 0,
             max_empty: options.max_consecutive_inbound_frames_with_empty_payload,
             streams_seen: 0,
@@ -81,8 +82,8 @@ impl Tally {
 
     fn received(&mut self, head: FrameHead) {
         self.frames += 1;
-        if !self.settled {
-            self.settled = true;
+        if !self.preface_came {
+            self.preface_came = true;
             // The preface of either side ends with SETTINGS (RFC 9113 section 3.4); the h2 crate does not insist.
             if head.kind != frames::SETTINGS || head.is_ack() {
                 self.shared.condemn(Reason::PROTOCOL_ERROR);
@@ -106,7 +107,7 @@ impl Tally {
             frames::HEADERS => {
                 // A client counts the streams it opened by the answers it sees: the same order of magnitude.
                 self.streams_seen += 1;
-                self.late = false;
+                self.given_on = false;
                 match self.streams.headers(head) {
                     Ok(block) => self.block = block,
                     Err(Closed) => self.shared.condemn(Reason::STREAM_CLOSED),
@@ -178,19 +179,19 @@ impl Tally {
         std::mem::take(&mut self.frames)
     }
 
-    /// Where the header block under way began, if what it holds may cost its stream.
+    /// Where the header block under way began, if it may not pass as it is.
     pub(crate) fn open_block(&self) -> Option<u64> {
-        self.block.filter(|_| !self.late).map(|block| block.at)
+        self.block.filter(|_| !self.given_on).map(|block| block.at)
     }
 
     /// The block under way goes on to the `h2` crate before its end.
-    pub(crate) fn let_through(&mut self) {
-        self.late = true;
+    pub(crate) fn give_on(&mut self) {
+        self.given_on = true;
     }
 
-    /// Blocks of malformed messages, whose streams must be reset ahead of them.
-    pub(crate) fn take_malformed(&mut self) -> Vec<Block> {
-        std::mem::take(&mut self.malformed)
+    /// What is to be done about the blocks that are over.
+    pub(crate) fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
     }
 
     fn check_empty(&mut self, head: FrameHead) {
@@ -251,15 +252,15 @@ impl Watcher for Tally {
         let Ok(fields) = self.blocks.end() else {
             return self.shared.condemn(Reason::COMPRESSION_ERROR);
         };
-        match block {
-            Some(block) if self.streams.is_malformed(block, fields) => {
-                if self.late {
-                    self.shared.condemn(Reason::PROTOCOL_ERROR);
-                } else {
-                    self.malformed.push(block);
-                }
+        let Some(block) = block else { return };
+        let malformed = self.streams.is_malformed(block, fields);
+        if self.given_on {
+            if malformed {
+                self.shared.condemn(Reason::PROTOCOL_ERROR);
             }
-            _ => {}
+        } else if malformed || block.in_pieces {
+            let reset = malformed.then_some(block.stream);
+            self.changes.push(Change { at: block.at, reset, join: block.in_pieces });
         }
     }
 }

@@ -22,9 +22,8 @@ use crate::{Counter, Http2Options, frames};
 
 /// Beyond the frame at hand, this much is read at once: what follows may be a flood of small frames.
 const READ_AHEAD: usize = 32 << 10;
-/// A header block that comes in pieces is kept from the `h2` crate up to this size, in bytes, where what it holds may cost
-/// its stream.
-const MAX_HELD: usize = 64 << 10;
+/// A header block that comes in pieces is kept from the `h2` crate up to this size, in bytes.
+const MAX_HELD: u64 = 64 << 10;
 /// Read at once behind bytes that wait: as much as the `h2` crate's buffer has room for.
 const HELD_READ: usize = 8 << 10;
 /// What fails the connection of a client that is condemned.
@@ -40,6 +39,7 @@ pub(crate) struct Watched {
     /// Read, and not given to the `h2` crate yet.
     held: Option<Box<Held>>,
     said_goaway: bool,
+    max_frame_size: u32,
 }
 
 impl Watched {
@@ -51,6 +51,7 @@ impl Watched {
             tally: Tally::new(shared.clone(), options, is_server),
             held: None,
             said_goaway: false,
+            max_frame_size: options.frame_size(),
             shared,
         }
     }
@@ -97,8 +98,11 @@ impl Watched {
         self.shared.condemned().is_none()
     }
 
-    /// From where on bytes must wait for more.
-    fn waits_from(&self) -> Option<u64> {
+    /// From where on bytes must wait for more. A header block that is too long does not.
+    fn waits_from(&mut self) -> Option<u64> {
+        if self.tally.open_block().is_some_and(|at| self.inbound.seen() - at > MAX_HELD) {
+            self.tally.give_on();
+        }
         self.tally.open_block().or(self.inbound.open_head())
     }
 
@@ -128,17 +132,17 @@ impl Watched {
         }
     }
 
-    /// After a read of `buf` from `before` on: keeps back what must wait, and puts in the resets of malformed messages.
+    /// After a read of `buf` from `before` on: keeps back what must wait, and changes what must not pass as it is.
     fn hold_back(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
-        let (open, malformed) = (self.waits_from(), self.tally.take_malformed());
-        let Some(cut) = malformed.first().map(|block| block.at).or(open) else { return };
+        let (open, changes) = (self.waits_from(), self.tally.take_changes());
+        let Some(cut) = changes.first().map(|change| change.at).or(open) else { return };
         let filled = buf.filled().len();
         let start = self.inbound.seen() - (filled - before) as u64;
         let cut = before + cut.saturating_sub(start) as usize;
         let mut held = Held::new(self.inbound.seen() - (filled - cut) as u64);
         held.bytes.extend_from_slice(buf.filled().get(cut..).unwrap_or_default());
         buf.set_filled(cut);
-        held.settle(&malformed, open);
+        held.advance(&changes, open, self.max_frame_size as usize);
         self.held = Some(Box::new(held));
     }
 
@@ -160,7 +164,7 @@ impl Watched {
                 Poll::Ready(Ok(n)) if n > 0 => self.inspect(held.bytes.get(had..).unwrap_or_default()),
                 // The end: the h2 crate finds the block cut short.
                 Poll::Ready(Ok(_)) => {
-                    held.settle(&[], None);
+                    held.advance(&[], None, 0);
                     true
                 }
                 other => {
@@ -175,10 +179,8 @@ impl Watched {
                 return self.poll_condemned(cx);
             }
             if had < held.bytes.len() {
-                if held.bytes.len() > MAX_HELD {
-                    self.tally.let_through();
-                }
-                held.settle(&self.tally.take_malformed(), self.waits_from());
+                let open = self.waits_from();
+                held.advance(&self.tally.take_changes(), open, self.max_frame_size as usize);
             }
             self.held = Some(held);
         }

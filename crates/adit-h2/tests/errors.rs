@@ -309,6 +309,90 @@ async fn pseudo_header_fields_in_trailers_cost_the_stream() {
     }
 }
 
+/// A header block in two frames, cut at `at`.
+fn in_pieces(stream: u32, fields: &[(&str, &str)], end: bool, at: usize) -> Vec<u8> {
+    let octets = block(fields);
+    let (first, rest) = octets.split_at(at);
+    let flags = if end { END_STREAM } else { 0 };
+    [frame(HEADERS, flags, stream, first), frame(CONTINUATION, END_HEADERS, stream, rest)].concat()
+}
+
+/// The `h2` crate forgets what a field behind which CONTINUATION follows made of the message, or that it was to follow.
+#[tokio::test]
+async fn malformed_messages_in_pieces_cost_their_stream() {
+    let open = [GET, &[("x-read", "1")]].concat();
+    let request = [GET, &[("connection", "close"), ("x", "y")]].concat();
+    for fields in [&[("x", "y"), (":status", "200")][..], &[("connection", "close"), ("x", "y")]] {
+        for at in 0..=block(fields).len() {
+            for cut in [Cut::Whole, Cut::Octets] {
+                let (mut raw, mut ends) = reader(ServerConfig::default()).await;
+                let bytes = [headers(1, &open, false), in_pieces(1, fields, true, at), headers(3, GET, true)];
+                send_cut(&mut raw, &bytes.concat(), cut).await;
+                assert_eq!(raw.outcome(1).await, "rst:1", "{fields:?}, {at}, {cut:?}");
+                assert!(soon("the end", ends.recv()).await.unwrap().is_err());
+                assert_eq!(raw.outcome(3).await, "headers", "{fields:?}, {at}, {cut:?}");
+            }
+        }
+    }
+    let mut raw = raw_client(ServerConfig::default()).await;
+    for (at, stream) in (0..=block(&request).len()).zip((1..).step_by(2)) {
+        raw.send(&in_pieces(stream, &request, true, at)).await;
+        assert_eq!(raw.outcome(stream).await, "rst:1", "{at}");
+    }
+    still_serves(&mut raw, 999).await;
+}
+
+/// Where one frame cannot hold a block it goes on in pieces, and good ones are read.
+#[tokio::test]
+async fn blocks_larger_than_a_frame_pass_in_pieces() {
+    let mut cfg = ServerConfig::default();
+    cfg.http2.max_frame_size = 16_384;
+    let long = "v".repeat(15_000);
+    let fields = [GET, &[("x-read", &long[..]), ("y", &long)]].concat();
+    let (mut raw, mut ends) = reader(cfg).await;
+    raw.send(&in_pieces(1, &fields, false, 15_050)).await;
+    raw.send(&in_pieces(1, &[("x", &long), ("y", &long)], true, 16_000)).await;
+    let trailers = soon("the end", ends.recv()).await.unwrap().unwrap().unwrap();
+    assert!(trailers["x"] == *long && trailers["y"] == *long);
+}
+
+/// One stream is malformed once.
+#[tokio::test]
+async fn malformed_trailers_of_one_stream_many_times_at_once() {
+    let mut raw = raw_client(ServerConfig::default()).await;
+    let again = headers(1, &[(":path", "/")], false).repeat(3000);
+    raw.send(&[headers(1, TUNNEL, false), again].concat()).await;
+    let mut outcome = raw.outcome(1).await;
+    if outcome == "headers" {
+        outcome = raw.outcome(1).await;
+    }
+    assert_eq!(outcome, "rst:1");
+    still_serves(&mut raw, 3).await;
+}
+
+/// A long block that is over does not count towards what is held of the next.
+#[tokio::test]
+async fn malformed_trailers_behind_long_ones() {
+    let mut cfg = ServerConfig::default();
+    cfg.http2.max_header_list_size = 1 << 20;
+    cfg.http2.max_header_field_size = 1 << 20;
+    let mut raw = raw_client(cfg).await;
+    for stream in [1, 3] {
+        raw.send(&headers(stream, TUNNEL, false)).await;
+        assert_eq!(raw.outcome(stream).await, "headers");
+    }
+    let long = headers(1, &[("x", &"v".repeat(64_500))], true);
+    let next = headers(3, &[("x", &"v".repeat(7000)), (":path", "/")], true);
+    let (first, last) = next.split_at(next.len() - 5);
+    // Of a type that nobody knows: one read has the end of one block and the beginning of the other.
+    let unknown = frame(0x16, 0, 0, &[0; 4096]);
+    raw.send(&[&unknown, &long, first].concat()).await;
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    raw.send(last).await;
+    assert_eq!(raw.outcome(3).await, "rst:1");
+    still_serves(&mut raw, 5).await;
+}
+
 /// Several in one read, good ones between them, and the last one in two reads.
 #[tokio::test]
 async fn malformed_trailers_of_many_streams_at_once() {
@@ -426,6 +510,9 @@ async fn malformed_responses_cost_their_stream() {
         ("status behind a field", headers(1, &[("x", "y"), (":status", "200")], true)),
         ("status twice", headers(1, &[(":status", "200"), (":status", "200")], true)),
         ("connection", headers(1, &[(":status", "200"), ("connection", "close")], true)),
+        ("connection in the first piece", in_pieces(1, &[(":status", "200"), ("connection", "close")], true, 31)),
+        ("connection cut", in_pieces(1, &[(":status", "200"), ("connection", "close"), ("x", "y")], false, 33)),
+        ("path in the second piece", in_pieces(1, &[(":status", "200"), (":path", "/")], true, 13)),
         ("trailers that do not end", [headers(1, ok, false), headers(1, &[("x", "y")], false)].concat()),
         ("status in trailers", [headers(1, ok, false), headers(1, ok, true)].concat()),
         (
@@ -513,6 +600,32 @@ async fn connection_errors_of_a_server() {
             assert!(soon("driver", client.driver).await.unwrap().is_err());
             let error = head(&mut second).await.unwrap_err();
             assert!(matches!(error, StreamError::Protocol(_)), "{name}, {cut:?}: {error:?}");
+        }
+    }
+}
+
+/// What a server had under way when our reset left is no error (RFC 9113 section 5.1).
+#[tokio::test]
+async fn what_crosses_the_reset_of_a_client_is_no_error() {
+    let ok = &[(":status", "200")][..];
+    let (data, last) = (frame(DATA, 0, 1, b"body"), headers(1, &[("x", "y")], true));
+    let bad = headers(1, &[("x", "y"), (":path", "/")], false);
+    for (before, after) in [
+        (vec![], vec![headers(1, ok, false), data.clone(), last.clone()]),
+        (vec![headers(1, ok, false)], vec![data.clone(), last.clone()]),
+        (vec![headers(1, ok, false), data.clone()], vec![data, last]),
+        (vec![headers(1, ok, false)], vec![bad.clone(), bad]),
+    ] {
+        for cut in [Cut::Whole, Cut::Octets] {
+            let (mut raw, _client, mut first, mut second) = two_requests(ClientConfig::default()).await;
+            raw.send(&before.concat()).await;
+            if !before.is_empty() {
+                assert_eq!(head(&mut first).await.unwrap().status, 200);
+            }
+            drop(first);
+            assert_eq!(raw.outcome(1).await, "rst:8");
+            send_cut(&mut raw, &[after.concat(), headers(3, ok, false)].concat(), cut).await;
+            assert_eq!(head(&mut second).await.unwrap().status, 200, "{before:x?}, {after:x?}, {cut:?}");
         }
     }
 }
