@@ -12,6 +12,7 @@ use adit_io::{Cause, DirectionEnd, Peer, Relay, Side, SideMut, Summary};
 use adit_stats::{Counter, GaugeHold};
 use tokio::time::{Instant, Sleep};
 
+use crate::connect::UpStream;
 use crate::session::Session;
 use crate::tunnel;
 
@@ -32,7 +33,30 @@ pub(crate) struct Relaying {
 /// The upstream's two halves.
 pub(crate) enum Up {
     Plain(Side),
+    /// Those of a tunnel, without their codec where it has no more to do.
+    Bytes(Side),
+    /// Those of a tunnel whose trailers are passed on.
     Tunnel(Box<dyn SendStream>, Box<dyn RecvStream>),
+}
+
+impl Up {
+    pub(crate) async fn new(stream: UpStream, trailers: bool) -> Self {
+        match stream {
+            UpStream::Plain(io) => Self::Plain(Side::from(io)),
+            UpStream::Tunnel(send, recv) if trailers => Self::Tunnel(send, recv),
+            UpStream::Tunnel(send, recv) => {
+                let mut halves = Some((recv, send));
+                std::future::poll_fn(|cx| match halves.take() {
+                    Some((recv, send)) => {
+                        let (source, sink) = adit_codec::tunnel_halves(cx, recv, send);
+                        Poll::Ready(Self::Bytes(Side::new(source, sink)))
+                    }
+                    None => Poll::Pending,
+                })
+                .await
+            }
+        }
+    }
 }
 
 impl Relaying {
@@ -41,7 +65,7 @@ impl Relaying {
         self.poll_ticker(cx);
         let down = SideMut { source: &mut *self.down.source, sink: &mut *self.down.sink };
         let up = match &mut self.up {
-            Up::Plain(side) => SideMut { source: &mut *side.source, sink: &mut *side.sink },
+            Up::Plain(side) | Up::Bytes(side) => SideMut { source: &mut *side.source, sink: &mut *side.sink },
             Up::Tunnel(send, recv) => SideMut { source: &mut **recv, sink: &mut **send },
         };
         let polled = self.relay.poll_relay(cx, down, up);
@@ -59,7 +83,6 @@ impl Relaying {
         let mut info = self.session.info(summary.down_to_up.bytes, summary.up_to_down.bytes);
         self.explain(summary.cause, &mut info);
         if let Up::Tunnel(_, recv) = &mut self.up
-            && self.session.proxy.tunnel.as_ref().is_some_and(|tunnel| tunnel.propagate_trailers)
             && summary.up_to_down.end == DirectionEnd::End
             && let Poll::Ready(Ok(Some(trailers))) = recv.poll_trailers(cx)
         {
@@ -75,7 +98,7 @@ impl Relaying {
             Cause::Reset { by: Peer::Downstream, .. } => ("RemoteReset", "LocalReset"),
             Cause::Reset { by: Peer::Upstream, .. } => {
                 self.session.refused(info);
-                if matches!(self.up, Up::Tunnel(..)) {
+                if !matches!(self.up, Up::Plain(_)) {
                     info.flags.set(ResponseFlag::UpstreamRemoteReset);
                 }
                 ("LocalReset", "RemoteReset")

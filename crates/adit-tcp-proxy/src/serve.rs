@@ -132,7 +132,7 @@ async fn establish(proxy: Arc<TcpProxy>, connection: Connection) -> Result<Relay
                     UpStream::Tunnel(..) => slot.open(),
                 }
             }
-            Ok(relaying(proxy, &info, client, listener, &worker, up, &timers, guards))
+            Ok(relaying(proxy, &info, client, listener, &worker, up, &timers, guards).await)
         }
         outcome => {
             explain(&proxy, &outcome, &mut info);
@@ -186,7 +186,7 @@ fn explain(proxy: &TcpProxy, outcome: &Outcome, info: &mut StreamInfo) {
 }
 
 #[expect(clippy::too_many_arguments, reason = "the whole of the connect phase comes together here")]
-fn relaying(
+async fn relaying(
     proxy: Arc<TcpProxy>,
     info: &StreamInfo,
     client: Client,
@@ -209,6 +209,8 @@ fn relaying(
     } else {
         worker.lifecycle.closing()
     };
+    let trailers = proxy.tunnel.as_ref().is_some_and(|tunnel| tunnel.propagate_trailers);
+    let up = Up::new(stream, trailers).await;
     let io = client.into_io();
     let options = RelayOptions {
         idle_timeout: timers.idle,
@@ -221,10 +223,7 @@ fn relaying(
     Relaying {
         relay: Relay::new(options),
         down: Side::from(io),
-        up: match stream {
-            UpStream::Plain(io) => Up::Plain(Side::from(io)),
-            UpStream::Tunnel(send, recv) => Up::Tunnel(send, recv),
-        },
+        up,
         ticker: proxy.logs.interval.filter(|_| !proxy.logs.logs.is_empty()).map(ticker),
         session,
         flush: None,
