@@ -153,6 +153,10 @@ impl Future for Drive {
         let shared = me.link.shared.clone();
         shared.begin_poll();
         let polled = Pin::new(&mut me.connection).poll(cx);
+        if shared.condemned().is_some() {
+            // Perhaps by what was written: the streams are told of the error that the next read gives.
+            let _ = Pin::new(&mut me.connection).poll(cx);
+        }
         shared.end_poll();
         if me.patience.is_some() && shared.settings_in_force.load(Relaxed) {
             me.patience = None;

@@ -29,6 +29,10 @@ const HELD_READ: usize = 8 << 10;
 /// What fails the connection of a client that is condemned.
 pub(crate) const CONDEMNED: &str = "condemned";
 
+fn condemned() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, CONDEMNED)
+}
+
 /// The transport given to the `h2` crate.
 pub(crate) struct Watched {
     io: Io,
@@ -112,7 +116,7 @@ impl Watched {
             return Poll::Pending;
         }
         self.say_goaway(cx);
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, CONDEMNED)))
+        Poll::Ready(Err(condemned()))
     }
 
     /// The `h2` crate gives a client no way to end its connection with a code (RFC 9113 section 5.4.1). Sent if the socket
@@ -186,6 +190,14 @@ impl Watched {
         }
     }
 
+    /// A client that is condemned by what it writes waits for no room: the `h2` crate would read no error meanwhile.
+    fn or_condemned<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if result.is_pending() && !self.tally.is_server && self.shared.condemned().is_some() {
+            return Poll::Ready(Err(condemned()));
+        }
+        result
+    }
+
     fn poll_allowed(&self, cx: &Context<'_>) -> Poll<()> {
         if self.shared.may_read() {
             return Poll::Ready(());
@@ -231,7 +243,7 @@ impl AsyncWrite for Watched {
         let result = Pin::new(&mut self.io).poll_write(cx, data);
         self.wrote(&[io::IoSlice::new(data)], &result);
         self.say_goaway(cx);
-        result
+        self.or_condemned(result)
     }
 
     fn poll_write_vectored(
@@ -242,7 +254,7 @@ impl AsyncWrite for Watched {
         let result = Pin::new(&mut self.io).poll_write_vectored(cx, data);
         self.wrote(data, &result);
         self.say_goaway(cx);
-        result
+        self.or_condemned(result)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -252,7 +264,7 @@ impl AsyncWrite for Watched {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.io).poll_flush(cx);
         self.shared.set_blocked(result.is_pending());
-        result
+        self.or_condemned(result)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -547,7 +547,10 @@ async fn a_malformed_response_costs_the_connection_where_the_configuration_says_
     raw.send(&headers(1, &[(":status", "200"), (":path", "/")], true)).await;
     assert_eq!(goaway(&mut raw).await, Some(PROTOCOL_ERROR));
     assert!(soon("driver", client.driver).await.unwrap().is_err());
-    assert!(head(&mut first).await.is_err() && head(&mut second).await.is_err());
+    for stream in [&mut first, &mut second] {
+        let error = head(stream).await.unwrap_err();
+        assert!(matches!(error, StreamError::Protocol(_)), "{error:?}");
+    }
 }
 
 #[tokio::test]
@@ -627,6 +630,27 @@ async fn what_crosses_the_reset_of_a_client_is_no_error() {
             send_cut(&mut raw, &[after.concat(), headers(3, ok, false)].concat(), cut).await;
             assert_eq!(head(&mut second).await.unwrap().status, 200, "{before:x?}, {after:x?}, {cut:?}");
         }
+    }
+}
+
+/// PINGs whose answers are not read condemn a client by what it cannot write.
+#[tokio::test]
+async fn the_streams_of_a_client_that_is_flooded_are_told() {
+    let (mut raw, client, mut first, mut second) = two_requests(ClientConfig::default()).await;
+    let pings = frame(PING, 0, 0, &[0; 8]).repeat(1000);
+    let mut driver = client.driver;
+    let flood = async {
+        loop {
+            tokio::select! {
+                end = &mut driver => return end.unwrap(),
+                _ = raw.socket_write(&pings) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    assert!(soon("driver", flood).await.is_err());
+    for stream in [&mut first, &mut second] {
+        let error = head(stream).await.unwrap_err();
+        assert!(matches!(error, StreamError::Protocol(_)), "{error:?}");
     }
 }
 
