@@ -86,6 +86,7 @@ fn show(bytes: i64) {
         if let [function, place] = frame
             && place.starts_with("at ")
             && place.contains("/crates/adit-")
+            && !place.contains("/tests/allocations/")
         {
             text.push_str(&format!("    {place}  {function}\n"));
         }
@@ -105,7 +106,7 @@ pub fn shown(what: &str, work: impl FnOnce()) {
         return work();
     }
     settle();
-    eprintln!("---- {what}");
+    eprintln!("\n---- {what}");
     SHOWING.store(true, Ordering::Relaxed);
     work();
     settle();
