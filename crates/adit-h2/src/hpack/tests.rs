@@ -311,13 +311,37 @@ proptest! {
     }
 }
 
+fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<_> = text.chars().filter_map(|digit| digit.to_digit(16)).collect();
+    digits.chunks(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect()
+}
+
+/// As another implementation encodes them.
+#[test]
+fn the_huffman_code_of_all_octets_in_order() {
+    let code = hex("\
+        ffc7fffd8fffffe2fffffe3fffffe4fffffe5fffffe6fffffe7fffffe8ffffeafffffff3fffffa7fffffabffffffdfffffebfffffecfffff \
+        edfffffeefffffefffffff0ffffff1ffffff2fffffffbfffffcffffffd3fffffd7fffffdbfffffdffffffe3fffffe7fffffebfffffed4fe3 \
+        f9ffaffcabf1febfafefe7fdfd2cbb00089969b71d79fb9f7fff20ffbff3ff50ddbd7f061c58f265cd9f469d5af66dddbf871e5f9cff7ff7 \
+        fffc3ff9ffe45fff4719242cb34e6e9d68a6a3d7dac426defe3cfaf7fffbfe7ffbffdffffffcfffe6ffff4bfff9ffffa3fffd3ffff53fffd \
+        5ffffb3fffeb7fffdaffffb7ffff73fffeeffffdeffffebffffbfffffd9ffffdbfffebffffe0ffffeeffffc3ffff8bffff1ffffe4fffee7f \
+        ffb1ffff97fffd9ffffcdffff9fffffbffffdafffeeffff4ffffb7fffee7fffe8ffffd3fffdeffffd5fffeeffffbdffffe1fffdfffff7fff \
+        ff5ffffecffff07fff87fffe0ffff17fffedffff87ffff77fffeffffeaffff8bfffe3ffff93ffff87fffcbffff37ffff1fffff83ffffe1ff \
+        febfffe3ffff3fffff2ffffa3ffffd9fffff17ffffc7fffff27ffffdefffffbffffff2fffff8fffffb7fff97fff8fffffe6fffffc1fffff8 \
+        7ffffe7fffffc5ffffe5fffe4ffff2fffffd1fffff4ffffffefffffe3fffffc9fffff97fffb3ffffcffffb7fffcdffff4ffff9ffffd1ffff \
+        cffffeaffffafffffddffffeffffff4fffff5fffffabffffa7ffffd7fffff9bffffecfffffb7fffff3fffffe8fffffd3fffffabfffff5fff \
+        ffff7ffffecfffffdbfffffbbfffff7ffffff0fffffbbf");
+    let octets: Vec<_> = (0..=255).collect();
+    assert_eq!(huffman_encode(&octets), code);
+    let (mut walk, mut symbols) = (Walk::default(), Vec::new());
+    walk.go(&code, |symbol| symbols.push(symbol)).unwrap();
+    assert!(walk.may_end());
+    assert_eq!(symbols, octets);
+}
+
 /// RFC 7541 appendix C.4: the same requests with Huffman code.
 #[test]
 fn the_examples_of_rfc_7541() {
-    let hex = |text: &str| -> Vec<u8> {
-        let digits: Vec<_> = text.chars().filter_map(|digit| digit.to_digit(16)).collect();
-        digits.chunks(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect()
-    };
     let mut validator = Validator::default();
     for (block, size) in [
         ("8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff", 57),
