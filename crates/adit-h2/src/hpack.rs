@@ -15,7 +15,7 @@ const DEFAULT_TABLE_SIZE: u32 = 4096;
 /// The largest table that can be asked for: what an integer of five octets holds (the `h2` crate reads no longer ones).
 pub(crate) const MAX_TABLE_SIZE: u32 = (1 << 28) - 1;
 /// Octets of text that are looked at: the longest pseudo-header field name.
-const HEAD_LEN: usize = 10;
+const LOOKED_AT: usize = 10;
 /// An integer goes on for at most four octets behind its prefix.
 const LAST_SHIFT: u8 = 21;
 
@@ -75,7 +75,7 @@ enum At {
 #[derive(Debug, Default)]
 struct Text {
     len: u32,
-    head: [u8; HEAD_LEN],
+    head: [u8; LOOKED_AT],
 }
 
 impl Text {
@@ -88,7 +88,7 @@ impl Text {
     }
 
     fn extend(&mut self, octets: &[u8]) {
-        let looked_at = octets.len().min(HEAD_LEN.saturating_sub(self.len as usize));
+        let looked_at = octets.len().min(LOOKED_AT.saturating_sub(self.len as usize));
         for &octet in octets.iter().take(looked_at) {
             self.push(octet);
         }
@@ -148,12 +148,12 @@ impl Validator {
             match self.at {
                 At::Representation => {
                     octets = rest;
-                    let bit = self.table.bit(u32::from(octet & 0x7f));
                     // Most fields are one octet: an index of seven bits.
-                    if (0x80..0xff).contains(&octet) && bit != 0 && !self.must_resize {
-                        self.fields.0 |= bit;
-                    } else {
-                        self.begin(octet)?;
+                    match self.table.get(u32::from(octet & 0x7f)) {
+                        Some(entry) if (0x80..0xff).contains(&octet) && !self.must_resize => {
+                            self.fields.0 |= entry.bit();
+                        }
+                        _ => self.begin(octet)?,
                     }
                 }
                 At::Integer { of, value, shift } => {
@@ -217,16 +217,16 @@ impl Validator {
     fn number(&mut self, of: Integer, value: u32) -> Result<(), Undecodable> {
         self.at = match of {
             Integer::Field => {
-                match self.table.bit(value) {
-                    0 => return Err(Undecodable),
-                    bit => self.fields.0 |= bit,
-                }
+                self.fields.0 |= self.table.get(value).ok_or(Undecodable)?.bit();
                 At::Representation
             }
             Integer::Name { keep } => {
                 self.keep = keep;
                 self.text.len = 0;
-                self.name = if value == 0 { None } else { Some(self.table.name(value)?) };
+                self.name = match value {
+                    0 => None,
+                    index => Some(self.table.get(index).ok_or(Undecodable)?.name()),
+                };
                 At::Length
             }
             Integer::Resize if value > self.limit => return Err(Undecodable),

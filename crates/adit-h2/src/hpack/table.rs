@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{MAX_TABLE_SIZE, Undecodable};
+use super::MAX_TABLE_SIZE;
 
 /// What an entry counts beyond its name and value (RFC 7541 section 4.1).
 const ENTRY_OVERHEAD: u32 = 32;
@@ -95,34 +95,41 @@ impl Name {
         }
     }
 
-    /// That of the static table's entry, counted from 1.
-    const fn of_static(index: u32) -> Self {
-        match index {
-            1..=7 => Self::OfRequest,
-            8..=14 => Self::Status,
-            _ => Self::Regular,
-        }
-    }
+    /// All of them, in the order of their numbers.
+    const ALL: [Self; 5] = [Self::Regular, Self::OfRequest, Self::Status, Self::InterimStatus, Self::UnknownPseudo];
 
     pub(super) const fn bit(self) -> u8 {
         1 << self as u8
     }
 }
 
-/// `Name::bit` of each index of the static table; there is no index 0.
-const STATIC_BITS: [u8; STATIC_NAMES.len() + 1] = {
-    let (mut bits, mut index) = ([0; STATIC_NAMES.len() + 1], 1);
-    while index < bits.len() {
-        bits[index] = Name::of_static(index as u32).bit();
-        index += 1;
+const _: () = {
+    let mut number = 0;
+    while number < Name::ALL.len() {
+        assert!(Name::ALL[number] as usize == number);
+        number += 1;
     }
-    bits
+};
+
+/// The entries of the static table; its values are of no interest.
+const STATIC: [Entry; STATIC_NAMES.len()] = {
+    let (mut entries, mut at) = ([Entry { size: 0, name: 0 }; STATIC_NAMES.len()], 0);
+    while at < entries.len() {
+        let name = match at {
+            0..7 => Name::OfRequest,
+            7..14 => Name::Status,
+            _ => Name::Regular,
+        };
+        entries[at] = Entry::new(name, STATIC_NAMES[at].len() as u32, 0);
+        at += 1;
+    }
+    entries
 };
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
     pub(super) size: u32,
-    /// The length of the name, and behind it in the low bits what it names: another entry may borrow it.
+    /// The length of the name, and behind it in the low bits the name's number: another entry may borrow it.
     name: u32,
 }
 
@@ -130,18 +137,24 @@ const NAME_BITS: u32 = 3;
 const NAME_MASK: u32 = (1 << NAME_BITS) - 1;
 
 impl Entry {
-    fn new(name: Name, name_len: u32, size: u32) -> Self {
-        Self { size, name: name_len.min(MAX_TABLE_SIZE) << NAME_BITS | u32::from(name as u8) }
+    const fn new(name: Name, name_len: u32, size: u32) -> Self {
+        let name_len = if name_len > MAX_TABLE_SIZE { MAX_TABLE_SIZE } else { name_len };
+        Self { size, name: name_len << NAME_BITS | name as u32 }
     }
 
-    fn name(self) -> Name {
-        match self.name & NAME_MASK {
-            1 => Name::OfRequest,
-            2 => Name::Status,
-            3 => Name::InterimStatus,
-            4 => Name::UnknownPseudo,
-            _ => Name::Regular,
-        }
+    /// `Name::bit` of the field.
+    pub(super) fn bit(self) -> u8 {
+        1 << (self.name & NAME_MASK)
+    }
+
+    /// The name, for another value, and its length.
+    pub(super) fn name(self) -> (Name, u32) {
+        let name = match Name::ALL.get((self.name & NAME_MASK) as usize) {
+            Some(Name::InterimStatus) => Name::Status,
+            Some(&name) => name,
+            None => Name::Regular,
+        };
+        (name, self.name >> NAME_BITS)
     }
 }
 
@@ -159,29 +172,14 @@ impl Table {
         Self { entries: VecDeque::new(), size: 0, max }
     }
 
-    /// `Name::bit` of the field of this index; 0 if there is none.
+    /// The entry of this index (RFC 7541 section 2.3.3).
     #[inline]
-    pub(super) fn bit(&self, index: u32) -> u8 {
-        match STATIC_BITS.get(index as usize) {
-            Some(&bit) => bit,
-            None => {
-                self.entries.get(index as usize - STATIC_BITS.len()).map_or(0, |entry| 1 << (entry.name & NAME_MASK))
-            }
+    pub(super) fn get(&self, index: u32) -> Option<Entry> {
+        let at = (index as usize).checked_sub(1)?;
+        match STATIC.get(at) {
+            Some(&entry) => Some(entry),
+            None => self.entries.get(at - STATIC.len()).copied(),
         }
-    }
-
-    /// The name of this index, and its length.
-    pub(super) fn name(&self, index: u32) -> Result<(Name, u32), Undecodable> {
-        let at = (index as usize).checked_sub(1).ok_or(Undecodable)?;
-        let (name, len) = match STATIC_NAMES.get(at) {
-            Some(name) => (Name::of_static(index), name.len() as u32),
-            None => {
-                let entry = self.entries.get(at - STATIC_NAMES.len()).ok_or(Undecodable)?;
-                (entry.name(), entry.name >> NAME_BITS)
-            }
-        };
-        let name = if name == Name::InterimStatus { Name::Status } else { name };
-        Ok((name, len))
     }
 
     /// A new entry (RFC 7541 section 4.4).
