@@ -115,6 +115,11 @@ impl Shared {
         self.frames_left.load(Relaxed) > 0 && self.bytes_left.load(Relaxed) > 0
     }
 
+    /// Whether nothing was read in this poll yet.
+    pub(crate) fn read_nothing(&self) -> bool {
+        self.bytes_left.load(Relaxed) == BYTES_PER_POLL
+    }
+
     pub(crate) fn note_read(&self, bytes: usize, frames: u32) {
         self.bytes_read.fetch_add(bytes as u64, Relaxed);
         self.bytes_left.store(self.bytes_left.load(Relaxed).saturating_sub(bytes), Relaxed);

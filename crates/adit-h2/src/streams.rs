@@ -7,7 +7,7 @@ use crate::frames::{self, FrameHead};
 use crate::hpack::Fields;
 
 /// Streams that the peer finished lately are remembered: what else it sends on them is told from what crossed our reset.
-const REMEMBERED: usize = 32;
+const REMEMBERED: usize = u32::BITS as usize;
 /// Fewer places are not given back.
 const MIN_PLACES: usize = 16;
 
@@ -61,11 +61,24 @@ pub(crate) struct Streams {
     is_server: bool,
     finished: [u32; REMEMBERED],
     next_finished: u8,
+    /// Which places of `finished` are of streams that the peer reset and had not ended, a bit for each; and which of them in
+    /// this poll.
+    reset: u32,
+    reset_now: u32,
 }
 
 impl Streams {
     pub(crate) fn new(max: usize, is_server: bool) -> Self {
-        Self { live: Vec::new(), last: 0, max, is_server, finished: [0; REMEMBERED], next_finished: 0 }
+        Self {
+            live: Vec::new(),
+            last: 0,
+            max,
+            is_server,
+            finished: [0; REMEMBERED],
+            next_finished: 0,
+            reset: 0,
+            reset_now: 0,
+        }
     }
 
     fn find(&self, id: u32) -> Result<usize, usize> {
@@ -86,15 +99,24 @@ impl Streams {
         }
     }
 
-    fn remember(&mut self, id: u32) {
+    fn remember(&mut self, id: u32, reset: bool) {
         if let Some(place) = self.finished.get_mut(usize::from(self.next_finished)) {
             *place = id;
         }
+        let (bit, set) = (1 << self.next_finished, u32::from(reset) << self.next_finished);
+        self.reset = self.reset & !bit | set;
+        self.reset_now = self.reset_now & !bit | set;
         self.next_finished = (self.next_finished + 1) % REMEMBERED as u8;
     }
 
-    fn was_finished(&self, id: u32) -> bool {
-        id != 0 && self.finished.contains(&id)
+    /// Where it is remembered.
+    fn finished(&self, id: u32) -> Option<usize> {
+        self.finished.iter().position(|&finished| finished == id).filter(|_| id != 0)
+    }
+
+    /// The connection is polled anew: those who held streams may have let go of them.
+    pub(crate) fn begin_poll(&mut self) {
+        self.reset_now = 0;
     }
 
     /// Notes the end of one half; the stream is over with both.
@@ -104,18 +126,23 @@ impl Streams {
         if stream.state & (PEER_ENDED | WE_ENDED) == PEER_ENDED | WE_ENDED {
             let id = stream.id;
             self.remove(at);
-            self.remember(id);
+            self.remember(id, false);
         }
     }
 
-    /// DATA from the peer.
+    /// DATA from the peer. Behind its RST_STREAM the `h2` crate answers STREAM_CLOSED for the stream alone (RFC 9113 section
+    /// 5.1), once it has forgotten it: that is not in the poll that brought the reset.
     pub(crate) fn data(&mut self, head: FrameHead) -> Result<(), Closed> {
         match self.find(head.stream) {
             Ok(at) if self.state(at) & PEER_ENDED != 0 => return Err(Closed),
             Ok(at) if head.is_end_stream() => self.end(at, PEER_ENDED),
             Ok(_) => {}
-            Err(_) if self.was_finished(head.stream) => return Err(Closed),
-            Err(_) => {}
+            Err(_) => {
+                let bit = self.finished(head.stream).map_or(0, |place| 1 << place);
+                if bit & (self.reset_now | !self.reset) != 0 {
+                    return Err(Closed);
+                }
+            }
         }
         Ok(())
     }
@@ -137,7 +164,7 @@ impl Streams {
             return Ok(Part::Other);
         }
         let Ok(at) = self.find(id) else {
-            return if self.was_finished(id) { Err(Closed) } else { Ok(Part::Other) };
+            return if self.finished(id).is_some() { Err(Closed) } else { Ok(Part::Other) };
         };
         let state = self.state(at);
         if state & PEER_ENDED != 0 {
@@ -175,8 +202,9 @@ impl Streams {
     /// RST_STREAM from the peer.
     pub(crate) fn reset_by_peer(&mut self, id: u32) {
         if let Ok(at) = self.find(id) {
+            let ended = self.state(at) & PEER_ENDED != 0;
             self.remove(at);
-            self.remember(id);
+            self.remember(id, !ended);
         }
     }
 
@@ -254,7 +282,20 @@ mod tests {
         assert_eq!(streams.headers(head(HEADERS, true, 1)), Ok(None));
         streams.reset_by_peer(3);
         assert_eq!(streams.data(head(DATA, true, 3)), Err(Closed));
+        streams.begin_poll();
+        assert_eq!(streams.data(head(DATA, true, 3)), Ok(()), "the h2 crate knows it no more");
+        assert_eq!(streams.headers(head(HEADERS, true, 3)), Err(Closed));
         assert!(streams.live.is_empty());
+        streams.headers(head(HEADERS, true, 5)).unwrap();
+        streams.reset_by_peer(5);
+        streams.begin_poll();
+        assert_eq!(streams.data(head(DATA, true, 5)), Err(Closed), "it had ended it");
+        // The place is another's now.
+        for id in (7..7 + 2 * REMEMBERED as u32).step_by(2) {
+            streams.headers(head(HEADERS, true, id)).unwrap();
+            streams.sent(head(HEADERS, true, id));
+            assert_eq!(streams.data(head(DATA, true, id)), Err(Closed));
+        }
     }
 
     #[test]

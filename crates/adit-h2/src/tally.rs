@@ -174,6 +174,11 @@ impl Tally {
         }
     }
 
+    /// The connection is polled anew.
+    pub(crate) fn begin_poll(&mut self) {
+        self.streams.begin_poll();
+    }
+
     /// Frames received since this was last asked.
     pub(crate) fn take_frames(&mut self) -> u32 {
         std::mem::take(&mut self.frames)

@@ -95,6 +95,9 @@ impl Watched {
 
     /// Looks at what was read. Whether it is fit for the `h2` crate.
     fn inspect(&mut self, bytes: &[u8]) -> bool {
+        if self.shared.read_nothing() {
+            self.tally.begin_poll();
+        }
         self.inbound.feed(bytes, &mut self.tally);
         self.shared.note_read(bytes.len(), self.tally.take_frames());
         self.shared.in_header_block.store(self.inbound.in_header_block(), Relaxed);

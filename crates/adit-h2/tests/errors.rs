@@ -5,6 +5,7 @@
 mod common;
 
 use std::future::poll_fn;
+use std::sync::Arc;
 
 use adit_codec::OutgoingStream;
 use adit_h2::{ClientConfig, ServerConfig};
@@ -230,10 +231,32 @@ async fn frames_behind_the_end_of_a_stream_are_of_a_closed_stream() {
         assert_eq!(goaway(&mut raw).await, Some(STREAM_CLOSED), "{what}, closed");
         // The peer reset it.
         let mut raw = raw_client(ServerConfig::default()).await;
-        raw.send(&headers(1, TUNNEL, false)).await;
-        raw.send(&frame(RST_STREAM, 0, 1, &8u32.to_be_bytes())).await;
-        raw.send(late).await;
+        let reset = frame(RST_STREAM, 0, 1, &8u32.to_be_bytes());
+        // More than one read of them.
+        let unknown = frame(0x16, 0, 0, &[0; 16_000]);
+        raw.send(&[&headers(1, TUNNEL, false)[..], &reset, &unknown, late].concat()).await;
         assert_eq!(goaway(&mut raw).await, Some(STREAM_CLOSED), "{what}, reset");
+    }
+}
+
+/// A sender that has not heard yet of its own reset does not cost the other streams theirs.
+#[tokio::test]
+async fn frames_behind_a_reset_that_was_seen() {
+    for (what, late) in [("DATA", frame(DATA, 0, 1, b"late")), ("HEADERS", headers(1, GET, true))] {
+        let stats = Arc::new(Stats::default());
+        let cfg = ServerConfig { stats: Some(stats.clone()), ..ServerConfig::default() };
+        let mut raw = raw_client(cfg).await;
+        raw.send(&headers(1, TUNNEL, false)).await;
+        assert_eq!(raw.outcome(1).await, "headers");
+        raw.send(&frame(RST_STREAM, 0, 1, &8u32.to_be_bytes())).await;
+        stats.expect("streams_active", 0).await;
+        raw.send(&late.repeat(3)).await;
+        if what == "DATA" {
+            assert_eq!(raw.outcome(1).await, format!("rst:{STREAM_CLOSED}"));
+            still_serves(&mut raw, 3).await;
+        } else {
+            assert_eq!(goaway(&mut raw).await, Some(STREAM_CLOSED));
+        }
     }
 }
 
