@@ -1,8 +1,8 @@
 //! Many TCP tunnels on few HTTP/2 connections.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use adit_tests::config::{HTTP2, cluster, hcm, listener, resources, tcp_proxy, terminate};
@@ -202,4 +202,49 @@ fn pings_keep_connections_honest() {
     client.end();
     adit.wait_stat("cluster.c.upstream_cx_active", 0);
     adit.wait_stat("http2.keepalive_timeout", 1);
+}
+
+/// Ends a tunnel that threads are at, also when the test fails.
+struct Cut<'a>(&'a Peer);
+
+impl Drop for Cut<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.0.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+/// A small message beside a bulk tunnel waits for the frames in hand, not for the bulk: a few milliseconds with a release build
+/// (`ADIT_BINARY`, `--nocapture` shows them). The bound leaves room for debug builds on a machine in use.
+#[test]
+fn bulk_does_not_hold_up_a_small_tunnel_beside_it() {
+    let (_far, near, front) = tunnels(LIMITS, "");
+    let mut small = open(front, 1).remove(0);
+    let bulk = open(front, 1).remove(0);
+    let moved = AtomicU64::new(0);
+    let mut waits: Vec<Duration> = std::thread::scope(|scope| {
+        let _cut = Cut(&bulk);
+        scope.spawn(|| {
+            let block = vec![1; 256 << 10];
+            while (&bulk.0).write_all(&block).is_ok() {}
+        });
+        scope.spawn(|| {
+            let mut block = vec![0; 256 << 10];
+            while let Ok(n @ 1..) = (&bulk.0).read(&mut block) {
+                moved.fetch_add(n as u64, Ordering::Relaxed);
+            }
+        });
+        eventually("the bulk flows", || moved.load(Ordering::Relaxed) > 8 << 20);
+        let waits = (0..200).map(|_| {
+            let asked = std::time::Instant::now();
+            small.send("small");
+            small.expect("small");
+            asked.elapsed()
+        });
+        waits.collect()
+    });
+    waits.sort();
+    let (median, worst) = (waits[100], waits[199]);
+    eprintln!("beside {} MiB of bulk: median {median:?}, longest {worst:?}", moved.load(Ordering::Relaxed) >> 20);
+    near.wait_stat("cluster.c.upstream_cx_total", 1);
+    assert!(median < Duration::from_millis(500), "median {median:?}, longest {worst:?}");
 }
