@@ -55,7 +55,7 @@ fn mode(cell: Cell) -> Mode {
         Cell::BulkDown1 | Cell::BulkDown16 => Mode::Source,
         Cell::NewServer => Mode::EchoOnce,
         Cell::EndAll => Mode::EchoUntilEndAll,
-        Cell::Echo | Cell::EchoPaced | Cell::NewClient | Cell::Idle | Cell::Requests => Mode::Echo,
+        Cell::Echo | Cell::EchoPaced | Cell::EchoMany | Cell::NewClient | Cell::Idle | Cell::Requests => Mode::Echo,
     }
 }
 

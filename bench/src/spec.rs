@@ -58,6 +58,8 @@ pub enum Cell {
     Echo,
     /// The same at a fixed 10,000 messages per second in all: latency at equal load.
     EchoPaced,
+    /// The same load spread over as many tunnels as are idle in the idle cell.
+    EchoMany,
     /// New tunnels, one echo each, ended by the client.
     NewClient,
     /// New tunnels, one echo each, ended by the origin.
@@ -79,6 +81,7 @@ impl Cell {
         Cell::BulkDown16,
         Cell::Echo,
         Cell::EchoPaced,
+        Cell::EchoMany,
         Cell::NewClient,
         Cell::NewServer,
         Cell::Idle,
@@ -94,6 +97,7 @@ impl Cell {
             Cell::BulkDown16 => "bulk-down-16",
             Cell::Echo => "echo",
             Cell::EchoPaced => "echo-paced",
+            Cell::EchoMany => "echo-many",
             Cell::NewClient => "new-client",
             Cell::NewServer => "new-server",
             Cell::Idle => "idle",
@@ -106,7 +110,7 @@ impl Cell {
     pub fn rate_unit(self) -> &'static str {
         match self {
             Cell::BulkUp1 | Cell::BulkDown1 | Cell::BulkUp16 | Cell::BulkDown16 => "GB/s",
-            Cell::Echo | Cell::EchoPaced => "msg/s",
+            Cell::Echo | Cell::EchoPaced | Cell::EchoMany => "msg/s",
             Cell::NewClient | Cell::NewServer => "tunnels/s",
             Cell::Idle => "tunnels",
             Cell::EndAll => "tunnels/s",

@@ -71,7 +71,7 @@ async fn cell(spec: &LoadSpec, shared: Arc<Shared>) -> Result<LoadResult> {
         Cell::BulkUp16 | Cell::BulkDown16 => 16,
         Cell::Echo | Cell::EchoPaced => ECHO_TUNNELS,
         Cell::NewClient | Cell::NewServer => OPENERS,
-        Cell::Idle | Cell::EndAll => spec.idle,
+        Cell::Idle | Cell::EndAll | Cell::EchoMany => spec.idle,
         _ => 1,
     };
     let dialer = Dialer::new(spec.transport, spec.connect, tunnels).await?;
@@ -81,7 +81,7 @@ async fn cell(spec: &LoadSpec, shared: Arc<Shared>) -> Result<LoadResult> {
         Cell::EndAll => end_all(spec, &client).await?,
         _ => {
             for number in 0..tunnels {
-                start(spec.cell, number, &client);
+                start(spec.cell, (number, tunnels), &client);
             }
             window(spec, &client).await?
         }
@@ -114,8 +114,8 @@ async fn window(spec: &LoadSpec, client: &Client) -> Result<LoadResult> {
     Ok(result)
 }
 
-/// Starts one of a cell's tasks; it runs until the process ends.
-fn start(cell: Cell, number: usize, client: &Arc<Client>) {
+/// Starts one of a cell's tasks, the first of two numbers of the second; it runs until the process ends.
+fn start(cell: Cell, place: (usize, usize), client: &Arc<Client>) {
     let client = Arc::clone(client);
     tokio::spawn(async move {
         loop {
@@ -123,7 +123,7 @@ fn start(cell: Cell, number: usize, client: &Arc<Client>) {
                 Cell::BulkUp1 | Cell::BulkUp16 => bulk_up(&client).await,
                 Cell::BulkDown1 | Cell::BulkDown16 => bulk_down(&client).await,
                 Cell::Echo => echo(&client, None).await,
-                Cell::EchoPaced => echo(&client, Some(number)).await,
+                Cell::EchoPaced | Cell::EchoMany => echo(&client, Some(place)).await,
                 _ => new(cell, &client).await,
             };
             if let Err(error) = done {
@@ -160,12 +160,13 @@ async fn bulk_down(client: &Client) -> Result<()> {
     bail!("the source has ended")
 }
 
-async fn echo(client: &Client, paced: Option<usize>) -> Result<()> {
+async fn echo(client: &Client, paced: Option<(usize, usize)>) -> Result<()> {
     let mut tunnel = client.dialer.open().await?;
     let message = Bytes::from_static(&[b'x'; MESSAGE]);
     let mut buffer = [0_u8; MESSAGE];
-    let period = Duration::from_secs_f64(ECHO_TUNNELS as f64 / PACED as f64);
-    let mut due = tokio::time::Instant::now() + period.mul_f64(paced.unwrap_or(0) as f64 / ECHO_TUNNELS as f64);
+    let (number, tunnels) = paced.unwrap_or((0, 1));
+    let period = Duration::from_secs_f64(tunnels as f64 / PACED as f64);
+    let mut due = tokio::time::Instant::now() + period.mul_f64(number as f64 / tunnels as f64);
     loop {
         let mut since = Instant::now();
         if paced.is_some() {

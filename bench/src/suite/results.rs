@@ -60,7 +60,7 @@ impl Sample {
         let amount = if cell.is_bulk() { raw.bytes as f64 / 1e9 } else { raw.ops as f64 };
         let per = if cell.is_bulk() { 1.0 } else { 1e4 };
         let cost = if cell == Cell::Idle { raw.kib_per_tunnel } else { raw.proxy_cpu / amount * per };
-        let saturating = !matches!(cell, Cell::Idle | Cell::EndAll | Cell::EchoPaced);
+        let saturating = !matches!(cell, Cell::Idle | Cell::EndAll | Cell::EchoPaced | Cell::EchoMany);
         let at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         Self {
             scenario: scenario.name.to_owned(),
