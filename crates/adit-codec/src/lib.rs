@@ -97,14 +97,13 @@ pub trait SendStream: ByteSink {
     }
 }
 
-/// The halves of an accepted tunnel as bytes, without the codec wherever it has nothing left to do. A server connection
+/// The halves of an accepted tunnel as bytes, without the codec wherever it has nothing left to do. Never waits. A server connection
 /// whose one stream was taken from it so is over.
-pub fn tunnel_halves(
-    cx: &mut Context<'_>,
+pub async fn tunnel_halves(
     mut recv: Box<dyn RecvStream>,
     mut send: Box<dyn SendStream>,
 ) -> (Box<dyn ByteSource>, Box<dyn ByteSink>) {
-    match send.detach(cx) {
+    match std::future::poll_fn(|cx| Poll::Ready(send.detach(cx))).await {
         Some(sink) => (recv.detach().unwrap_or(recv), sink),
         None => (recv, send),
     }

@@ -6,7 +6,7 @@ mod common;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use adit_codec::{ClientConn, RecvStream, SendStream, tunnel_halves};
+use adit_codec::{ClientConn, tunnel_halves};
 use adit_h1::{ClientConfig, ServerConfig};
 use adit_http::StreamError;
 use adit_io::{ByteSink, ByteSource};
@@ -14,15 +14,6 @@ use bytes::Bytes;
 use common::*;
 
 const UPGRADE: &str = "GET /up HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: foo\r\n\r\n";
-
-async fn detached(recv: Box<dyn RecvStream>, send: Box<dyn SendStream>) -> (Box<dyn ByteSource>, Box<dyn ByteSink>) {
-    let mut halves = Some((recv, send));
-    poll_fn(|cx| {
-        let (recv, send) = halves.take().unwrap();
-        Poll::Ready(tunnel_halves(cx, recv, send))
-    })
-    .await
-}
 
 async fn read(source: &mut Box<dyn ByteSource>) -> Option<Result<Bytes, StreamError>> {
     soon(poll_fn(|cx| source.poll_chunk(cx, 1 << 10))).await
@@ -39,7 +30,7 @@ async fn a_server_connection_is_over_and_its_tunnel_goes_on() {
     put(&mut peer, &format!("{UPGRADE}early")).await;
     let stream = accept(&mut conn).await.unwrap().unwrap();
     let sink = stream.responder.respond(response(101, &[("upgrade", "foo")]), false).unwrap();
-    let (mut source, mut sink) = detached(stream.recv, sink).await;
+    let (mut source, mut sink) = tunnel_halves(stream.recv, sink).await;
     assert!(accept(&mut conn).await.is_none());
     drop(conn);
     expect(&mut peer, "HTTP/1.1 101 Switching Protocols\r\nupgrade: foo\r\nconnection: upgrade\r\n\r\n").await;
@@ -61,7 +52,7 @@ async fn a_detached_tunnel_that_is_dropped_is_a_reset() {
     put(&mut peer, UPGRADE).await;
     let stream = accept(&mut conn).await.unwrap().unwrap();
     let sink = stream.responder.respond(response(101, &[("upgrade", "foo")]), false).unwrap();
-    let halves = detached(stream.recv, sink).await;
+    let halves = tunnel_halves(stream.recv, sink).await;
     assert!(accept(&mut conn).await.is_none());
     expect(&mut peer, "HTTP/1.1 101 Switching Protocols\r\nupgrade: foo\r\nconnection: upgrade\r\n\r\n").await;
     drop(halves);
@@ -94,7 +85,7 @@ async fn a_client_connection_is_not_used_again_and_its_tunnel_goes_on() {
     };
     let (head, ()) = tokio::join!(head(&mut stream), answer);
     assert_eq!(head.unwrap().status, 101);
-    let (mut source, mut sink) = detached(stream.response.into_recv(), stream.send).await;
+    let (mut source, mut sink) = tunnel_halves(stream.response.into_recv(), stream.send).await;
     assert!(soon(poll_fn(|cx| conn.poll_ready(cx))).await.is_err());
     drop(conn);
     assert_eq!(read(&mut source).await.unwrap().unwrap(), "first");
@@ -116,13 +107,13 @@ async fn what_lies_over_a_transport_is_detached_with_the_bytes_read_early() {
     });
     let stream = stream.unwrap().unwrap();
     let sink = stream.responder.respond(response(101, &[("upgrade", "foo")]), false).unwrap();
-    let (mut up, mut down) = detached(stream.recv, sink).await;
+    let (mut up, mut down) = tunnel_halves(stream.recv, sink).await;
     assert!(accept(&mut serving).await.is_none());
     drop(serving);
     // The head is on its way already: these are behind it, and read with it.
     write(&mut down, "first", false).await;
     assert_eq!(head(&mut asked).await.unwrap().status, 101);
-    let (mut source, mut sink) = detached(asked.response.into_recv(), asked.send).await;
+    let (mut source, mut sink) = tunnel_halves(asked.response.into_recv(), asked.send).await;
     drop(asking);
     assert_eq!(read(&mut source).await.unwrap().unwrap(), "first");
     write(&mut sink, "to the server", true).await;
@@ -141,7 +132,7 @@ async fn a_head_that_cannot_leave_keeps_its_codec_until_it_has() {
     let (stream, ()) = tokio::join!(accept(&mut serving), write(&mut sink, UPGRADE, false));
     let stream = stream.unwrap().unwrap();
     let send = stream.responder.respond(response(101, &[("upgrade", "foo")]), false).unwrap();
-    let (mut up, mut down) = detached(stream.recv, send).await;
+    let (mut up, mut down) = tunnel_halves(stream.recv, send).await;
     // The tunnel goes on through the codec.
     let serving = drive(serving);
     let mut got = Vec::new();

@@ -363,8 +363,7 @@ fn cut(
                 }
                 _ => ResetReason::of_stream(&error, version),
             };
-            let details = format!("upstream_reset_after_response_started{{{}}}", reason.as_str()).replace(' ', "_");
-            stream.info.details = Some(details.into());
+            stream.info.details = Some(reason.after_response().into());
             stream.info.flags.set(reason.flag());
             error.code()
         }

@@ -69,6 +69,11 @@ impl ResetReason {
         }
     }
 
+    /// The response-code details of an answer that was begun and then reset.
+    pub(crate) fn after_response(self) -> String {
+        format!("upstream_reset_after_response_started{{{}}}", self.as_str()).replace(' ', "_")
+    }
+
     pub(crate) fn flag(self) -> ResponseFlag {
         match self {
             Self::RemoteConnectionFailure | Self::Loop | Self::LocalConnectionFailure | Self::ConnectionTimeout => {

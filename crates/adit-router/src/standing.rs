@@ -129,8 +129,7 @@ fn record(stream: &mut TunnelStream, cause: RelayCause, client_first: bool, vers
             host.report(Report::ReceivedReset);
             // A raw upstream has no stream to reset but its connection.
             let reason = crate::reset::ResetReason::of_stream(&error, version.unwrap_or(Version::HTTP_11));
-            let details = format!("upstream_reset_after_response_started{{{}}}", reason.as_str()).replace(' ', "_");
-            info.details = Some(details.into());
+            info.details = Some(reason.after_response().into());
             info.flags.set(reason.flag());
             if let Some(upstream) = &mut info.upstream {
                 upstream.close_type = Some("RemoteReset");

@@ -462,13 +462,8 @@ impl Driver<'_> {
 /// CONNECT-UDP travel as capsules between two connections (RFC 9297 section 3.5).
 async fn halves(kind: &RequestKind, recv: Box<dyn RecvStream>, send: Box<dyn SendStream>) -> Side {
     let udp = matches!(kind, RequestKind::Upgrade(token) if token.is_connect_udp());
-    let halves = if udp { adit_codec::udp::bridge(recv, send) } else { (recv, send) };
-    let mut halves = Some(halves);
-    let (source, sink) = std::future::poll_fn(|cx| match halves.take() {
-        Some((recv, send)) => Poll::Ready(adit_codec::tunnel_halves(cx, recv, send)),
-        None => Poll::Pending,
-    })
-    .await;
+    let (recv, send) = if udp { adit_codec::udp::bridge(recv, send) } else { (recv, send) };
+    let (source, sink) = adit_codec::tunnel_halves(recv, send).await;
     Side::new(source, sink)
 }
 

@@ -300,8 +300,7 @@ fn record(stream: &mut HttpStream, cause: UdpCause, host: &dyn Host) {
         UdpCause::Port(error) => {
             host.report(Report::ReceivedReset);
             let reason = ResetReason::of_stream(&StreamError::from(error), Version::HTTP_11);
-            let details = format!("upstream_reset_after_response_started{{{}}}", reason.as_str()).replace(' ', "_");
-            info.details = Some(details.into());
+            info.details = Some(reason.after_response().into());
             info.flags.set(reason.flag());
         }
         UdpCause::IdleTimeout => {

@@ -45,15 +45,8 @@ impl Up {
             UpStream::Plain(io) => Self::Plain(Side::from(io)),
             UpStream::Tunnel(send, recv) if trailers => Self::Tunnel(send, recv),
             UpStream::Tunnel(send, recv) => {
-                let mut halves = Some((recv, send));
-                std::future::poll_fn(|cx| match halves.take() {
-                    Some((recv, send)) => {
-                        let (source, sink) = adit_codec::tunnel_halves(cx, recv, send);
-                        Poll::Ready(Self::Bytes(Side::new(source, sink)))
-                    }
-                    None => Poll::Pending,
-                })
-                .await
+                let (source, sink) = adit_codec::tunnel_halves(recv, send).await;
+                Self::Bytes(Side::new(source, sink))
             }
         }
     }
