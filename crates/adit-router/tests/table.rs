@@ -76,11 +76,12 @@ fn virtual_hosts_by_domain() {
         )
     };
     let yaml = format!(
-        "virtual_hosts:\n{}{}{}{}{}",
+        "virtual_hosts:\n{}{}{}{}{}{}",
         host("exact", "['example.com', 'proxy:8080']"),
         host("suffix", "['*.com', '*-bar.com']"),
         host("longer", "['*.example.com']"),
-        host("prefix", "['foo.*', 'foo.bar.*']"),
+        host("prefix", "['foo.*', 'bar.*']"),
+        host("longer-prefix", "['foo.bar.*']"),
         host("any", "['*']"),
     );
     let config = routes(&yaml);
@@ -92,7 +93,10 @@ fn virtual_hosts_by_domain() {
         ("a.com", "suffix"),
         ("x-bar.com", "suffix"),
         ("a.example.com", "longer"),
+        ("another.long.name.com", "suffix"),
         ("foo.org", "prefix"),
+        ("bar.a.longer.org", "prefix"),
+        ("foo.bar.org", "longer-prefix"),
         // The longest suffix wins over any prefix.
         ("foo.com", "suffix"),
         // A wildcard stands for something.

@@ -1,6 +1,7 @@
 //! Which virtual host a request belongs to (`VirtualHost.domains`).
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 
 use adit_match::ConfigError;
 
@@ -8,12 +9,16 @@ use adit_match::ConfigError;
 #[derive(Debug, Default)]
 pub(crate) struct Domains {
     exact: HashMap<Box<str>, usize>,
-    /// `*.suffix` and `*-suffix`: what follows the `*`, longest first.
-    suffixes: Vec<(Box<str>, usize)>,
-    /// `prefix.*`: what precedes the `*`, longest first.
-    prefixes: Vec<(Box<str>, usize)>,
+    /// `*.suffix` and `*-suffix`: what follows the `*`.
+    suffixes: Wildcards,
+    /// `prefix.*`: what precedes the `*`.
+    prefixes: Wildcards,
     any: Option<usize>,
 }
+
+/// What wildcards leave of their domains, by length, the longest first: a look-up for each length that there is, however
+/// many domains have it.
+type Wildcards = BTreeMap<Reverse<usize>, HashMap<Box<str>, usize>>;
 
 impl Domains {
     /// Adds a domain; domains are unique within a route configuration.
@@ -54,27 +59,22 @@ impl Domains {
     }
 
     fn find_lower(&self, host: &str) -> Option<usize> {
-        // A wildcard stands for at least one character.
-        let longer = |part: &str| host.len() > part.len();
         self.exact
             .get(host)
             .copied()
-            .or_else(|| find(&self.suffixes, |suffix| longer(suffix) && host.ends_with(suffix)))
-            .or_else(|| find(&self.prefixes, |prefix| longer(prefix) && host.starts_with(prefix)))
+            .or_else(|| find(&self.suffixes, host, |length| host.get(host.len() - length..)))
+            .or_else(|| find(&self.prefixes, host, |length| host.get(..length)))
             .or(self.any)
     }
 }
 
-fn find(list: &[(Box<str>, usize)], fits: impl Fn(&str) -> bool) -> Option<usize> {
-    list.iter().find(|(part, _)| fits(part)).map(|(_, host)| *host)
+/// The longest of them that is this `part` of the host. A wildcard stands for at least one character.
+fn find<'h>(list: &Wildcards, host: &'h str, part: impl Fn(usize) -> Option<&'h str>) -> Option<usize> {
+    let mut shorter = list.iter().filter(|(Reverse(length), _)| *length < host.len());
+    shorter.find_map(|(Reverse(length), known)| known.get(part(*length)?).copied())
 }
 
-/// Inserts in order of length; says whether the part was there already.
-fn insert(list: &mut Vec<(Box<str>, usize)>, part: &str, host: usize) -> bool {
-    if list.iter().any(|(known, _)| **known == *part) {
-        return true;
-    }
-    let place = list.iter().position(|(known, _)| known.len() < part.len()).unwrap_or(list.len());
-    list.insert(place, (part.into(), host));
-    false
+/// Says whether the part was there already.
+fn insert(list: &mut Wildcards, part: &str, host: usize) -> bool {
+    list.entry(Reverse(part.len())).or_default().insert(part.into(), host).is_some()
 }
