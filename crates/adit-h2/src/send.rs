@@ -1,7 +1,7 @@
 //! The sending half: window taken only for bytes in hand, and nothing queued for a socket that is full.
 
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use adit_codec::SendStream;
 use adit_http::{ErrorCode, StreamError, hop_by_hop};
@@ -22,6 +22,8 @@ pub(crate) struct H2Send {
     state: State,
     /// A byte of this direction was queued.
     begun: bool,
+    /// Somebody waits in `poll_stopped`.
+    watched: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +36,7 @@ enum State {
 impl H2Send {
     pub(crate) fn new(stream: h2::SendStream<Bytes>, guard: Arc<StreamGuard>, abandon: ErrorCode, ended: bool) -> Self {
         let state = if ended { State::Ended } else { State::Open };
-        Self { stream, guard, place: SenderPlace::default(), abandon, state, begun: false }
+        Self { stream, guard, place: SenderPlace::default(), abandon, state, begun: false, watched: false }
     }
 
     /// Why the stream takes no more: asked when the `h2` crate refused without saying why.
@@ -64,6 +66,9 @@ impl H2Send {
                 Poll::Pending => Poll::Pending,
             };
         }
+        if self.watched && self.mute().is_ready() {
+            return Poll::Ready(Err(self.why_closed(cx)));
+        }
         self.stream.reserve_capacity(want);
         let room = self.stream.capacity();
         if room > 0 {
@@ -77,6 +82,25 @@ impl H2Send {
             }
             Some(Err(_)) | None => Poll::Ready(Err(self.why_closed(cx))),
         }
+    }
+
+    /// The `h2` crate keeps one waker for this half and wakes it also for room that it gives at once: without this each message
+    /// would have its task polled once more, for nothing. Ready if the stream was reset.
+    fn mute(&mut self) -> Poll<()> {
+        self.stream.poll_reset(&mut Context::from_waker(Waker::noop())).map(|_| ())
+    }
+
+    fn poll_queue(&mut self, cx: &mut Context<'_>, data: &mut Bytes, end: bool) -> Poll<Result<(), StreamError>> {
+        while !data.is_empty() {
+            let room = ready!(self.poll_room(cx, data.len()))?;
+            let chunk = data.split_to(room.min(data.len()));
+            let last = end && data.is_empty();
+            self.push(cx, chunk, last)?;
+        }
+        if end && self.state == State::Open {
+            self.push(cx, Bytes::new(), true)?;
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn push(&mut self, cx: &mut Context<'_>, data: Bytes, end: bool) -> Result<(), StreamError> {
@@ -117,16 +141,12 @@ impl ByteSink for H2Send {
             });
         }
         self.check_open()?;
-        while !data.is_empty() {
-            let room = ready!(self.poll_room(cx, data.len()))?;
-            let chunk = data.split_to(room.min(data.len()));
-            let last = end && data.is_empty();
-            self.push(cx, chunk, last)?;
+        let queued = self.poll_queue(cx, data, end);
+        if self.watched && !matches!(queued, Poll::Ready(Err(_))) && self.stream.poll_reset(cx).is_ready() {
+            // Told by the next call.
+            cx.waker().wake_by_ref();
         }
-        if end && self.state == State::Open {
-            self.push(cx, Bytes::new(), true)?;
-        }
-        Poll::Ready(Ok(()))
+        queued
     }
 
     /// The connection's own task sends what is queued.
@@ -142,6 +162,7 @@ impl ByteSink for H2Send {
         if let State::Failed(error) = self.state {
             return Poll::Ready(error);
         }
+        self.watched = true;
         let error = ready!(self.poll_reset(cx));
         self.state = State::Failed(error);
         Poll::Ready(error)

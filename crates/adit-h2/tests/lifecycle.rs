@@ -311,3 +311,65 @@ async fn frames_are_as_large_as_the_peer_allows() {
     raw.send(&headers(1, GET, true)).await;
     assert_eq!(raw.expect(DATA).await.payload.len(), 200 << 10);
 }
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Wakes(std::sync::atomic::AtomicUsize);
+
+impl std::task::Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+impl Wakes {
+    fn count(&self) -> usize {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+#[tokio::test]
+async fn sending_does_not_wake_who_waits_for_a_reset_and_the_reset_does() {
+    let (dialled, accepted) = sockets().await;
+    let (gave, mut given) = tokio::sync::mpsc::channel(1);
+    serve(accepted, ServerConfig::default(), move |stream| {
+        let gave = gave.clone();
+        async move {
+            let sink = stream.responder.respond(status(200), false).unwrap();
+            gave.send((sink, stream.recv)).await.unwrap();
+        }
+    });
+    let mut raw = Raw::client_with(dialled, &[(4, 2)]).await;
+    raw.send(&headers(1, GET, false)).await;
+    let (mut sink, _recv) = soon("the stream", given.recv()).await.unwrap();
+    let wakes = Arc::new(Wakes::default());
+    let waker = wakes.clone().into();
+    let mut cx = std::task::Context::from_waker(&waker);
+    assert!(sink.poll_stopped(&mut cx).is_pending());
+    for _ in 0..2 {
+        assert!(sink.poll_send(&mut cx, &mut Bytes::from_static(b"1"), false).is_ready());
+        raw.expect(DATA).await;
+    }
+    assert_eq!(wakes.count(), 0);
+    // The window is shut: room is waited for.
+    let mut three = Bytes::from_static(b"3");
+    assert!(sink.poll_send(&mut cx, &mut three, false).is_pending());
+    raw.send(&frame(WINDOW_UPDATE, 0, 1, &8u32.to_be_bytes())).await;
+    soon("room", async {
+        while wakes.count() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    assert!(sink.poll_send(&mut cx, &mut three, false).is_ready());
+    raw.expect(DATA).await;
+    assert_eq!(wakes.count(), 1);
+    raw.send(&frame(RST_STREAM, 0, 1, &8u32.to_be_bytes())).await;
+    soon("the reset", async {
+        while wakes.count() == 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    assert_eq!(sink.poll_stopped(&mut cx), std::task::Poll::Ready(StreamError::Reset(ErrorCode::Cancel)));
+}
