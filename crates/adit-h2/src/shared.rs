@@ -37,8 +37,10 @@ pub(crate) struct Shared {
     /// DATA frames queued since the connection last flushed.
     queued: AtomicU32,
     max_queued: u32,
-    /// Bytes of DATA queued and not seen leaving yet.
+    /// Bytes of DATA queued and not seen leaving yet, and how many of them the gauge knows of: it is told once for each poll
+    /// of the connection.
     pending: AtomicU64,
+    told: AtomicU64,
     waiters: Mutex<Waiters>,
     /// Bytes ever read, for the keep-alive.
     pub(crate) bytes_read: AtomicU64,
@@ -66,6 +68,7 @@ impl Shared {
             queued: AtomicU32::new(0),
             max_queued,
             pending: AtomicU64::new(0),
+            told: AtomicU64::new(0),
             waiters: Mutex::default(),
             bytes_read: AtomicU64::new(0),
             settings_in_force: AtomicBool::new(false),
@@ -106,9 +109,16 @@ impl Shared {
         if !self.blocked.load(Relaxed) {
             self.queued.store(0, Relaxed);
             // What is left was dropped with its stream.
-            self.note_sent(u64::MAX);
+            self.pending.store(0, Relaxed);
             self.wake_senders();
         }
+        self.tell_pending();
+    }
+
+    fn tell_pending(&self) {
+        let pending = self.pending.load(Relaxed);
+        self.gauge(Gauge::PendingSendBytes, pending.wrapping_sub(self.told.load(Relaxed)) as i64);
+        self.told.store(pending, Relaxed);
     }
 
     pub(crate) fn may_read(&self) -> bool {
@@ -150,14 +160,10 @@ impl Shared {
     pub(crate) fn note_queued(&self, bytes: usize) {
         self.queued.store(self.queued.load(Relaxed).saturating_add(1), Relaxed);
         self.pending.store(self.pending.load(Relaxed) + bytes as u64, Relaxed);
-        self.gauge(Gauge::PendingSendBytes, bytes as i64);
     }
 
     pub(crate) fn note_sent(&self, bytes: u64) {
-        let pending = self.pending.load(Relaxed);
-        let gone = pending.min(bytes);
-        self.pending.store(pending - gone, Relaxed);
-        self.gauge(Gauge::PendingSendBytes, -(gone as i64));
+        self.pending.store(self.pending.load(Relaxed).saturating_sub(bytes), Relaxed);
     }
 
     fn wake_senders(&self) {
@@ -177,7 +183,8 @@ impl Shared {
     pub(crate) fn release_senders(&self) {
         self.blocked.store(false, Relaxed);
         self.queued.store(0, Relaxed);
-        self.note_sent(u64::MAX);
+        self.pending.store(0, Relaxed);
+        self.tell_pending();
         self.wake_senders();
     }
 
