@@ -247,7 +247,7 @@ impl Decoder {
             if self.limits.keep {
                 self.trailer_fields = u32::try_from(fields::size(parsed)).unwrap_or(u32::MAX);
             }
-            let mut map = fields::to_map(&section, parsed).map_err(Refusal::error)?;
+            let (mut map, _) = fields::to_map(&section, parsed).map_err(Refusal::error)?;
             fields::clean_trailers(&mut map);
             if self.limits.keep && !map.is_empty() {
                 self.trailers = Some(Box::new(map));

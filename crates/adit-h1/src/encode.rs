@@ -1,21 +1,48 @@
 //! Heads and bodies to bytes (RFC 9112 sections 3 to 7). Pure: no socket, no clock.
 
-use adit_http::{ErrorCode, RequestHead, RequestKind, ResponseHead, StreamError};
+use adit_http::{ErrorCode, RequestHead, RequestKind, ResponseHead, StreamError, hop_by_hop};
 use bytes::BytesMut;
 use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, StatusCode};
 
 use crate::config::{ClientConfig, HeaderCase};
 use crate::fields;
+use crate::refuse::Refusal;
 
 /// Fields that the codec writes itself, or that belong to another hop.
 fn is_ours(name: &HeaderName) -> bool {
-    name == header::CONNECTION
-        || name == header::TRANSFER_ENCODING
-        || name == header::UPGRADE
-        || name == header::HOST
-        || *name == HeaderName::from_static("keep-alive")
-        || *name == HeaderName::from_static("proxy-connection")
+    matches!(name.as_str(), "connection" | "transfer-encoding" | "upgrade" | "host" | "keep-alive" | "proxy-connection")
+}
+
+/// Which fields a head has that its form depends on, and about how many bytes all of them take; found in one pass, as each
+/// look-up of a field that is not there would cost as much.
+struct Has {
+    length: bool,
+    connection: bool,
+    upgrade: bool,
+    room: usize,
+}
+
+impl Has {
+    fn of(map: &HeaderMap) -> Self {
+        let mut has = Self { length: false, connection: false, upgrade: false, room: 96 };
+        for (name, value) in map {
+            let name = name.as_str();
+            has.room += name.len() + value.len() + 4;
+            match name {
+                "content-length" => has.length = true,
+                "connection" => has.connection = true,
+                "upgrade" => has.upgrade = true,
+                _ => {}
+            }
+        }
+        has
+    }
+
+    /// See [`fields::length_of`].
+    fn length_of(&self, map: &HeaderMap) -> Result<Option<u64>, Refusal> {
+        if self.length { fields::length_of(map) } else { Ok(None) }
+    }
 }
 
 /// What delimits the body that is sent.
@@ -58,11 +85,6 @@ fn fields_of(out: &mut BytesMut, case: HeaderCase, map: &HeaderMap, skip: impl F
             field(out, case, name.as_str(), value.as_bytes());
         }
     }
-}
-
-/// About how many bytes a head takes, so that its buffer is made once.
-fn room_for(map: &HeaderMap) -> usize {
-    map.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>() + 96
 }
 
 /// Writes the head of a chunk.
@@ -121,18 +143,19 @@ pub(crate) fn response(
         return Err(bad);
     }
     let tunnel = switched || (to.connect && status.is_success());
-    let body = if tunnel { Out::Raw } else { response_body(head, end, to).ok_or(bad)? };
-    let told_to_close = adit_http::hop_by_hop::has_token(&head.headers, &header::CONNECTION, "close");
+    let has = Has::of(&head.headers);
+    let body = if tunnel { Out::Raw } else { response_body(head, &has, end, to).ok_or(bad)? };
+    let told_to_close = has.connection && hop_by_hop::has_token(&head.headers, &header::CONNECTION, "close");
     let keep = to.keep && !tunnel && !to.upgrade && !to.connect && !told_to_close && body != Out::UntilClose;
 
-    out.reserve(room_for(&head.headers));
+    out.reserve(has.room);
     status_line(out, status, to.old);
-    let no_length = tunnel || status == StatusCode::NO_CONTENT;
-    fields_of(out, case, &head.headers, |name| is_ours(name) || (*name == header::CONTENT_LENGTH && no_length));
+    let no_length = has.length && (tunnel || status == StatusCode::NO_CONTENT);
+    fields_of(out, case, &head.headers, |name| is_ours(name) || (no_length && name == header::CONTENT_LENGTH));
     if switched {
         switch_fields(out, case, &head.headers);
     } else if !tunnel {
-        if to.upgrade && head.headers.contains_key(header::UPGRADE) {
+        if to.upgrade && has.upgrade {
             // What the origin would switch to instead, a 426 above all (RFC 9110 section 15.5.22).
             upgrade_fields(out, case, &head.headers);
             field(out, case, "connection", b"upgrade, close");
@@ -142,12 +165,11 @@ pub(crate) fn response(
             field(out, case, "connection", b"keep-alive");
         }
     }
-    let has_length = head.headers.contains_key(header::CONTENT_LENGTH);
     match body {
-        Out::Nothing if !has_length && may_have_body(status) && !to.head => field(out, case, "content-length", b"0"),
+        Out::Nothing if !has.length && may_have_body(status) && !to.head => field(out, case, "content-length", b"0"),
         Out::Chunked => field(out, case, "transfer-encoding", b"chunked"),
         // As a GET would be answered (RFC 9112 section 6.1).
-        Out::Nothing | Out::Discard if to.head && !to.old && !has_length && may_have_body(status) => {
+        Out::Nothing | Out::Discard if to.head && !to.old && !has.length && may_have_body(status) => {
             field(out, case, "transfer-encoding", b"chunked");
         }
         _ => {}
@@ -160,8 +182,8 @@ fn may_have_body(status: StatusCode) -> bool {
     !status.is_informational() && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
 }
 
-fn response_body(head: &ResponseHead, end: bool, to: Answering) -> Option<Out> {
-    let length = fields::length_of(&head.headers).ok()?;
+fn response_body(head: &ResponseHead, has: &Has, end: bool, to: Answering) -> Option<Out> {
+    let length = has.length_of(&head.headers).ok()?;
     if to.head || !may_have_body(head.status) {
         return Some(if end { Out::Nothing } else { Out::Discard });
     }
@@ -177,7 +199,7 @@ fn response_body(head: &ResponseHead, end: bool, to: Answering) -> Option<Out> {
 /// The fields of a 101: what the answer says of the switch, and `connection: upgrade` in any case.
 fn switch_fields(out: &mut BytesMut, case: HeaderCase, map: &HeaderMap) {
     upgrade_fields(out, case, map);
-    if adit_http::hop_by_hop::has_token(map, &header::CONNECTION, "upgrade") {
+    if hop_by_hop::has_token(map, &header::CONNECTION, "upgrade") {
         for value in map.get_all(header::CONNECTION) {
             field(out, case, "connection", value.as_bytes());
         }
@@ -249,8 +271,9 @@ pub(crate) fn request(
 ) -> Result<Out, StreamError> {
     let bad = StreamError::Local(ErrorCode::Internal);
     let case = cfg.header_case;
-    let body = request_body(head, end).ok_or(bad)?;
-    out.reserve(room_for(&head.headers) + head.path.as_ref().map_or(0, |path| path.as_str().len()));
+    let has = Has::of(&head.headers);
+    let body = request_body(head, &has, end).ok_or(bad)?;
+    out.reserve(has.room + head.path.as_ref().map_or(0, |path| path.as_str().len()));
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.extend_from_slice(b" ");
     let authority = match &head.kind {
@@ -276,9 +299,11 @@ pub(crate) fn request(
     out.extend_from_slice(b" HTTP/1.1\r\n");
     field(out, case, "host", authority.as_bytes());
     let connect = matches!(head.kind, RequestKind::Connect(_));
-    fields_of(out, case, &head.headers, |name| is_ours(name) || (connect && name == header::CONTENT_LENGTH));
+    fields_of(out, case, &head.headers, |name| {
+        is_ours(name) || (connect && has.length && name == header::CONTENT_LENGTH)
+    });
     if let RequestKind::Upgrade(token) = &head.kind {
-        if !head.headers.contains_key(header::UPGRADE) {
+        if !has.upgrade {
             field(out, case, "upgrade", token.as_str().as_bytes());
         }
         switch_fields(out, case, &head.headers);
@@ -287,7 +312,7 @@ pub(crate) fn request(
     let must_say =
         !matches!(head.method, Method::GET | Method::HEAD | Method::DELETE | Method::TRACE | Method::CONNECT);
     match body {
-        Out::Nothing if must_say && !head.headers.contains_key(header::CONTENT_LENGTH) => {
+        Out::Nothing if must_say && !has.length => {
             field(out, case, "content-length", b"0");
         }
         Out::Chunked => field(out, case, "transfer-encoding", b"chunked"),
@@ -297,11 +322,11 @@ pub(crate) fn request(
     Ok(body)
 }
 
-fn request_body(head: &RequestHead, end: bool) -> Option<Out> {
+fn request_body(head: &RequestHead, has: &Has, end: bool) -> Option<Out> {
     if head.kind.is_tunnel() {
         return Some(Out::Raw);
     }
-    match (end, fields::length_of(&head.headers).ok()?) {
+    match (end, has.length_of(&head.headers).ok()?) {
         (true, None | Some(0)) => Some(Out::Nothing),
         (true, Some(_)) => None,
         (false, Some(length)) => Some(Out::Length(length)),

@@ -1,5 +1,6 @@
 //! Header fields of a head, and what they say about its framing.
 
+use adit_http::hop_by_hop;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use httparse::Header;
@@ -7,18 +8,116 @@ use httparse::Header;
 use crate::refuse::Refusal;
 
 /// Fields that a proxy adds to a head: room for them from the start saves the map from growing.
-const ADDED: usize = 3;
+const ADDED: usize = 2;
+
+/// What those fields of a head say that are the codec's own business, found in the pass that makes the map: to look for a
+/// field that is not there costs as much as the whole pass, and most of these are not there.
+#[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each says whether one field is there")]
+pub(crate) struct Said {
+    /// The first `host`, of a request: it stands in no map.
+    pub(crate) host: Option<Bytes>,
+    /// How many of them there are.
+    pub(crate) hosts: usize,
+    pub(crate) content_length: bool,
+    pub(crate) transfer_encoding: bool,
+    pub(crate) expect: bool,
+    /// How many `upgrade` there are.
+    pub(crate) upgrades: usize,
+    /// What `connection` and `proxy-connection` name, where they are there.
+    pub(crate) connection: Option<Options>,
+    pub(crate) proxy_connection: Option<Options>,
+    /// `te` or `keep-alive` is there.
+    other_hop_by_hop: bool,
+}
+
+/// Those connection options that we know (RFC 9110 section 7.6.1).
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Options {
+    pub(crate) close: bool,
+    pub(crate) keep_alive: bool,
+    pub(crate) upgrade: bool,
+}
+
+impl Options {
+    fn read(&mut self, value: &HeaderValue) {
+        // As in `has_token`: what is not text names nothing.
+        for token in hop_by_hop::tokens(value.to_str().unwrap_or_default().as_bytes()) {
+            self.close |= token.eq_ignore_ascii_case(b"close");
+            self.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
+            self.upgrade |= token.eq_ignore_ascii_case(b"upgrade");
+        }
+    }
+}
+
+impl Said {
+    /// Whether there is a field that must not cross a hop.
+    pub(crate) fn hop_by_hop(&self) -> bool {
+        self.other_hop_by_hop
+            || self.transfer_encoding
+            || self.upgrades > 0
+            || self.connection.is_some()
+            || self.proxy_connection.is_some()
+    }
+
+    /// `connection: upgrade` is there.
+    pub(crate) fn announces_upgrade(&self) -> bool {
+        self.connection.is_some_and(|options| options.upgrade)
+    }
+
+    /// Persistence (RFC 9112 section 9.3); `proxy-connection` counts as `connection`, as in Envoy.
+    pub(crate) fn keep_alive(&self, old: bool) -> bool {
+        let both = [self.connection, self.proxy_connection];
+        let mut any = both.into_iter().flatten();
+        let has = |option: fn(&Options) -> bool| both.iter().flatten().any(option);
+        match any.next() {
+            None => !old,
+            Some(_) => !has(|options| options.close) && (!old || has(|options| options.keep_alive)),
+        }
+    }
+
+    fn note(&mut self, name: &HeaderName, value: &HeaderValue) {
+        match name.as_str() {
+            "content-length" => self.content_length = true,
+            "transfer-encoding" => self.transfer_encoding = true,
+            "expect" => self.expect = true,
+            "upgrade" => self.upgrades += 1,
+            "connection" => self.connection.get_or_insert_default().read(value),
+            "proxy-connection" => self.proxy_connection.get_or_insert_default().read(value),
+            "te" | "keep-alive" => self.other_hop_by_hop = true,
+            _ => {}
+        }
+    }
+}
 
 /// Fields from the parser into a map; values are slices of `head`, not copies.
-pub(crate) fn to_map(head: &Bytes, fields: &[Header<'_>]) -> Result<HeaderMap, Refusal> {
-    let mut map =
-        HeaderMap::try_with_capacity(fields.len().saturating_add(ADDED)).map_err(|_| Refusal::TOO_MANY_HEADERS)?;
+pub(crate) fn to_map(head: &Bytes, fields: &[Header<'_>]) -> Result<(HeaderMap, Said), Refusal> {
+    collect(head, fields, false)
+}
+
+/// The same for a request, whose `host` goes beside the map.
+pub(crate) fn of_request(head: &Bytes, fields: &[Header<'_>]) -> Result<(HeaderMap, Said), Refusal> {
+    collect(head, fields, true)
+}
+
+fn collect(head: &Bytes, fields: &[Header<'_>], take_host: bool) -> Result<(HeaderMap, Said), Refusal> {
+    let mut said = Said::default();
+    let taken = usize::from(take_host);
+    let room = fields.len().saturating_add(ADDED - taken);
+    let mut map = HeaderMap::try_with_capacity(room).map_err(|_| Refusal::TOO_MANY_HEADERS)?;
     for field in fields {
+        let bytes = head.slice_ref(field.value);
+        if take_host && field.name.eq_ignore_ascii_case("host") {
+            said.hosts += 1;
+            said.host.get_or_insert(bytes);
+            continue;
+        }
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Refusal::CODEC)?;
-        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value)).map_err(|_| Refusal::CODEC)?;
+        let value = HeaderValue::from_maybe_shared(bytes).map_err(|_| Refusal::CODEC)?;
+        said.note(&name, &value);
         map.try_append(name, value).map_err(|_| Refusal::TOO_MANY_HEADERS)?;
     }
-    Ok(map)
+    Ok((map, said))
 }
 
 /// The bytes of the fields of a head as Envoy counts what it receives: names, values, and three for each.
@@ -77,35 +176,33 @@ fn parse_length(text: &[u8]) -> Option<u64> {
 /// Takes every token for which `drop` says so out of all values of a comma-separated list; says whether any was taken.
 /// The rest becomes one value; with nothing left the field is removed.
 pub(crate) fn remove_tokens(map: &mut HeaderMap, name: &HeaderName, drop: impl Fn(&str) -> bool) -> bool {
+    if !list(map, name).any(&drop) {
+        return false;
+    }
     let mut kept = String::new();
-    let mut removed = false;
-    for value in map.get_all(name) {
-        // What is not text cannot be told apart into tokens: none of it is one that we know.
-        for token in value.to_str().unwrap_or("").split(',').map(|token| token.trim_matches([' ', '\t'])) {
-            if token.is_empty() {
-                continue;
-            }
-            if drop(token) {
-                removed = true;
-                continue;
-            }
-            if !kept.is_empty() {
-                kept.push_str(", ");
-            }
-            kept.push_str(token);
+    for token in list(map, name).filter(|token| !drop(token)) {
+        if !kept.is_empty() {
+            kept.push_str(", ");
+        }
+        kept.push_str(token);
+    }
+    match HeaderValue::from_maybe_shared(Bytes::from(kept)) {
+        Ok(value) if !value.is_empty() => {
+            map.insert(name, value);
+        }
+        _ => {
+            map.remove(name);
         }
     }
-    if removed {
-        match HeaderValue::from_maybe_shared(Bytes::from(kept)) {
-            Ok(value) if !value.is_empty() => {
-                map.insert(name, value);
-            }
-            _ => {
-                map.remove(name);
-            }
-        }
-    }
-    removed
+    true
+}
+
+/// The tokens in all values of a list field. What is not text cannot be told apart into tokens: none of it is one that we
+/// know.
+fn list<'a>(map: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let texts = map.get_all(name).iter().map(|value| value.to_str().unwrap_or_default());
+    let tokens = texts.flat_map(|text| hop_by_hop::tokens(text.as_bytes()));
+    tokens.filter(|token| !token.is_empty()).map(|token| std::str::from_utf8(token).unwrap_or_default())
 }
 
 /// Joins all values of a list field into one.
@@ -124,7 +221,7 @@ pub(crate) fn join(map: &mut HeaderMap, name: &HeaderName) {
 
 /// Fields that may not stand in trailers: framing, routing, and those of one hop (RFC 9110 section 6.5.1).
 pub(crate) fn clean_trailers(map: &mut HeaderMap) {
-    adit_http::hop_by_hop::strip(map, false);
+    hop_by_hop::strip(map, false);
     for name in
         [header::CONTENT_LENGTH, header::HOST, header::TE, header::TRAILER, header::EXPECT, header::AUTHORIZATION]
     {

@@ -58,6 +58,15 @@ pub(crate) fn split(io: Io) -> (Reader, Writer) {
 }
 
 impl Reader {
+    /// The first `length` bytes of the buffer: all that is there, as a rule.
+    pub(crate) fn take(&mut self, length: usize) -> Bytes {
+        if length == self.buf.len() {
+            std::mem::take(&mut self.buf).freeze()
+        } else {
+            self.buf.split_to(length).freeze()
+        }
+    }
+
     /// The half as a source of its own, with what was read already in front.
     pub(crate) fn into_source(self) -> Box<dyn ByteSource> {
         let first = self.buf.freeze();
@@ -96,10 +105,22 @@ impl Reader {
         let buf = &mut self.buf;
         let before = buf.len();
         match &mut self.half {
-            ReadHalf::Tcp(socket) if want <= SCRATCH => ready!(with_scratch(|scratch| {
-                tcp::poll_read(socket, cx, scratch)
-                    .map_ok(|n| buf.extend_from_slice(scratch.get(..n).unwrap_or_default()))
-            }))?,
+            ReadHalf::Tcp(socket) if want <= SCRATCH => {
+                let read = || {
+                    with_scratch(|scratch| {
+                        let n = tcp::read(socket, scratch)?;
+                        let got = scratch.get(..n).unwrap_or_default();
+                        // Memory that was shared with an earlier head is not worth a look.
+                        if before == 0 {
+                            *buf = BytesMut::from(got)
+                        } else {
+                            buf.extend_from_slice(got)
+                        }
+                        Ok(n)
+                    })
+                };
+                ready!(tcp::poll_once(socket, cx, SCRATCH, read))?;
+            }
             ReadHalf::Tcp(socket) => {
                 let mut block = Vec::with_capacity(before + want);
                 block.extend_from_slice(buf);

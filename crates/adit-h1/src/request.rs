@@ -9,7 +9,7 @@ use http::{Method, Version};
 
 use crate::config::ServerConfig;
 use crate::decode::Body;
-use crate::fields::{self, Framing};
+use crate::fields::{self, Framing, Said};
 use crate::refuse::Refusal;
 use crate::target;
 
@@ -17,7 +17,6 @@ use crate::target;
 const FIELDS_ON_STACK: usize = 100;
 
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Methods taken with `allow_custom_methods: false`: those that Envoy's parser knows.
 const KNOWN_METHODS: [&str; 34] = [
@@ -114,9 +113,8 @@ fn parse_with<'h>(
     if line.version == Version::HTTP_10 && !cfg.accept_http_10 {
         return Err(Refusal::LOW_VERSION);
     }
-    let fields = fields::size(parsed.headers);
-    let request = assemble(line, fields::to_map(head, parsed.headers)?, cfg, scheme)?;
-    Ok(Request { fields, ..request })
+    let (map, said) = fields::of_request(head, parsed.headers)?;
+    assemble(line, map, said, fields::size(parsed.headers), cfg, scheme)
 }
 
 /// What [`fields::size`] says of a head that was not taken; 0 where it is no message at all.
@@ -147,29 +145,36 @@ struct Line {
     version: Version,
 }
 
-fn assemble(line: Line, mut map: HeaderMap, cfg: &ServerConfig, scheme: Scheme) -> Result<Request, Refusal> {
-    let mut hosts = map.get_all(header::HOST).iter();
-    let host = hosts.next().cloned();
-    if hosts.next().is_some() {
+fn assemble(
+    line: Line,
+    mut map: HeaderMap,
+    said: Said,
+    fields: usize,
+    cfg: &ServerConfig,
+    scheme: Scheme,
+) -> Result<Request, Refusal> {
+    if said.hosts > 1 {
         return Err(Refusal::CODEC);
     }
-    map.remove(header::HOST);
     let old = line.version == Version::HTTP_10;
-    let framing = fields::framing(&mut map, cfg.allow_chunked_length)?;
+    let framed = said.content_length || said.transfer_encoding;
+    let framing = if framed { fields::framing(&mut map, cfg.allow_chunked_length)? } else { Framing::Unsaid };
     if old && framing == Framing::Chunked {
         return Err(Refusal::CODEC);
     }
-    let keep_alive = keep_alive(&map, old);
-    let target = target::parse(&line.method, &line.target, host.as_ref(), cfg, scheme)?;
-    let upgrade = upgrade_token(&mut map, cfg)?.filter(|_| !old);
+    let keep_alive = said.keep_alive(old);
+    let target = target::parse(&line.method, &line.target, said.host.as_ref(), cfg, scheme)?;
+    let upgrade = upgrade_token(&mut map, &said, cfg)?.filter(|_| !old);
     let kind = match (target.connect, upgrade) {
         (Some(authority), _) => RequestKind::Connect(authority),
         (None, Some(token)) => RequestKind::Upgrade(token),
         (None, None) => RequestKind::Plain,
     };
     let body = body(&kind, framing, &mut map)?;
-    let expect_continue = !old && !cfg.proxy_100_continue && takes_continue(&mut map);
-    hop_by_hop::strip(&mut map, matches!(kind, RequestKind::Upgrade(_)));
+    let expect_continue = said.expect && !old && !cfg.proxy_100_continue && takes_continue(&mut map);
+    if said.hop_by_hop() {
+        hop_by_hop::strip(&mut map, matches!(kind, RequestKind::Upgrade(_)));
+    }
     let authority = target.authority.or_else(|| cfg.default_host_for_http_10.clone().filter(|_| old));
     let head = RequestHead {
         kind,
@@ -180,25 +185,14 @@ fn assemble(line: Line, mut map: HeaderMap, cfg: &ServerConfig, scheme: Scheme) 
         version: line.version,
         headers: map,
     };
-    Ok(Request { head, body, keep_alive, expect_continue, fields: 0 })
-}
-
-/// Persistence (RFC 9112 section 9.3); `proxy-connection` counts as `connection`, as in Envoy.
-pub(crate) fn keep_alive(map: &HeaderMap, old: bool) -> bool {
-    if !map.contains_key(header::CONNECTION) && !map.contains_key(PROXY_CONNECTION) {
-        return !old;
-    }
-    let has = |token| {
-        hop_by_hop::has_token(map, &header::CONNECTION, token) || hop_by_hop::has_token(map, &PROXY_CONNECTION, token)
-    };
-    !has("close") && (!old || has("keep-alive"))
+    Ok(Request { head, body, keep_alive, expect_continue, fields })
 }
 
 /// What the client asks to switch to. `h2c` never counts (a proxy that let it through would open a way around every
 /// check), nor does what `ignore_http_11_upgrade` names, nor an `upgrade` that `connection` does not announce.
-fn upgrade_token(map: &mut HeaderMap, cfg: &ServerConfig) -> Result<Option<Token>, Refusal> {
-    if !map.contains_key(header::UPGRADE) {
-        if hop_by_hop::has_token(map, &header::CONNECTION, "upgrade") {
+fn upgrade_token(map: &mut HeaderMap, said: &Said, cfg: &ServerConfig) -> Result<Option<Token>, Refusal> {
+    if said.upgrades == 0 {
+        if said.announces_upgrade() {
             drop_connection_token(map, "upgrade");
         }
         return Ok(None);
@@ -211,12 +205,11 @@ fn upgrade_token(map: &mut HeaderMap, cfg: &ServerConfig) -> Result<Option<Token
     if let Some(ignored) = &cfg.ignore_upgrade {
         fields::remove_tokens(map, &header::UPGRADE, |token| ignored.matches(token));
     }
-    if map.get_all(header::UPGRADE).iter().nth(1).is_some() {
+    if said.upgrades > 1 && map.get_all(header::UPGRADE).iter().nth(1).is_some() {
         fields::join(map, &header::UPGRADE);
     }
-    let value = map.get(header::UPGRADE).cloned().filter(|value| !value.is_empty());
-    let announced = hop_by_hop::has_token(map, &header::CONNECTION, "upgrade");
-    let Some(value) = value.filter(|_| announced) else {
+    let value = map.get(header::UPGRADE).filter(|value| !value.is_empty());
+    let Some(value) = value.filter(|_| said.announces_upgrade()) else {
         map.remove(header::UPGRADE);
         drop_connection_token(map, "upgrade");
         return Ok(None);

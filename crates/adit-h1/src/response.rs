@@ -9,9 +9,8 @@ use http::{StatusCode, Version};
 
 use crate::config::ClientConfig;
 use crate::decode::Body;
-use crate::fields::{self, Framing};
+use crate::fields::{self, Framing, Said};
 use crate::refuse::Refusal;
-use crate::request::keep_alive;
 
 /// Heads with more fields than this are parsed with a table on the heap.
 const FIELDS_ON_STACK: usize = 100;
@@ -60,37 +59,38 @@ fn parse_with<'h>(
     let (Some(code), Some(minor)) = (parsed.code, parsed.version) else { return Err(Refusal::CODEC) };
     let status = StatusCode::from_u16(code).ok().filter(|_| code < 600).ok_or(Refusal::CODEC)?;
     let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
-    let fields = fields::size(parsed.headers);
-    let response = assemble(status, version, fields::to_map(head, parsed.headers)?, cfg, asked)?;
-    Ok(Response { fields, ..response })
+    let (map, said) = fields::to_map(head, parsed.headers)?;
+    let response = assemble(status, version, (map, &said), cfg, asked)?;
+    Ok(Response { fields: fields::size(parsed.headers), ..response })
 }
 
 fn assemble(
     status: StatusCode,
     version: Version,
-    mut map: HeaderMap,
+    (mut map, said): (HeaderMap, &Said),
     cfg: &ClientConfig,
     asked: &Asked,
 ) -> Result<Response, Refusal> {
     let old = version == Version::HTTP_10;
-    let mut alive = keep_alive(&map, old);
+    let mut alive = said.keep_alive(old);
+    let framed = said.content_length || said.transfer_encoding;
     let switched = status == StatusCode::SWITCHING_PROTOCOLS;
     let interim = status.is_informational() && !switched;
     let body = if switched {
-        let framing = fields::framing(&mut map, true)?;
-        if old || !is_wanted_switch(&map, asked) || !matches!(framing, Framing::Unsaid | Framing::Length(0)) {
+        let framing = if framed { fields::framing(&mut map, true)? } else { Framing::Unsaid };
+        if old || !is_wanted_switch(&map, said, asked) || !matches!(framing, Framing::Unsaid | Framing::Length(0)) {
             return Err(Refusal::CODEC);
         }
-        unframe(&mut map);
+        unframe(&mut map, said);
         Body::Raw
     } else if interim {
-        unframe(&mut map);
+        unframe(&mut map, said);
         Body::Empty
     } else if matches!(asked.kind, RequestKind::Connect(_)) && status.is_success() {
-        unframe(&mut map);
+        unframe(&mut map, said);
         Body::Raw
     } else {
-        let framing = fields::framing(&mut map, cfg.allow_chunked_length)?;
+        let framing = if framed { fields::framing(&mut map, cfg.allow_chunked_length)? } else { Framing::Unsaid };
         if old && framing == Framing::Chunked {
             return Err(Refusal::TRANSFER_ENCODING);
         }
@@ -107,9 +107,11 @@ fn assemble(
         }
     };
     alive &= !matches!(body, Body::Raw | Body::UntilClose);
-    let offers = matches!(asked.kind, RequestKind::Upgrade(_)) && !switched && !interim;
+    let offers = said.upgrades > 0 && matches!(asked.kind, RequestKind::Upgrade(_)) && !switched && !interim;
     let upgrade = if offers { map.get(header::UPGRADE).cloned() } else { None };
-    hop_by_hop::strip(&mut map, switched);
+    if said.hop_by_hop() {
+        hop_by_hop::strip(&mut map, switched);
+    }
     if let Some(upgrade) = upgrade {
         // The client that asked to switch may want to know (RFC 9110 section 15.5.22).
         map.insert(header::UPGRADE, upgrade);
@@ -129,16 +131,20 @@ pub(crate) fn refused_fields(head: &[u8], refusal: &Refusal, max: usize) -> usiz
 }
 
 /// Framing fields of an answer that has no framing mean nothing (RFC 9110 sections 8.6 and 9.3.6).
-fn unframe(map: &mut HeaderMap) {
-    map.remove(header::CONTENT_LENGTH);
-    map.remove(header::TRANSFER_ENCODING);
+fn unframe(map: &mut HeaderMap, said: &Said) {
+    if said.content_length {
+        map.remove(header::CONTENT_LENGTH);
+    }
+    if said.transfer_encoding {
+        map.remove(header::TRANSFER_ENCODING);
+    }
 }
 
 /// A 101 counts only as the answer to an upgrade, with `connection: upgrade`, and to a protocol that was offered
 /// (RFC 9110 section 7.8).
-fn is_wanted_switch(map: &HeaderMap, asked: &Asked) -> bool {
+fn is_wanted_switch(map: &HeaderMap, said: &Said, asked: &Asked) -> bool {
     let RequestKind::Upgrade(offered) = &asked.kind else { return false };
-    if !hop_by_hop::has_token(map, &header::CONNECTION, "upgrade") {
+    if !said.announces_upgrade() {
         return false;
     }
     let mut any = false;
@@ -154,8 +160,8 @@ fn is_wanted_switch(map: &HeaderMap, asked: &Asked) -> bool {
     any
 }
 
-fn tokens(list: &str) -> impl Iterator<Item = &str> {
-    list.split(',').map(|token| token.trim_matches([' ', '\t'])).filter(|token| !token.is_empty())
+fn tokens(list: &str) -> impl Iterator<Item = &[u8]> {
+    hop_by_hop::tokens(list.as_bytes()).filter(|token| !token.is_empty())
 }
 
 #[cfg(test)]

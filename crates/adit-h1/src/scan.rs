@@ -3,8 +3,6 @@
 //! RFC 9112 section 2.2 lets a recipient take a lone LF for a line end; peers that disagree about it can be made to see
 //! different messages, so here every line ends in CRLF and no CR stands elsewhere.
 
-use memchr::memchr2_iter;
-
 /// What a look at the buffer found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scan {
@@ -27,30 +25,29 @@ impl Scanner {
     /// `buf` starts with the head, and only grows between calls that gave [`Scan::Partial`].
     pub(crate) fn scan(&mut self, buf: &[u8]) -> Scan {
         let mut line = self.seen;
-        let mut cr = None;
-        for at in memchr2_iter(b'\r', b'\n', buf.get(line..).unwrap_or_default()) {
-            let at = at + self.seen;
-            if buf.get(at) == Some(&b'\r') {
-                if cr.is_some() {
-                    return Scan::BadLine;
-                }
-                cr = Some(at);
-                continue;
+        while let Some(at) = line_break(buf, line) {
+            match (buf.get(at), buf.get(at + 1)) {
+                (Some(b'\r'), Some(b'\n')) if at == line => return Scan::Complete(at + 2),
+                (Some(b'\r'), Some(b'\n')) => line = at + 2,
+                (Some(b'\r'), None) => break,
+                _ => return Scan::BadLine,
             }
-            if cr.take().is_none_or(|cr| cr + 1 != at) {
-                return Scan::BadLine;
-            }
-            if at == line + 1 {
-                return Scan::Complete(at + 1);
-            }
-            line = at + 1;
         }
         self.seen = line;
-        match cr {
-            Some(cr) if cr + 1 != buf.len() => Scan::BadLine,
-            _ => Scan::Partial,
-        }
+        Scan::Partial
     }
+}
+
+/// Where the next CR or LF stands. Lines are short: blocks of this size beat a search with a set-up of its own.
+fn line_break(buf: &[u8], from: usize) -> Option<usize> {
+    let is_break = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    let rest = buf.get(from..)?;
+    let (blocks, _) = rest.as_chunks::<16>();
+    // Without an early end inside a block, so that it is looked at in one piece.
+    let clean =
+        blocks.iter().take_while(|block| !block.iter().fold(false, |any, byte| any | is_break(byte))).count() * 16;
+    let at = rest.get(clean..)?.iter().position(is_break)?;
+    Some(from + clean + at)
 }
 
 #[cfg(test)]

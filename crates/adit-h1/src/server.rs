@@ -149,7 +149,7 @@ impl Server {
             }
             match find_head(&mut self.scanner, &reader.buf, self.cfg.max_head_bytes) {
                 Ok(Some(length)) => {
-                    let head = reader.buf.split_to(length).freeze();
+                    let head = reader.take(length);
                     match request::parse(&head, &self.cfg, self.scheme) {
                         Ok(request) => return Poll::Ready(Some(self.start(request, length))),
                         Err(refusal) => {

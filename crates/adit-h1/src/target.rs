@@ -3,7 +3,6 @@
 use adit_http::{ConnectTarget, Scheme};
 use bytes::Bytes;
 use http::Method;
-use http::header::HeaderValue;
 use http::uri::{Authority, PathAndQuery};
 
 use crate::config::ServerConfig;
@@ -23,7 +22,7 @@ pub(crate) struct Target {
 pub(crate) fn parse(
     method: &Method,
     target: &Bytes,
-    host: Option<&HeaderValue>,
+    host: Option<&Bytes>,
     cfg: &ServerConfig,
     scheme: Scheme,
 ) -> Result<Target, Refusal> {
@@ -53,12 +52,7 @@ pub(crate) fn parse(
     }
 }
 
-fn absolute(
-    method: &Method,
-    target: &Bytes,
-    host: Option<&HeaderValue>,
-    cfg: &ServerConfig,
-) -> Result<Target, Refusal> {
+fn absolute(method: &Method, target: &Bytes, host: Option<&Bytes>, cfg: &ServerConfig) -> Result<Target, Refusal> {
     let (scheme, rest) = if let Some(rest) = after_prefix(target, b"http://") {
         (Scheme::Http, rest)
     } else if let Some(rest) = after_prefix(target, b"https://") {
@@ -92,20 +86,21 @@ fn after_prefix(target: &Bytes, prefix: &[u8]) -> Option<Bytes> {
 }
 
 /// The authority that Host names; none when it is missing or empty, which is for others to judge.
-fn from_host(host: Option<&HeaderValue>) -> Result<Option<Authority>, Refusal> {
+fn from_host(host: Option<&Bytes>) -> Result<Option<Authority>, Refusal> {
     match host {
         None => Ok(None),
         Some(host) if host.is_empty() => Ok(None),
-        Some(host) => checked(Bytes::copy_from_slice(host.as_bytes())).map(Some).ok_or(Refusal::AUTHORITY),
+        Some(host) => checked(host.clone()).map(Some).ok_or(Refusal::AUTHORITY),
     }
 }
 
 /// An authority without user information.
 fn checked(text: Bytes) -> Option<Authority> {
-    if text.contains(&b'@') {
+    // Without user information the host is what stands in front.
+    if text.first() == Some(&b':') || text.contains(&b'@') {
         return None;
     }
-    Authority::from_maybe_shared(text).ok().filter(|authority| !authority.host().is_empty())
+    Authority::from_maybe_shared(text).ok()
 }
 
 #[cfg(test)]

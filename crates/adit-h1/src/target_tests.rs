@@ -2,7 +2,7 @@
 use super::*;
 
 fn take(method: &Method, target: &str) -> Result<Target, Refusal> {
-    let host = HeaderValue::from_static("host.example");
+    let host = Bytes::from_static(b"host.example");
     parse(method, &Bytes::copy_from_slice(target.as_bytes()), Some(&host), &ServerConfig::default(), Scheme::Http)
 }
 

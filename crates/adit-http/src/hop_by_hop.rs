@@ -2,13 +2,8 @@
 
 use http::header::{self, HeaderMap, HeaderName};
 
-/// Hop-by-hop whether `connection` names them or not.
-const ALWAYS: [HeaderName; 4] = [
-    header::TRANSFER_ENCODING,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TE,
-];
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Fields that `connection` may not take away: losing one changes who the request is from or where it goes.
 const PROTECTED: [&str; 8] = [
@@ -22,14 +17,24 @@ const PROTECTED: [&str; 8] = [
     "x-forwarded-proto",
 ];
 
+/// The tokens of a comma-separated list, empty ones too.
+pub fn tokens(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let space = |byte: &u8| matches!(byte, b' ' | b'\t');
+    list.split(|byte| *byte == b',').map(move |item| {
+        let start = item.iter().position(|byte| !space(byte)).unwrap_or(item.len());
+        let end = item.iter().rposition(|byte| !space(byte)).map_or(start, |last| last + 1);
+        item.get(start..end).unwrap_or_default()
+    })
+}
+
+/// The values of a list field that are text; what is not cannot be told apart into tokens.
+fn texts<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).map(str::as_bytes)
+}
+
 /// Whether a comma-separated list of tokens in any of the values of `name` holds `token`, without case.
 pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    headers
-        .get_all(name)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|item| item.trim_matches([' ', '\t']).eq_ignore_ascii_case(token))
+    texts(headers, name).flat_map(tokens).any(|item| item.eq_ignore_ascii_case(token.as_bytes()))
 }
 
 /// Removes every field that must not cross a hop: the fixed ones, and those that `connection` names (but never one that
@@ -37,36 +42,67 @@ pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
 ///
 /// With `keep_upgrade`, `connection` and `upgrade` stay, `connection` reduced to `upgrade` when it named other fields.
 pub fn strip(headers: &mut HeaderMap, keep_upgrade: bool) {
-    // Most messages have none; one look at the names that are there costs less than looking each of these up.
-    if !headers.keys().any(|name| *name == header::CONNECTION || *name == header::UPGRADE || ALWAYS.contains(name)) {
-        return;
-    }
-    let te_trailers = has_token(headers, &header::TE, "trailers");
-    if headers.contains_key(header::CONNECTION) {
+    // Most messages have few of them or none; one look at the names that are there costs less than looking each of these up.
+    let found = Found::of(headers);
+    let te_trailers = found.te && has_token(headers, &header::TE, "trailers");
+    if found.connection {
         strip_nominated(headers, keep_upgrade);
     }
-    for name in &ALWAYS {
-        headers.remove(name);
+    let gone = [
+        (found.transfer_encoding, header::TRANSFER_ENCODING),
+        (found.keep_alive, KEEP_ALIVE),
+        (found.proxy_connection, PROXY_CONNECTION),
+        (found.te, header::TE),
+        (found.connection && !keep_upgrade, header::CONNECTION),
+        (found.upgrade && !keep_upgrade, header::UPGRADE),
+    ];
+    for (there, name) in gone {
+        if there {
+            headers.remove(name);
+        }
     }
     if te_trailers {
         headers.insert(header::TE, http::HeaderValue::from_static("trailers"));
     }
-    if !keep_upgrade {
-        headers.remove(header::CONNECTION);
-        headers.remove(header::UPGRADE);
+}
+
+/// Which hop-by-hop fields a head has.
+#[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one field")]
+struct Found {
+    connection: bool,
+    upgrade: bool,
+    transfer_encoding: bool,
+    keep_alive: bool,
+    proxy_connection: bool,
+    te: bool,
+}
+
+impl Found {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut found = Self::default();
+        for name in headers.keys() {
+            match name.as_str() {
+                "connection" => found.connection = true,
+                "upgrade" => found.upgrade = true,
+                "transfer-encoding" => found.transfer_encoding = true,
+                "keep-alive" => found.keep_alive = true,
+                "proxy-connection" => found.proxy_connection = true,
+                "te" => found.te = true,
+                _ => {}
+            }
+        }
+        found
     }
 }
 
 fn strip_nominated(headers: &mut HeaderMap, keep_upgrade: bool) {
     let mut names: Vec<HeaderName> = Vec::new();
-    for value in headers.get_all(header::CONNECTION) {
-        for item in value.to_str().unwrap_or("").split(',') {
-            let item = item.trim_matches([' ', '\t']);
-            let kept = ["close", "keep-alive", "upgrade", "te"].iter().any(|known| item.eq_ignore_ascii_case(known))
-                || PROTECTED.iter().any(|known| item.eq_ignore_ascii_case(known));
-            if !kept && let Ok(name) = HeaderName::from_bytes(item.as_bytes()) {
-                names.push(name);
-            }
+    for item in texts(headers, &header::CONNECTION).flat_map(tokens) {
+        let mut kept = ["close", "keep-alive", "upgrade", "te"].iter().chain(&PROTECTED);
+        let kept = kept.any(|known| item.eq_ignore_ascii_case(known.as_bytes()));
+        if !kept && let Ok(name) = HeaderName::from_bytes(item) {
+            names.push(name);
         }
     }
     if names.is_empty() {

@@ -86,7 +86,7 @@ impl Pending {
                 refusal.error()
             })?;
             if let Some(length) = found {
-                let head = reader.buf.split_to(length).freeze();
+                let head = reader.take(length);
                 self.scanner = Scanner::default();
                 let response = response::parse(&head, &self.cfg, &self.asked).map_err(|refusal| {
                     let fields = response::refused_fields(&head, &refusal, self.cfg.max_headers);

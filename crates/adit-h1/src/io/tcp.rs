@@ -11,9 +11,9 @@ use rustix::net::{RecvFlags, Shutdown, recv, sockopt};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// Reads once. A short read means that the socket is drained (it is watched edge-triggered), so the next call waits
-/// instead of asking the kernel again.
-fn poll_once(
+/// Reads once, by what is given. A short read means that the socket is drained (it is watched edge-triggered), so the next
+/// call waits instead of asking the kernel again.
+pub(super) fn poll_once(
     socket: &TcpStream,
     cx: &mut Context<'_>,
     capacity: usize,
@@ -39,9 +39,9 @@ fn is_again(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-pub(super) fn poll_read(socket: &TcpStream, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-    let capacity = buf.len();
-    poll_once(socket, cx, capacity, || Ok(recv(socket, &mut *buf, RecvFlags::empty())?.0))
+/// One system call.
+pub(super) fn read(socket: &TcpStream, buf: &mut [u8]) -> rustix::io::Result<usize> {
+    Ok(recv(socket, buf, RecvFlags::empty())?.0)
 }
 
 /// Reads into the spare capacity of `block`.

@@ -105,6 +105,9 @@ impl Writer {
 
     /// Sends what has gathered.
     pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        if self.out.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
         self.poll_parts(cx, &mut Bytes::new(), 0, b"")
     }
 
