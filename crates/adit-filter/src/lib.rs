@@ -39,3 +39,26 @@ pub use udp::{Datagram, DatagramSocket, QuicFilter, UdpHandler, UdpLink, UdpList
 
 /// A boxed future, as trait methods return it.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A result that is there at once as a rule: then nothing is allocated to wait for it.
+pub enum Soon<'a, T> {
+    /// There already; `None` once it was taken.
+    Now(Option<T>),
+    /// To be waited for.
+    Later(BoxFuture<'a, T>),
+}
+
+// Nothing in it is pinned but what the box holds.
+impl<T> Unpin for Soon<'_, T> {}
+
+impl<T> Future for Soon<'_, T> {
+    type Output = T;
+
+    fn poll(self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<T> {
+        match self.get_mut() {
+            // Asked again after its result, it stays pending: that is a mistake of who asks.
+            Self::Now(result) => result.take().map_or(std::task::Poll::Pending, std::task::Poll::Ready),
+            Self::Later(future) => future.as_mut().poll(cx),
+        }
+    }
+}

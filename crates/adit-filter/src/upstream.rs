@@ -10,7 +10,7 @@ use adit_http::{RequestHead, StreamError};
 use adit_io::{Address, ConnInfo, FilterState, Io, Metadata, Refusal};
 use http::{StatusCode, Version};
 
-use crate::{BoxFuture, ResponseFlag, ResponseFlags};
+use crate::{BoxFuture, ResponseFlag, ResponseFlags, Soon};
 
 /// The clusters as one worker sees them.
 pub trait Clusters: Send + Sync {
@@ -35,8 +35,9 @@ pub trait Cluster: Send + Sync {
     }
 
     /// Chooses a host and gets a connection of its HTTP pool that can open a stream now. Bounded likewise; waiting in the
-    /// pool's queue is bounded by `max_pending_requests` and has no timeout but the caller's.
-    fn http<'a>(&'a self, need: &'a Need<'a>) -> BoxFuture<'a, Result<HttpUpstream, ConnectFailure>>;
+    /// pool's queue is bounded by `max_pending_requests` and has no timeout but the caller's. A connection that is at hand is
+    /// given at once.
+    fn http<'a>(&'a self, need: &'a Need<'a>) -> Soon<'a, Result<HttpUpstream, ConnectFailure>>;
 
     /// Chooses a host that is reached by UDP, whatever protocol its address names; the caller makes the socket. Bounded by
     /// the circuit breaker for connections.

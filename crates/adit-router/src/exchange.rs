@@ -157,7 +157,7 @@ impl<'r> Exchange<'r> {
             };
             let mut connecting = cluster.http(&need);
             let waits = &mut self.waits;
-            std::future::poll_fn(|cx| match connecting.as_mut().poll(cx) {
+            std::future::poll_fn(|cx| match std::pin::Pin::new(&mut connecting).poll(cx) {
                 std::task::Poll::Ready(result) => std::task::Poll::Ready(Ok(result)),
                 std::task::Poll::Pending => waits.poll(cx, stream).map(Err),
             })

@@ -9,7 +9,7 @@ use adit_filter::upstream::{
     Cluster, ClusterSettings, Clusters, ConnectFailure, FailureKind, HttpUpstream, Need, Priority, Report, TcpUpstream,
     UdpUpstream,
 };
-use adit_filter::{BoxFuture, Spawn};
+use adit_filter::{BoxFuture, Soon, Spawn};
 use adit_io::Io;
 
 use crate::cluster::{Core, SharedCluster, lock};
@@ -196,8 +196,8 @@ impl Cluster for WorkerCluster {
         full
     }
 
-    fn http<'a>(&'a self, need: &'a Need<'a>) -> BoxFuture<'a, Result<HttpUpstream, ConnectFailure>> {
-        Box::pin(self.acquire(need))
+    fn http<'a>(&'a self, need: &'a Need<'a>) -> Soon<'a, Result<HttpUpstream, ConnectFailure>> {
+        self.acquire(need)
     }
 
     fn udp(&self, need: &Need<'_>) -> Result<UdpUpstream, ConnectFailure> {

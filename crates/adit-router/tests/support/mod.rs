@@ -15,7 +15,7 @@ use adit_filter::upstream::{
 };
 use adit_filter::{
     BoxFuture, HttpFilter, HttpStream, HttpTerminal, Lifecycle, LocalReply, PerFilterConfig, ResponseHook, RouteTable,
-    RuntimeValues, Spawn, StreamInfo, WorkerEnv,
+    RuntimeValues, Soon, Spawn, StreamInfo, WorkerEnv,
 };
 use adit_http::{ErrorCode, RequestHead, RequestKind, ResponseHead, StreamError};
 use adit_io::{Address, ByteSink, ByteSource, ConnInfo, Io, Metadata};
@@ -377,8 +377,8 @@ impl Cluster for FakeCluster {
         })
     }
 
-    fn http<'a>(&'a self, need: &'a Need<'a>) -> BoxFuture<'a, Result<HttpUpstream, ConnectFailure>> {
-        Box::pin(async move {
+    fn http<'a>(&'a self, need: &'a Need<'a>) -> Soon<'a, Result<HttpUpstream, ConnectFailure>> {
+        Soon::Later(Box::pin(async move {
             match self.next(need) {
                 Attempt::Http(upstream) => {
                     let conn = ConnInfo::new(
@@ -400,7 +400,7 @@ impl Cluster for FakeCluster {
                 }
                 _ => std::future::pending().await,
             }
-        })
+        }))
     }
 
     fn retry_permit(&self, _priority: Priority) -> Option<Box<dyn Send>> {

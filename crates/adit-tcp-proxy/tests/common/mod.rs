@@ -17,7 +17,7 @@ use adit_filter::upstream::{
     Priority, Report, TcpUpstream,
 };
 use adit_filter::{
-    AccessLog, BoxFuture, Connection, Lifecycle, ListenerInfo, LogContext, NetworkTerminal, RuntimeValues, Spawn,
+    AccessLog, BoxFuture, Connection, Lifecycle, ListenerInfo, LogContext, NetworkTerminal, RuntimeValues, Soon, Spawn,
     StreamInfo, WorkerEnv,
 };
 use adit_http::{RequestHead, StreamError};
@@ -125,8 +125,8 @@ impl Cluster for FakeCluster {
         })
     }
 
-    fn http<'a>(&'a self, need: &'a Need<'a>) -> BoxFuture<'a, Result<HttpUpstream, ConnectFailure>> {
-        Box::pin(async move {
+    fn http<'a>(&'a self, need: &'a Need<'a>) -> Soon<'a, Result<HttpUpstream, ConnectFailure>> {
+        Soon::Later(Box::pin(async move {
             assert!(!need.wait, "a client would wait for another's tunnel to end");
             self.meet(need).await?;
             poll_fn(|cx| self.client.lock().unwrap().poll_ready(cx)).await.expect("ready");
@@ -138,7 +138,7 @@ impl Cluster for FakeCluster {
                 conn: Arc::new(conn),
                 guard: Box::new(Flag(self.guard_dropped.clone())),
             })
-        })
+        }))
     }
 
     fn retry_permit(&self, _priority: Priority) -> Option<Box<dyn Send>> {

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use adit_filter::BoxFuture;
 use tokio::time::Instant;
@@ -77,29 +78,28 @@ struct Closed;
 /// Runs until the cluster is dropped, or the worker closes.
 pub(super) async fn run(cluster: Weak<WorkerCluster>, kicks: Arc<Kicks>, mut closing: BoxFuture<'static, ()>) {
     let mut conns = Vec::new();
+    // One timer for all sweeps: it is set anew only when the moment changes, not for each connection that is free again.
+    let mut timer = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
     let mut sweep: Option<Instant> = None;
     loop {
-        let next = sweep.unwrap_or_else(|| Instant::now() + std::time::Duration::from_secs(3600));
-        let kicked = tokio::select! {
-            biased;
-            kicked = std::future::poll_fn(|cx| kicks.poll(cx.waker(), &mut conns)) => Some(kicked),
-            () = tokio::time::sleep_until(next) => None,
-            () = &mut closing => {
-                if let Some(cluster) = cluster.upgrade() {
-                    cluster.let_go(&mut lock(&cluster.state));
-                }
-                return;
+        let kicked = std::future::poll_fn(|cx| {
+            if let Poll::Ready(kicked) = kicks.poll(cx.waker(), &mut conns) {
+                return Poll::Ready(Kicked::Conns(kicked));
             }
-        };
+            if sweep.is_some() && timer.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Kicked::Sweep);
+            }
+            closing.as_mut().poll(cx).map(|()| Kicked::Closing)
+        })
+        .await;
         let Some(cluster) = cluster.upgrade() else { return };
-        let freed = match kicked {
-            Some(Err(Closed)) => return,
-            Some(Ok(freed)) => freed,
-            None => {
-                sweep = None;
-                false
-            }
-        };
+        let mut freed = false;
+        match kicked {
+            Kicked::Conns(Err(Closed)) => return,
+            Kicked::Conns(Ok(places)) => freed = places,
+            Kicked::Sweep => sweep = None,
+            Kicked::Closing => return cluster.let_go(&mut lock(&cluster.state)),
+        }
         let mut state = lock(&cluster.state);
         for id in conns.drain(..) {
             cluster.woken(&mut state, id);
@@ -110,8 +110,18 @@ pub(super) async fn run(cluster: Weak<WorkerCluster>, kicks: Arc<Kicks>, mut clo
         // Connections come and go between two sweeps: none lives longer past its time than the grain of a sweep.
         if sweep.is_none() {
             sweep = cluster.sweep(&mut state, Instant::now());
+            if let Some(next) = sweep {
+                timer.as_mut().reset(next);
+            }
         }
     }
+}
+
+/// Why the task runs.
+enum Kicked {
+    Conns(Result<bool, Closed>),
+    Sweep,
+    Closing,
 }
 
 impl WorkerCluster {

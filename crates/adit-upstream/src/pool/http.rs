@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use adit_filter::Soon;
 use adit_filter::upstream::{Cluster, ConnectFailure, FailureKind, HttpUpstream, Need, Priority};
 use adit_io::{Address, ConnInfo, Io};
 use http::Version;
@@ -74,6 +75,12 @@ struct Ask {
     downstream: Option<Arc<ConnInfo>>,
 }
 
+/// A pool that has no connection ready, and what one is made with.
+struct Missing {
+    pool: u64,
+    ctx: Option<TransportContext>,
+}
+
 /// A stream on a connection.
 struct Grant {
     id: ConnId,
@@ -133,16 +140,25 @@ impl PoolSet {
 
 impl WorkerCluster {
     /// A stream on a pooled connection, waiting for one if none is free.
-    pub(crate) async fn acquire(&self, need: &Need<'_>) -> Result<HttpUpstream, ConnectFailure> {
-        let host = self.pick(need)?;
+    pub(crate) fn acquire<'a>(&'a self, need: &'a Need<'a>) -> Soon<'a, Result<HttpUpstream, ConnectFailure>> {
+        let host = match self.pick(need) {
+            Ok(host) => host,
+            Err(failure) => return Soon::Now(Some(Err(failure))),
+        };
         let options = &self.core.plan.http;
-        if options.alternate.is_some()
-            && let Some(settled) = Box::pin(self.acquire_http3(&host, need)).await
-        {
-            return settled;
-        }
         let version = codec::wanted(options, need.request.map(|request| request.version));
-        self.acquire_from(host, need, version, None).await
+        if options.alternate.is_some() {
+            return Soon::Later(Box::pin(async move {
+                if let Some(settled) = Box::pin(self.acquire_http3(&host, need)).await {
+                    return settled;
+                }
+                self.acquire_from(host, need, version, None).await
+            }));
+        }
+        match self.grant(&host, need, version, None) {
+            Ok(granted) => Soon::Now(Some(self.granted(host, need, granted))),
+            Err(missing) => Soon::Later(Box::pin(self.await_grant(host, need, missing))),
+        }
     }
 
     /// HTTP/3 where the origin is known to speak it; `None` when it is not, or when it did not within its head start: TCP
@@ -186,44 +202,67 @@ impl WorkerCluster {
         version: Option<Version>,
         alternative: Option<Box<str>>,
     ) -> Result<HttpUpstream, ConnectFailure> {
+        match self.grant(&host, need, version, alternative) {
+            Ok(granted) => self.granted(host, need, granted),
+            Err(missing) => self.await_grant(host, need, missing).await,
+        }
+    }
+
+    /// A stream on a connection that is at hand; the error says which pool has none.
+    fn grant(
+        &self,
+        host: &Arc<HostState>,
+        need: &Need<'_>,
+        version: Option<Version>,
+        alternative: Option<Box<str>>,
+    ) -> Result<Grant, Missing> {
+        let (ctx, key) = self.key(host, need, version, alternative);
+        let mut state = lock(&self.state);
+        self.ensure_driver(&mut state);
+        let pool = state.pools.pool_of(host, key);
+        let mut granted = self.take_ready(&mut state, host, pool);
+        if granted.is_none() {
+            // The last exchange may have ended in this very turn of the runtime.
+            for id in self.kicks.take_woken() {
+                self.woken(&mut state, id);
+            }
+            granted = self.take_ready(&mut state, host, pool);
+        }
+        let Some(granted) = granted else { return Err(Missing { pool, ctx }) };
+        if self.core.plan.preconnect_ratio > 1.0 {
+            // What was taken may have been the spare.
+            let ask = Ask { host: host.clone(), ctx, downstream: need.downstream.cloned() };
+            self.connect_for(&mut state, host.id, pool, Some(&Arc::new(ask)));
+        }
+        Ok(granted)
+    }
+
+    /// Waits for a connection of a pool that had none ready.
+    async fn await_grant(
+        &self,
+        host: Arc<HostState>,
+        need: &Need<'_>,
+        missing: Missing,
+    ) -> Result<HttpUpstream, ConnectFailure> {
         let fail = |failed: Failed| failure(&failed, Some(&host));
-        let Some(this) = self.this.upgrade() else {
+        let Missing { pool, ctx } = missing;
+        if !need.wait && self.is_full(&host, pool, need.priority) {
+            return Err(fail(Failed::new(FailureKind::Overflow, "")));
+        }
+        let pending = Pending::take(&self.core, &host, need.priority).map_err(fail)?;
+        let ask = Ask { host: host.clone(), ctx, downstream: need.downstream.cloned() };
+        let grant = self.wait(&host, pool, ask, need.wait).await.map_err(fail)?;
+        drop(pending);
+        self.granted(host, need, grant)
+    }
+
+    /// What the caller gets for a grant.
+    fn granted(&self, host: Arc<HostState>, need: &Need<'_>, grant: Grant) -> Result<HttpUpstream, ConnectFailure> {
+        let fail = |failed: Failed| failure(&failed, Some(&host));
+        let Some(cluster) = self.this.upgrade() else {
             return Err(fail(Failed::new(FailureKind::Local, "")));
         };
-        let (ctx, key) = self.key(&host, need, version, alternative);
-        let (pool, granted) = {
-            let mut state = lock(&self.state);
-            self.ensure_driver(&mut state);
-            let pool = state.pools.pool_of(&host, key);
-            let mut granted = self.take_ready(&mut state, &host, pool);
-            if granted.is_none() {
-                // The last exchange may have ended in this very turn of the runtime.
-                for id in self.kicks.take_woken() {
-                    self.woken(&mut state, id);
-                }
-                granted = self.take_ready(&mut state, &host, pool);
-            }
-            if granted.is_some() && self.core.plan.preconnect_ratio > 1.0 {
-                // What was taken may have been the spare.
-                let ask = Ask { host: host.clone(), ctx: ctx.clone(), downstream: need.downstream.cloned() };
-                self.connect_for(&mut state, host.id, pool, Some(&Arc::new(ask)));
-            }
-            (pool, granted)
-        };
-        let grant = match granted {
-            Some(grant) => grant,
-            None => {
-                if !need.wait && self.is_full(&host, pool, need.priority) {
-                    return Err(fail(Failed::new(FailureKind::Overflow, "")));
-                }
-                let pending = Pending::take(&self.core, &host, need.priority).map_err(fail)?;
-                let ask = Ask { host: host.clone(), ctx, downstream: need.downstream.cloned() };
-                let grant = self.wait(&this, &host, pool, ask, need.wait).await.map_err(fail)?;
-                drop(pending);
-                grant
-            }
-        };
-        let reservation = Reservation { cluster: this, id: grant.id, armed: true };
+        let reservation = Reservation { cluster, id: grant.id, armed: true };
         if need.extended_connect && !grant.extended_connect {
             return Err(fail(Failed::new(FailureKind::Protocol, "extended CONNECT is not enabled by the peer")));
         }
@@ -293,14 +332,7 @@ impl WorkerCluster {
     }
 
     /// Queues for a connection, having one made where there are too few.
-    async fn wait(
-        &self,
-        this: &Arc<WorkerCluster>,
-        host: &Arc<HostState>,
-        pool: u64,
-        ask: Ask,
-        queues: bool,
-    ) -> Result<Grant, Failed> {
+    async fn wait(&self, host: &Arc<HostState>, pool: u64, ask: Ask, queues: bool) -> Result<Grant, Failed> {
         let (sender, receiver) = oneshot::channel();
         let serial = {
             let mut state = lock(&self.state);
@@ -318,7 +350,7 @@ impl WorkerCluster {
             }
             serial
         };
-        let mut waiting = Waiting { cluster: this, host: host.id, pool, serial, receiver };
+        let mut waiting = Waiting { cluster: self, host: host.id, pool, serial, receiver };
         match (&mut waiting.receiver).await {
             Ok(result) => result,
             Err(_) => Err(Failed::new(FailureKind::Local, "")),
@@ -654,7 +686,7 @@ fn alternative<'a>(core: &'a Core, host: &HostState, key: &'a Key) -> Option<(&'
 
 /// A place in the queue, left when dropped.
 struct Waiting<'a> {
-    cluster: &'a Arc<WorkerCluster>,
+    cluster: &'a WorkerCluster,
     host: u64,
     pool: u64,
     serial: u64,

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::sync::Mutex;
 use std::task::Waker;
 
-use adit_filter::BoxFuture;
 use adit_filter::upstream::{ClusterSettings, Host, HostInfo, HttpUpstream, Report, TcpUpstream};
+use adit_filter::{BoxFuture, Soon};
 use adit_io::{Address, FilterValue, Metadata};
 use http::HeaderMap;
 
@@ -32,9 +32,9 @@ impl Cluster for Refusing {
         Box::pin(async { Err(self.failure()) })
     }
 
-    fn http<'a>(&'a self, need: &'a Need<'a>) -> BoxFuture<'a, Result<HttpUpstream, ConnectFailure>> {
+    fn http<'a>(&'a self, need: &'a Need<'a>) -> Soon<'a, Result<HttpUpstream, ConnectFailure>> {
         *self.seen.lock().unwrap() = need.state.clone();
-        Box::pin(async { Err(self.failure()) })
+        Soon::Later(Box::pin(async { Err(self.failure()) }))
     }
 
     fn retry_permit(&self, _: Priority) -> Option<Box<dyn Send>> {
