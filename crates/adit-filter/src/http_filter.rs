@@ -12,7 +12,7 @@ use http::uri::Authority;
 
 use crate::throttle::Throttled;
 use crate::tunnel::{StandingTunnel, TunnelStream, note_client_gone};
-use crate::{BoxFuture, LocalReply, ResponseFlag, Route, StreamInfo, WorkerEnv};
+use crate::{Alarm, BoxFuture, LocalReply, ResponseFlag, Route, StreamInfo, WorkerEnv};
 
 /// What a filter decided about a request.
 #[derive(Debug)]
@@ -90,9 +90,9 @@ pub trait ResponseHook: Send {
         info: &mut StreamInfo,
     ) -> (ResponseHead, bytes::Bytes);
 
-    /// What is kept of an answer for the log: all of it, unless nothing reads that.
-    fn keep(&self, head: &ResponseHead) -> ResponseHead {
-        head.clone()
+    /// What is kept of an answer for the log: all of it, or nothing where no log reads it.
+    fn keep(&self, head: &ResponseHead) -> Option<Box<ResponseHead>> {
+        Some(Box::new(head.clone()))
     }
 
     /// The tunnel stands: both sides have accepted (`flush_log_on_tunnel_successfully_established`).
@@ -124,8 +124,8 @@ pub struct HttpStream {
     pub route: Option<Arc<dyn Route>>,
     /// What the worker lends.
     pub worker: Arc<WorkerEnv>,
-    /// The response's head as it left, for the log.
-    pub response: Option<ResponseHead>,
+    /// The response's head as it left, for the log, where one reads it.
+    pub response: Option<Box<ResponseHead>>,
     /// The idle timeout of the stream; `None` for off (`stream_idle_timeout`, or the route's).
     pub idle_timeout: Option<Duration>,
     /// The bytes that may be held for one direction (`per_connection_buffer_limit_bytes`).
@@ -138,12 +138,16 @@ pub struct HttpStream {
     pub response_limit: Option<NonZeroU32>,
     /// While an upstream's word on a tunnel is awaited: a client that ends before it sent a byte has left.
     pub end_is_leaving: bool,
+    /// The timer of whoever waits in this stream. A stream that took its connection's gives it back.
+    pub alarm: Alarm,
     /// The authority as it came, where another one took its place for routing: the target of a CONNECT-UDP.
     pub original_authority: Option<Box<Authority>>,
     responder: Option<Box<dyn Responder>>,
     hook: Box<dyn ResponseHook>,
     /// The heads are needed, and the hook, however long it takes.
     kept: bool,
+    /// An answer was begun.
+    begun: bool,
 }
 
 impl HttpStream {
@@ -169,16 +173,23 @@ impl HttpStream {
             internal: false,
             response_limit: None,
             end_is_leaving: false,
+            alarm: Alarm::default(),
             original_authority: None,
             responder: Some(responder),
             hook,
             kept: true,
+            begun: false,
         }
     }
 
     /// Whether the final answer has left, or the stream was reset.
     pub fn answered(&self) -> bool {
         self.responder.is_none()
+    }
+
+    /// Whether an answer was begun, and not only the stream reset.
+    pub fn begun(&self) -> bool {
+        self.begun
     }
 
     /// Sends an interim response (1xx but 101).
@@ -196,7 +207,8 @@ impl HttpStream {
         };
         self.hook.on_response(&mut head, &self.request, &mut self.info);
         self.info.response_code = head.status.as_u16();
-        self.response = Some(self.hook.keep(&head));
+        self.response = self.hook.keep(&head);
+        self.begun = true;
         let sent = responder.respond(head, end)?;
         Ok(self.limited(sent))
     }
@@ -222,7 +234,8 @@ impl HttpStream {
             return Ok(());
         };
         self.info.response_code = head.status.as_u16();
-        self.response = Some(self.hook.keep(&head));
+        self.response = self.hook.keep(&head);
+        self.begun = true;
         let size = body.len() as u64;
         let mut send = self.limited(responder.respond(head, body.is_empty())?);
         if !body.is_empty() {
@@ -286,7 +299,7 @@ impl HttpStream {
     /// Tells the connection manager that the tunnel stands. Of both heads only what logs read is kept.
     pub fn tunnel_established(&mut self) {
         self.hook.on_tunnel(&self.request, &mut self.info);
-        self.kept = self.hook.trim(&mut self.request, self.response.as_mut());
+        self.kept = self.hook.trim(&mut self.request, self.response.as_deref_mut());
     }
 
     /// What is to be kept of a stream whose tunnel stands.

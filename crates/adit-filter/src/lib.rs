@@ -12,6 +12,7 @@
 mod flags;
 mod http_filter;
 mod info;
+mod lent;
 mod lifecycle;
 mod network;
 mod reply;
@@ -27,6 +28,7 @@ pub use http_filter::{
     ChainEntry, FilterChain, HttpFilter, HttpFilterFactory, HttpStream, HttpTerminal, ResponseHook, Verdict, Waiting,
 };
 pub use info::{AccessLog, AccessLogType, LogContext, StreamInfo, Timing, UpstreamInfo};
+pub use lent::{Alarm, Lent};
 pub use lifecycle::{Lifecycle, Spawn, WorkerEnv};
 pub use network::{
     Connection, ListenerFilter, ListenerFilterVerdict, ListenerInfo, NetworkFilter, NetworkTerminal, NetworkVerdict,

@@ -28,7 +28,7 @@ pub struct TunnelStream {
 
 struct Kept {
     request: RequestHead,
-    response: Option<ResponseHead>,
+    response: Option<Box<ResponseHead>>,
     hook: Box<dyn ResponseHook>,
 }
 
@@ -36,7 +36,7 @@ impl TunnelStream {
     pub(crate) fn new(
         mut info: StreamInfo,
         request: RequestHead,
-        response: Option<ResponseHead>,
+        response: Option<Box<ResponseHead>>,
         hook: Option<Box<dyn ResponseHook>>,
     ) -> Self {
         let (version, is_tunnel) = (request.version, request.kind.is_tunnel());
@@ -54,7 +54,7 @@ impl TunnelStream {
 
     /// The response's head, where logs read it.
     pub fn response(&self) -> Option<&ResponseHead> {
-        self.kept.as_ref().and_then(|kept| kept.response.as_ref())
+        self.kept.as_ref().and_then(|kept| kept.response.as_deref())
     }
 
     /// As [`HttpStream::client_gone`](crate::HttpStream::client_gone).

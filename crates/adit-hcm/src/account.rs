@@ -34,13 +34,10 @@ impl Account {
     /// The stream is over.
     pub(crate) fn close(&self, stream: &mut HttpStream) {
         name_cluster(stream);
-        let end = End {
-            version: stream.request.version,
-            tunnel: stream.request.kind.is_tunnel(),
-            answered: stream.response.is_some(),
-        };
+        let end =
+            End { version: stream.request.version, tunnel: stream.request.kind.is_tunnel(), answered: stream.begun() };
         self.note(end, &mut stream.info);
-        self.0.hcm.log(&stream.info, Some(&stream.request), stream.response.as_ref(), AccessLogType::DownstreamEnd);
+        self.0.hcm.log(&stream.info, Some(&stream.request), stream.response.as_deref(), AccessLogType::DownstreamEnd);
     }
 
     /// The stream is over, and was a tunnel.

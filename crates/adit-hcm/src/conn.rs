@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use adit_codec::{ConnError, IncomingStream, ServerConn};
-use adit_filter::{BoxFuture, Connection, StreamInfo, WorkerEnv};
+use adit_filter::{BoxFuture, Connection, Lent, StreamInfo, WorkerEnv};
 use adit_http::ErrorCode;
 use adit_io::{ConnInfo, FilterState, Io, Metadata};
 use adit_stats::GaugeHold;
@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::Hcm;
-use crate::stream::Serving;
+use crate::stream::{Outcome, Serving};
 use crate::tunnel::Tunnel;
 
 /// What the streams of one connection share.
@@ -150,13 +150,13 @@ struct Served {
 
 /// Serves the streams of a connection to their end, or to a tunnel that needs no codec.
 async fn serve_streams(
-    opening: impl Future<Output = Result<(Version, Box<dyn ServerConn>), String>>,
+    opening: impl Future<Output = Result<(Version, Box<dyn ServerConn>, Lent), String>>,
     shared: Arc<ConnShared>,
     started: Instant,
 ) -> Served {
     match opening.await {
-        Ok((version, codec)) => {
-            let tunnel = serve_codec(&shared, codec, version, started).await;
+        Ok((version, codec, lent)) => {
+            let tunnel = serve_codec(&shared, codec, version, started, lent).await;
             Served { tunnel, error: None }
         }
         Err(error) => {
@@ -182,7 +182,7 @@ pub(crate) async fn serve_session(hcm: Arc<Hcm>, codec: Box<dyn ServerConn>, ses
     let started = Instant::now();
     let account = CxAccount::open(shared, started);
     // The streams of QUIC are tasks of their own, tunnels too.
-    let _ = serve_codec(&account.shared, codec, Version::HTTP_3, started).await;
+    let _ = serve_codec(&account.shared, codec, Version::HTTP_3, started, Lent::default()).await;
     drop(account);
     drop(session.guards);
     info
@@ -193,11 +193,12 @@ async fn serve_codec(
     codec: Box<dyn ServerConn>,
     version: Version,
     started: Instant,
+    lent: Lent,
 ) -> Option<(Pin<Box<Tunnel>>, GaugeHold)> {
     let (total, active) = by_version(&shared.hcm, version);
     total.inc();
     let active = active.hold();
-    match run(shared, codec, version, started).await {
+    match run(shared, codec, version, started, lent).await {
         CxEnd::Remote => {}
         CxEnd::Local => shared.ends.note(Ends::LOCAL),
         CxEnd::Tunnel(tunnel) => return Some((tunnel, active)),
@@ -228,7 +229,7 @@ impl Current {
     async fn finish(self) {
         match self {
             Self::Stream(stream) => {
-                if let Some(tunnel) = stream.await {
+                if let Outcome::Tunnel(tunnel) = stream.await {
                     tunnel.await;
                 }
             }
@@ -247,18 +248,26 @@ struct Streams<'a> {
     drained: bool,
     /// When a connection that is too old, or was idle, is closed.
     closes: Option<Instant>,
+    /// What waits here, and in the stream of a connection that has one at a time.
+    lent: Lent,
 }
 
-async fn run(shared: &Arc<ConnShared>, codec: Box<dyn ServerConn>, version: Version, started: Instant) -> CxEnd {
+async fn run(
+    shared: &Arc<ConnShared>,
+    codec: Box<dyn ServerConn>,
+    version: Version,
+    started: Instant,
+    lent: Lent,
+) -> CxEnd {
     let stats = &shared.hcm.stats.http;
     let multiplexed = version >= Version::HTTP_2;
-    let mut serving = Streams { shared, codec, multiplexed, current: None, drained: false, closes: None };
+    let mut serving = Streams { shared, codec, multiplexed, current: None, drained: false, closes: None, lent };
     loop {
         if !serving.drained && wants_drain(shared) {
             serving.drain();
         }
         let busy = serving.current.is_some() || shared.live.load(Ordering::Relaxed) > 0;
-        let event = if busy { serving.wait_busy().await } else { Box::pin(serving.wait_idle(started)).await };
+        let event = if busy { serving.wait_busy().await } else { serving.wait_idle(started).await };
         match event {
             Event::Started | Event::StreamDone => {}
             Event::Broken(error) => {
@@ -339,11 +348,11 @@ impl Streams<'_> {
         if self.multiplexed {
             shared.live.fetch_add(1, Ordering::Relaxed);
             let live = Live(shared.clone());
-            let current = Current::Stream(crate::stream::serve(shared.clone(), incoming, Some(live)));
+            let current = Current::Stream(crate::stream::serve(shared.clone(), incoming, Some(live), Lent::default()));
             shared.worker.spawn.spawn(Box::pin(current.finish()));
             return;
         }
-        let stream = crate::stream::serve(shared.clone(), incoming, None);
+        let stream = crate::stream::serve(shared.clone(), incoming, None, std::mem::take(&mut self.lent));
         self.current = Some(Current::Stream(match self.current.take() {
             None => stream,
             // Both its directions are over; it may still have its account to write.
@@ -370,12 +379,13 @@ impl Streams<'_> {
     fn poll_busy(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         match &mut self.current {
             Some(Current::Stream(stream)) => match stream.as_mut().poll(cx) {
-                Poll::Ready(None) => {
+                Poll::Ready(Outcome::Over(lent)) => {
                     self.current = None;
+                    self.lent = lent;
                     return Poll::Ready(Event::StreamDone);
                 }
                 // Polled right away: a tunnel without its codec is not polled here again.
-                Poll::Ready(Some(tunnel)) => self.current = Some(Current::Tunnel(tunnel)),
+                Poll::Ready(Outcome::Tunnel(tunnel)) => self.current = Some(Current::Tunnel(tunnel)),
                 Poll::Pending => {}
             },
             Some(Current::Tunnel(_)) | None => {}
@@ -407,21 +417,18 @@ impl Streams<'_> {
             (None, None, Some(age)) => (Some(age.0), age.1),
             (None, None, None) => (None, Event::Idle),
         };
-        let timer = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline).await,
-                None => std::future::pending().await,
+        let mut event = Some(event);
+        poll_fn(|cx| {
+            if let Poll::Ready(request) = self.codec.poll_accept(cx) {
+                return Poll::Ready(request.map_or(Event::Over, |request| self.came(request)));
             }
-        };
-        tokio::select! {
-            biased;
-            event = poll_fn(|cx| self.codec.poll_accept(cx).map(|request| match request {
-                Some(request) => self.came(request),
-                None => Event::Over,
-            })) => event,
-            () = shared.worker.lifecycle.closing() => Event::Closing,
-            () = timer => event,
-        }
+            if self.lent.poll_closing(cx, &*shared.worker.lifecycle).is_ready() {
+                return Poll::Ready(Event::Closing);
+            }
+            let Some(deadline) = deadline else { return Poll::Pending };
+            self.lent.alarm.poll_until(cx, deadline).map(|()| event.take().unwrap_or(Event::Idle))
+        })
+        .await
     }
 
     /// Lets the streams of a connection that is over write their accounts.

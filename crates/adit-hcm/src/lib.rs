@@ -23,16 +23,20 @@ mod tunnel;
 mod upgrade;
 mod xfcc;
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use adit_codec::ServerConn;
 use adit_filter::{
-    AccessLogType, BoxFuture, Connection, FilterChain, ListenerInfo, LogContext, NetworkTerminal, RouteTable,
+    AccessLogType, BoxFuture, Connection, FilterChain, Lent, ListenerInfo, LogContext, NetworkTerminal, RouteTable,
     StreamInfo, WorkerEnv,
 };
 use adit_http::{RequestHead, ResponseHead};
 use adit_io::{ConnInfo, Io};
 use http::Version;
+use tokio::time::Instant;
 
 use config::{CodecType, Config};
 pub use config::{HcmContext, Make};
@@ -51,30 +55,37 @@ pub struct Hcm {
 
 impl Hcm {
     /// The codec for a connection: fixed by `codec_type`, else by ALPN, else by the first bytes.
-    async fn open_codec(&self, mut io: Io, shared: &Arc<ConnShared>) -> Result<(Version, Box<dyn ServerConn>), String> {
+    async fn open_codec(
+        &self,
+        mut io: Io,
+        shared: &Arc<ConnShared>,
+    ) -> Result<(Version, Box<dyn ServerConn>, Lent), String> {
+        let mut lent = Lent::default();
         let alpn = shared.info.tls.as_ref().and_then(|tls| tls.alpn.as_deref());
         let http2 = match (self.config.codec, alpn) {
             (CodecType::Http1 | CodecType::Http3, _) => false,
             (CodecType::Http2, _) | (CodecType::Auto, Some("h2")) => true,
             (CodecType::Auto, Some(_)) => false,
             (CodecType::Auto, None) => {
-                let sniff = async {
-                    tokio::select! {
-                        biased;
-                        http2 = conn::sniff_http2(&mut io) => http2,
-                        () = shared.worker.lifecycle.closing() => Err(conn::CLOSING.to_owned()),
+                let idle = self.config.idle_timeout.map(|limit| Instant::now() + limit);
+                let mut sniff = pin!(conn::sniff_http2(&mut io));
+                poll_fn(|cx| {
+                    if let Poll::Ready(http2) = sniff.as_mut().poll(cx) {
+                        return Poll::Ready(http2);
                     }
-                };
-                match self.config.idle_timeout {
-                    Some(limit) => tokio::time::timeout(limit, sniff).await.map_err(|_| conn::IDLE.to_owned())??,
-                    None => sniff.await?,
-                }
+                    if lent.poll_closing(cx, &*shared.worker.lifecycle).is_ready() {
+                        return Poll::Ready(Err(conn::CLOSING.to_owned()));
+                    }
+                    let Some(idle) = idle else { return Poll::Pending };
+                    lent.alarm.poll_until(cx, idle).map(|()| Err(conn::IDLE.to_owned()))
+                })
+                .await?
             }
         };
         Ok(if http2 {
-            (Version::HTTP_2, Box::new(adit_h2::server(io, self.config.http2.clone())))
+            (Version::HTTP_2, Box::new(adit_h2::server(io, self.config.http2.clone())), lent)
         } else {
-            (Version::HTTP_11, Box::new(adit_h1::server_for(io, self.config.http1.clone(), shared.clone())))
+            (Version::HTTP_11, Box::new(adit_h1::server_for(io, self.config.http1.clone(), shared.clone())), lent)
         })
     }
 

@@ -160,11 +160,8 @@ impl ResponseHook for ResponsePath {
         }
     }
 
-    fn keep(&self, head: &ResponseHead) -> ResponseHead {
-        if self.conn.hcm.config.access_logs.is_empty() {
-            return ResponseHead::new(head.status);
-        }
-        head.clone()
+    fn keep(&self, head: &ResponseHead) -> Option<Box<ResponseHead>> {
+        (!self.conn.hcm.config.access_logs.is_empty()).then(|| Box::new(head.clone()))
     }
 
     fn trim(&mut self, request: &mut RequestHead, response: Option<&mut ResponseHead>) -> bool {

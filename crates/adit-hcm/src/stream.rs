@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use adit_codec::{IncomingStream, RecvStream};
-use adit_filter::{AccessLogType, BoxFuture, FilterChain, HttpStream, LocalReply, Route, StandingTunnel};
+use adit_filter::{AccessLogType, BoxFuture, FilterChain, HttpStream, Lent, LocalReply, Route, StandingTunnel};
 use adit_http::{ErrorCode, RequestKind, StreamError, target};
 use adit_io::ByteSource;
 use bytes::Bytes;
@@ -26,18 +26,23 @@ const CLOSING_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves one request to its end, or to the tunnel that it became. Every path answers or resets. What only a phase needs is in
 /// a box that goes with the phase, and it is boxed here, once: a future that awaits another by value holds it twice.
-pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, live: Option<Live>) -> Serving {
+pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, live: Option<Live>, mut lent: Lent) -> Serving {
     let account = Account::open(shared, incoming.head.version);
     let (mut stream, disarmed) = new_stream(account.conn(), incoming);
+    stream.alarm = std::mem::take(&mut lent.alarm);
     Box::pin(async move {
         let hcm = &account.conn().hcm;
         match admit(account.conn(), &mut stream) {
             Ok(chain) => {
                 let upgrade = counts_as_upgrade(hcm, &stream).then(|| UpgradeAccount::open(&hcm.stats.http));
-                if let Some((tunnel, max_duration)) = drive(account.conn(), &mut stream, &chain, disarmed).await {
+                let mut ends = Ends::new(account.conn(), &stream, disarmed, lent);
+                if let Some(tunnel) = drive(&mut stream, &chain, &mut ends).await {
                     let (tunnel, stream) = (Some(tunnel), stream.into_tunnel());
-                    return Some(Box::pin(Tunnel { tunnel, stream, max_duration, upgrade, account, _live: live }));
+                    let max_duration = ends.timers.and_then(|timers| timers.max_duration);
+                    let tunnel = Tunnel { tunnel, stream, max_duration, upgrade, account, _live: live };
+                    return Outcome::Tunnel(Box::pin(tunnel));
                 }
+                lent = ends.lent;
             }
             Err(reply) => {
                 // A client that left has nothing to be told.
@@ -47,12 +52,20 @@ pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, live: Opt
         account.close(&mut stream);
         drop(account);
         drop(live);
-        None
+        lent.alarm = stream.alarm;
+        Outcome::Over(lent)
     })
 }
 
 /// A request until it is over, or is a tunnel that stands.
-pub(crate) type Serving = BoxFuture<'static, Option<Pin<Box<Tunnel>>>>;
+pub(crate) type Serving = BoxFuture<'static, Outcome>;
+
+/// What became of a request.
+pub(crate) enum Outcome {
+    /// It is over: its connection takes back what it lent.
+    Over(Lent),
+    Tunnel(Pin<Box<Tunnel>>),
+}
 
 /// The stream, and the flag that disarms `request_timeout` where there is one: set once the request was received whole or
 /// is answered.
@@ -176,16 +189,11 @@ fn connect_udp_authority(stream: &mut HttpStream, own: Option<&dyn Route>) -> Re
     Ok(())
 }
 
-/// Runs the chain under the timers that end a stream whatever it is doing. A tunnel comes with the one that is left to it.
-async fn drive(
-    shared: &Arc<ConnShared>,
-    stream: &mut HttpStream,
-    chain: &FilterChain,
-    disarmed: Option<Arc<AtomicBool>>,
-) -> Option<(Box<dyn StandingTunnel>, Option<Timer>)> {
-    let mut ends = Ends::new(shared, stream, disarmed);
+/// Runs the chain under the timers that end a stream whatever it is doing.
+async fn drive(stream: &mut HttpStream, chain: &FilterChain, ends: &mut Ends<'_>) -> Option<Box<dyn StandingTunnel>> {
     let end = {
-        let mut work = std::pin::pin!(run_chain(stream, chain));
+        let mut work =
+            if chain.entries.is_empty() { chain.terminal.serve(stream) } else { Box::pin(run_chain(stream, chain)) };
         std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
             Poll::Ready(tunnel) => Poll::Ready(Ok(tunnel)),
             Poll::Pending => ends.poll(cx).map(Err),
@@ -193,18 +201,18 @@ async fn drive(
         .await
     };
     match end {
-        Ok(tunnel) => tunnel.map(|tunnel| (tunnel, ends.timers.and_then(|timers| timers.max_duration))),
+        Ok(tunnel) => tunnel,
         Err(end) => {
-            drop(ends);
-            Box::pin(cut(&shared.hcm.stats.http, stream, end)).await;
+            Box::pin(cut(&ends.shared.hcm.stats.http, stream, end)).await;
             None
         }
     }
 }
 
 /// What may end a stream from above until its tunnel stands: the process, and timers.
-struct Ends {
-    closing: BoxFuture<'static, ()>,
+struct Ends<'a> {
+    shared: &'a ConnShared,
+    lent: Lent,
     /// Closing leaves a tunnel some time to end in order.
     tunnel: bool,
     grace: Option<Timer>,
@@ -219,8 +227,8 @@ struct Timers {
     max_duration: Option<Timer>,
 }
 
-impl Ends {
-    fn new(shared: &ConnShared, stream: &HttpStream, disarmed: Option<Arc<AtomicBool>>) -> Self {
+impl<'a> Ends<'a> {
+    fn new(shared: &'a ConnShared, stream: &HttpStream, disarmed: Option<Arc<AtomicBool>>, lent: Lent) -> Self {
         let config = &shared.hcm.config;
         let timer = |limit| Box::pin(tokio::time::sleep(limit));
         let limit = stream.route.as_ref().and_then(|route| route.max_stream_duration()).or(config.max_stream_duration);
@@ -228,7 +236,8 @@ impl Ends {
         let request = config.request_timeout.zip(disarmed).map(|(timeout, disarmed)| (timer(timeout), disarmed));
         let timed = request.is_some() || max_duration.is_some();
         Self {
-            closing: shared.worker.lifecycle.closing(),
+            shared,
+            lent,
             tunnel: stream.request.kind.is_tunnel(),
             grace: None,
             timers: timed.then(|| Box::new(Timers { request, max_duration })),
@@ -240,7 +249,7 @@ impl Ends {
             if grace.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(StreamEnd::Closing);
             }
-        } else if self.closing.as_mut().poll(cx).is_ready() {
+        } else if self.lent.poll_closing(cx, &*self.shared.worker.lifecycle).is_ready() {
             if !self.tunnel {
                 return Poll::Ready(StreamEnd::Closing);
             }
@@ -304,11 +313,9 @@ async fn cut(stats: &HttpStats, stream: &mut HttpStream, end: StreamEnd) {
 
 /// Filters in order, then the terminal filter.
 async fn run_chain(stream: &mut HttpStream, chain: &FilterChain) -> Option<Box<dyn StandingTunnel>> {
-    if !chain.entries.is_empty() {
-        let instances = chain.instantiate(stream.route.as_deref());
-        if !instances.is_empty() && !Box::pin(filters::enter(stream, instances)).await {
-            return None;
-        }
+    let instances = chain.instantiate(stream.route.as_deref());
+    if !instances.is_empty() && !Box::pin(filters::enter(stream, instances)).await {
+        return None;
     }
     chain.terminal.serve(stream).await
 }

@@ -298,7 +298,7 @@ impl Exchange<'_> {
                 Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
                 Poll::Ready(Err(PumpError::Source(error))) => Poll::Ready(Err(Cut::Upstream(error))),
                 Poll::Ready(Err(PumpError::Sink(error))) => Poll::Ready(Err(Cut::Client(error))),
-                Poll::Pending => self.waits.poll_time(cx).map(|interrupt| Err(Cut::Time(interrupt))),
+                Poll::Pending => self.waits.poll_time(cx, &mut stream.alarm).map(|interrupt| Err(Cut::Time(interrupt))),
             }
         })
         .await

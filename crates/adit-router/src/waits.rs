@@ -1,12 +1,11 @@
 //! What may end a wait other than what is waited for: the client, and time.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use adit_filter::HttpStream;
+use adit_filter::{Alarm, HttpStream};
 use adit_http::StreamError;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 /// Why a wait was cut short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +24,7 @@ pub(crate) enum Interrupt {
     MaxDuration,
 }
 
-/// The deadlines of one request, checked by one timer that is set late and never per byte.
+/// The deadlines of one request, for which the stream's one timer is set; never per byte.
 #[derive(Default)]
 pub(crate) struct Waits {
     pub(crate) response: Option<Instant>,
@@ -33,8 +32,6 @@ pub(crate) struct Waits {
     pub(crate) max: Option<Instant>,
     idle: Option<(Duration, Instant)>,
     per_try_idle: Option<(Duration, Instant)>,
-    timer: Option<Pin<Box<Sleep>>>,
-    armed: Option<Instant>,
 }
 
 impl Waits {
@@ -76,33 +73,14 @@ impl Waits {
     }
 
     /// Ready when time is up for one of them.
-    pub(crate) fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<Interrupt> {
+    pub(crate) fn poll_time(&mut self, cx: &mut Context<'_>, alarm: &mut Alarm) -> Poll<Interrupt> {
         loop {
             let Some(next) = self.deadlines().into_iter().filter_map(|(at, _)| at).min() else { return Poll::Pending };
-            // A timer set too early is only looked at again when it fires; one set too late is moved.
-            if self.armed.is_none_or(|armed| next < armed) {
-                self.arm(next);
-            }
-            if let Some(timer) = &mut self.timer
-                && timer.as_mut().poll(cx).is_pending()
-            {
-                return Poll::Pending;
-            }
+            ready!(alarm.poll_until(cx, next));
             let now = Instant::now();
-            let due = self.deadlines().into_iter().find(|(at, _)| at.is_some_and(|at| at <= now));
-            if let Some((_, interrupt)) = due {
-                self.armed = None;
+            if let Some((_, interrupt)) = self.deadlines().into_iter().find(|(at, _)| at.is_some_and(|at| at <= now)) {
                 return Poll::Ready(interrupt);
             }
-            self.arm(next);
-        }
-    }
-
-    fn arm(&mut self, at: Instant) {
-        self.armed = Some(at);
-        match &mut self.timer {
-            Some(timer) => timer.as_mut().reset(at),
-            None => self.timer = Some(Box::pin(tokio::time::sleep_until(at))),
         }
     }
 
@@ -111,7 +89,7 @@ impl Waits {
         if let Poll::Ready(error) = stream.poll_cancelled(cx) {
             return Poll::Ready(Interrupt::Client(error));
         }
-        self.poll_time(cx)
+        self.poll_time(cx, &mut stream.alarm)
     }
 }
 
