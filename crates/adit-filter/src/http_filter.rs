@@ -12,7 +12,7 @@ use http::uri::Authority;
 
 use crate::throttle::Throttled;
 use crate::tunnel::{StandingTunnel, TunnelStream, note_client_gone};
-use crate::{Alarm, BoxFuture, LocalReply, ResponseFlag, Route, StreamInfo, WorkerEnv};
+use crate::{BoxFuture, Lent, LocalReply, ResponseFlag, Route, StreamInfo, WorkerEnv};
 
 /// What a filter decided about a request.
 #[derive(Debug)]
@@ -138,8 +138,8 @@ pub struct HttpStream {
     pub response_limit: Option<NonZeroU32>,
     /// While an upstream's word on a tunnel is awaited: a client that ends before it sent a byte has left.
     pub end_is_leaving: bool,
-    /// The timer of whoever waits in this stream. A stream that took its connection's gives it back.
-    pub alarm: Alarm,
+    /// What the connection lent, to whoever waits in this stream.
+    pub lent: Lent,
     /// The authority as it came, where another one took its place for routing: the target of a CONNECT-UDP.
     pub original_authority: Option<Box<Authority>>,
     responder: Option<Box<dyn Responder>>,
@@ -173,7 +173,7 @@ impl HttpStream {
             internal: false,
             response_limit: None,
             end_is_leaving: false,
-            alarm: Alarm::default(),
+            lent: Lent::default(),
             original_authority: None,
             responder: Some(responder),
             hook,

@@ -13,14 +13,19 @@ use crate::{BoxFuture, Lifecycle};
 pub struct Lent {
     /// For every wait with a deadline.
     pub alarm: Alarm,
-    closing: Option<BoxFuture<'static, ()>>,
+    /// The end of the process.
+    pub closing: Closing,
 }
 
-impl Lent {
-    /// As [`Lifecycle::closing`].
-    pub fn poll_closing(&mut self, cx: &mut Context<'_>, lifecycle: &dyn Lifecycle) -> Poll<()> {
-        ready!(self.closing.get_or_insert_with(|| lifecycle.closing()).as_mut().poll(cx));
-        self.closing = None;
+/// [`Lifecycle::closing`], asked for when it is first waited for.
+#[derive(Default)]
+pub struct Closing(Option<BoxFuture<'static, ()>>);
+
+impl Closing {
+    /// Ready when everything must end now.
+    pub fn poll(&mut self, cx: &mut Context<'_>, lifecycle: &dyn Lifecycle) -> Poll<()> {
+        ready!(self.0.get_or_insert_with(|| lifecycle.closing()).as_mut().poll(cx));
+        self.0 = None;
         Poll::Ready(())
     }
 }

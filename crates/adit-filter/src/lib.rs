@@ -28,7 +28,7 @@ pub use http_filter::{
     ChainEntry, FilterChain, HttpFilter, HttpFilterFactory, HttpStream, HttpTerminal, ResponseHook, Verdict, Waiting,
 };
 pub use info::{AccessLog, AccessLogType, LogContext, StreamInfo, Timing, UpstreamInfo};
-pub use lent::{Alarm, Lent};
+pub use lent::{Alarm, Closing, Lent};
 pub use lifecycle::{Lifecycle, Spawn, WorkerEnv};
 pub use network::{
     Connection, ListenerFilter, ListenerFilterVerdict, ListenerInfo, NetworkFilter, NetworkTerminal, NetworkVerdict,

@@ -7,7 +7,6 @@ use adit_filter::{AccessLogType, HttpStream, ResponseFlag, StreamInfo, TunnelStr
 use http::Version;
 
 use crate::conn::{ConnShared, Ends};
-use crate::stats::HttpStats;
 
 /// Counts a request from its head to its end; dropped with the stream's future, so that a stream cut from above is counted
 /// out too.
@@ -129,18 +128,19 @@ fn note_end(shared: &ConnShared, end: End, info: &mut StreamInfo) {
 
 /// Counts an upgrade or a CONNECT for as long as its stream lives. Dropped with the stream's future, so that a stream cut
 /// from above is counted out too.
-pub(crate) struct UpgradeAccount(adit_stats::Gauge);
+pub(crate) struct UpgradeAccount(Arc<ConnShared>);
 
 impl UpgradeAccount {
-    pub(crate) fn open(stats: &HttpStats) -> Self {
+    pub(crate) fn open(shared: &Arc<ConnShared>) -> Self {
+        let stats = &shared.hcm.stats.http;
         stats.downstream_cx_upgrades_total.inc();
         stats.downstream_cx_upgrades_active.inc();
-        Self(stats.downstream_cx_upgrades_active.clone())
+        Self(shared.clone())
     }
 }
 
 impl Drop for UpgradeAccount {
     fn drop(&mut self) {
-        self.0.dec();
+        self.0.hcm.stats.http.downstream_cx_upgrades_active.dec();
     }
 }

@@ -422,7 +422,7 @@ impl Streams<'_> {
             if let Poll::Ready(request) = self.codec.poll_accept(cx) {
                 return Poll::Ready(request.map_or(Event::Over, |request| self.came(request)));
             }
-            if self.lent.poll_closing(cx, &*shared.worker.lifecycle).is_ready() {
+            if self.lent.closing.poll(cx, &*shared.worker.lifecycle).is_ready() {
                 return Poll::Ready(Event::Closing);
             }
             let Some(deadline) = deadline else { return Poll::Pending };

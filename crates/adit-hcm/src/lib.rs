@@ -73,7 +73,7 @@ impl Hcm {
                     if let Poll::Ready(http2) = sniff.as_mut().poll(cx) {
                         return Poll::Ready(http2);
                     }
-                    if lent.poll_closing(cx, &*shared.worker.lifecycle).is_ready() {
+                    if lent.closing.poll(cx, &*shared.worker.lifecycle).is_ready() {
                         return Poll::Ready(Err(conn::CLOSING.to_owned()));
                     }
                     let Some(idle) = idle else { return Poll::Pending };

@@ -8,7 +8,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use adit_codec::{IncomingStream, RecvStream};
-use adit_filter::{AccessLogType, BoxFuture, FilterChain, HttpStream, Lent, LocalReply, Route, StandingTunnel};
+use adit_filter::{
+    AccessLogType, BoxFuture, Closing, FilterChain, HttpStream, Lent, LocalReply, Route, StandingTunnel,
+};
 use adit_http::{ErrorCode, RequestKind, StreamError, target};
 use adit_io::ByteSource;
 use bytes::Bytes;
@@ -26,34 +28,45 @@ const CLOSING_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves one request to its end, or to the tunnel that it became. Every path answers or resets. What only a phase needs is in
 /// a box that goes with the phase, and it is boxed here, once: a future that awaits another by value holds it twice.
-pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, live: Option<Live>, mut lent: Lent) -> Serving {
+pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, live: Option<Live>, lent: Lent) -> Serving {
     let account = Account::open(shared, incoming.head.version);
     let (mut stream, disarmed) = new_stream(account.conn(), incoming);
-    stream.alarm = std::mem::take(&mut lent.alarm);
+    stream.lent = lent;
     Box::pin(async move {
-        let hcm = &account.conn().hcm;
-        match admit(account.conn(), &mut stream) {
-            Ok(chain) => {
-                let upgrade = counts_as_upgrade(hcm, &stream).then(|| UpgradeAccount::open(&hcm.stats.http));
-                let mut ends = Ends::new(account.conn(), &stream, disarmed, lent);
-                if let Some(tunnel) = drive(&mut stream, &chain, &mut ends).await {
+        let chain = match admit(account.conn(), &mut stream) {
+            Ok(chain) => Some(chain),
+            Err(reply) => {
+                // A client that left has nothing to be told.
+                let _ = Box::pin(stream.reply(*reply)).await;
+                None
+            }
+        };
+        if let Some(chain) = chain {
+            let upgrade = counts_as_upgrade(account.conn(), &stream).then(|| UpgradeAccount::open(account.conn()));
+            let mut ends = Ends::new(account.conn(), &mut stream, disarmed);
+            let end = {
+                let mut work = work(&mut stream, &chain);
+                std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
+                    Poll::Ready(tunnel) => Poll::Ready(Ok(tunnel)),
+                    Poll::Pending => ends.poll(cx, account.conn()).map(Err),
+                })
+                .await
+            };
+            match end {
+                Ok(Some(tunnel)) => {
                     let (tunnel, stream) = (Some(tunnel), stream.into_tunnel());
                     let max_duration = ends.timers.and_then(|timers| timers.max_duration);
                     let tunnel = Tunnel { tunnel, stream, max_duration, upgrade, account, _live: live };
                     return Outcome::Tunnel(Box::pin(tunnel));
                 }
-                lent = ends.lent;
-            }
-            Err(reply) => {
-                // A client that left has nothing to be told.
-                let _ = Box::pin(stream.reply(*reply)).await;
+                Ok(None) => stream.lent.closing = ends.closing,
+                Err(end) => Box::pin(cut(&account.conn().hcm.stats.http, &mut stream, end)).await,
             }
         }
         account.close(&mut stream);
         drop(account);
         drop(live);
-        lent.alarm = stream.alarm;
-        Outcome::Over(lent)
+        Outcome::Over(stream.lent)
     })
 }
 
@@ -99,10 +112,10 @@ fn new_stream(shared: &Arc<ConnShared>, incoming: IncomingStream) -> (HttpStream
 }
 
 /// An upgrade or a CONNECT that is let through; where there is no route the connection manager alone decides.
-fn counts_as_upgrade(hcm: &Hcm, stream: &HttpStream) -> bool {
+fn counts_as_upgrade(shared: &ConnShared, stream: &HttpStream) -> bool {
     let Some(upgrade_type) = stream.request.kind.upgrade_type() else { return false };
     let own = stream.route.as_ref().and_then(|route| route.upgrade(upgrade_type));
-    upgrade::allowed(hcm.upgrades.find(upgrade_type).map(|entry| entry.enabled), own)
+    upgrade::allowed(shared.hcm.upgrades.find(upgrade_type).map(|entry| entry.enabled), own)
 }
 
 /// Checks the request, finds its route, decides about an upgrade: the chain to run, or the refusal.
@@ -189,30 +202,9 @@ fn connect_udp_authority(stream: &mut HttpStream, own: Option<&dyn Route>) -> Re
     Ok(())
 }
 
-/// Runs the chain under the timers that end a stream whatever it is doing.
-async fn drive(stream: &mut HttpStream, chain: &FilterChain, ends: &mut Ends<'_>) -> Option<Box<dyn StandingTunnel>> {
-    let end = {
-        let mut work =
-            if chain.entries.is_empty() { chain.terminal.serve(stream) } else { Box::pin(run_chain(stream, chain)) };
-        std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
-            Poll::Ready(tunnel) => Poll::Ready(Ok(tunnel)),
-            Poll::Pending => ends.poll(cx).map(Err),
-        })
-        .await
-    };
-    match end {
-        Ok(tunnel) => tunnel,
-        Err(end) => {
-            Box::pin(cut(&ends.shared.hcm.stats.http, stream, end)).await;
-            None
-        }
-    }
-}
-
-/// What may end a stream from above until its tunnel stands: the process, and timers.
-struct Ends<'a> {
-    shared: &'a ConnShared,
-    lent: Lent,
+/// What may end a stream from above until its tunnel stands, whatever it is doing: the process, and timers.
+struct Ends {
+    closing: Closing,
     /// Closing leaves a tunnel some time to end in order.
     tunnel: bool,
     grace: Option<Timer>,
@@ -227,8 +219,8 @@ struct Timers {
     max_duration: Option<Timer>,
 }
 
-impl<'a> Ends<'a> {
-    fn new(shared: &'a ConnShared, stream: &HttpStream, disarmed: Option<Arc<AtomicBool>>, lent: Lent) -> Self {
+impl Ends {
+    fn new(shared: &ConnShared, stream: &mut HttpStream, disarmed: Option<Arc<AtomicBool>>) -> Self {
         let config = &shared.hcm.config;
         let timer = |limit| Box::pin(tokio::time::sleep(limit));
         let limit = stream.route.as_ref().and_then(|route| route.max_stream_duration()).or(config.max_stream_duration);
@@ -236,20 +228,19 @@ impl<'a> Ends<'a> {
         let request = config.request_timeout.zip(disarmed).map(|(timeout, disarmed)| (timer(timeout), disarmed));
         let timed = request.is_some() || max_duration.is_some();
         Self {
-            shared,
-            lent,
+            closing: std::mem::take(&mut stream.lent.closing),
             tunnel: stream.request.kind.is_tunnel(),
             grace: None,
             timers: timed.then(|| Box::new(Timers { request, max_duration })),
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<StreamEnd> {
+    fn poll(&mut self, cx: &mut Context<'_>, shared: &ConnShared) -> Poll<StreamEnd> {
         if let Some(grace) = &mut self.grace {
             if grace.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(StreamEnd::Closing);
             }
-        } else if self.lent.poll_closing(cx, &*self.shared.worker.lifecycle).is_ready() {
+        } else if self.closing.poll(cx, &*shared.worker.lifecycle).is_ready() {
             if !self.tunnel {
                 return Poll::Ready(StreamEnd::Closing);
             }
@@ -311,13 +302,18 @@ async fn cut(stats: &HttpStats, stream: &mut HttpStream, end: StreamEnd) {
     let _ = stream.reply(reply).await;
 }
 
-/// Filters in order, then the terminal filter.
-async fn run_chain(stream: &mut HttpStream, chain: &FilterChain) -> Option<Box<dyn StandingTunnel>> {
-    let instances = chain.instantiate(stream.route.as_deref());
-    if !instances.is_empty() && !Box::pin(filters::enter(stream, instances)).await {
-        return None;
+/// The terminal filter, behind those that come before it.
+fn work<'a>(stream: &'a mut HttpStream, chain: &'a FilterChain) -> BoxFuture<'a, Option<Box<dyn StandingTunnel>>> {
+    let instances = if chain.entries.is_empty() { Vec::new() } else { chain.instantiate(stream.route.as_deref()) };
+    if instances.is_empty() {
+        return chain.terminal.serve(stream);
     }
-    chain.terminal.serve(stream).await
+    Box::pin(async move {
+        if !Box::pin(filters::enter(stream, instances)).await {
+            return None;
+        }
+        chain.terminal.serve(stream).await
+    })
 }
 
 /// Notes when the request was received whole, for `request_timeout`.

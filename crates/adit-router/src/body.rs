@@ -37,7 +37,7 @@ pub(crate) struct RequestBody {
     replayed: usize,
     /// The client's end was seen.
     complete: bool,
-    trailers: Option<HeaderMap>,
+    trailers: Option<Box<HeaderMap>>,
     pub(crate) taps: Vec<Tap>,
 }
 
@@ -128,11 +128,11 @@ impl Body for RequestBody {
 
     fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, StreamError>> {
         if let Some(recv) = self.recv.as_mut().filter(|_| !self.complete) {
-            self.trailers = ready!(recv.poll_trailers(cx))?;
+            self.trailers = ready!(recv.poll_trailers(cx))?.map(Box::new);
             self.complete = true;
-            self.taps.iter_mut().for_each(|tap| tap.end(self.trailers.as_ref()));
+            self.taps.iter_mut().for_each(|tap| tap.end(self.trailers.as_deref()));
         }
-        Poll::Ready(Ok(self.trailers.clone()))
+        Poll::Ready(Ok(self.trailers.as_deref().cloned()))
     }
 
     fn is_end(&self) -> bool {

@@ -32,14 +32,22 @@ pub(crate) struct Exchange<'r> {
     pub(crate) timeouts: Timeouts,
     pub(crate) waits: Waits,
     pub(crate) attempts: u32,
-    /// Hosts tried, for `previous_hosts`.
-    tried: Vec<Address>,
+    /// What few requests have.
+    rare: Option<Box<Rare>>,
     pub(crate) hash: Option<u64>,
-    cookies: Vec<HeaderValue>,
-    /// Of the retry circuit breaker, while a retry runs.
-    permit: Option<Box<dyn Send>>,
     /// When the current attempt was sent.
     pub(crate) sent: Option<tokio::time::Instant>,
+}
+
+/// What few requests have.
+#[derive(Default)]
+struct Rare {
+    /// For the answer, of a hash policy.
+    cookies: Vec<HeaderValue>,
+    /// Hosts tried, for `previous_hosts`.
+    hosts: Vec<Address>,
+    /// Of the retry circuit breaker, while a retry runs.
+    permit: Option<Box<dyn Send>>,
 }
 
 /// Why an attempt gave no answer.
@@ -94,10 +102,8 @@ impl<'r> Exchange<'r> {
             timeouts,
             waits,
             attempts: 0,
-            tried: Vec::new(),
+            rare: (!cookies.is_empty()).then(|| Box::new(Rare { cookies, ..Rare::default() })),
             hash,
-            cookies,
-            permit: None,
             sent: None,
         })
     }
@@ -145,7 +151,7 @@ impl<'r> Exchange<'r> {
                 priority: self.forward.common.priority,
                 hash: self.hash,
                 metadata_match: self.forward.metadata_match.as_ref(),
-                tried: if policy.is_some_and(|policy| policy.previous_hosts) { &self.tried } else { &[] },
+                tried: self.rare.as_ref().map_or(&[], |rare| &rare.hosts),
                 reselect: policy.map_or(0, |policy| policy.reselect),
                 request: Some(head),
                 downstream: Some(&conn),
@@ -188,7 +194,7 @@ impl<'r> Exchange<'r> {
                 priority: self.forward.common.priority,
                 hash: self.hash,
                 metadata_match: self.forward.metadata_match.as_ref(),
-                tried: if policy.is_some_and(|policy| policy.previous_hosts) { &self.tried } else { &[] },
+                tried: self.rare.as_ref().map_or(&[], |rare| &rare.hosts),
                 reselect: policy.map_or(0, |policy| policy.reselect),
                 request: Some(&request),
                 downstream: Some(&conn),
@@ -230,7 +236,7 @@ impl<'r> Exchange<'r> {
 
     pub(crate) fn note_host(&mut self, stream: &mut HttpStream, host: &Arc<dyn Host>) {
         if self.forward.common.retry.as_ref().is_some_and(|policy| policy.previous_hosts) {
-            self.tried.push(host.info().address.clone());
+            self.rare.get_or_insert_default().hosts.push(host.info().address.clone());
         }
         let elapsed = stream.info.elapsed();
         let info = stream.info.upstream_mut();
@@ -355,10 +361,11 @@ impl<'r> Exchange<'r> {
                 None
             }
             Decision::After(pause) => {
-                self.permit = None;
+                let rare = self.rare.get_or_insert_default();
+                rare.permit = None;
                 match self.cluster.retry_permit(self.forward.common.priority) {
                     Some(permit) => {
-                        self.permit = Some(permit);
+                        rare.permit = Some(permit);
                         self.cluster.report(Report::Retry);
                         Some(pause)
                     }
@@ -403,7 +410,7 @@ impl<'r> Exchange<'r> {
             let time = u64::try_from(sent.elapsed().as_millis()).unwrap_or(u64::MAX);
             head.headers.insert(SERVICE_TIME, HeaderValue::from(time));
         }
-        for cookie in &self.cookies {
+        for cookie in self.rare.iter().flat_map(|rare| &rare.cookies) {
             head.headers.append(http::header::SET_COOKIE, cookie.clone());
         }
         if self.entry.options.attempt_count_in_response {

@@ -1,15 +1,16 @@
 //! Requests that ask for no tunnel.
 
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use adit_codec::PendingResponse;
-use adit_filter::upstream::{Host, Report};
+use adit_filter::upstream::{Host, HttpUpstream, Report};
 use adit_filter::{HttpStream, ResponseFlag};
 use adit_http::{ErrorCode, ResponseHead, StreamError};
 use http::{Method, StatusCode, Version, header};
 
-use crate::body::{Pump, PumpError, RequestBody, ResponseBody};
+use crate::body::{Body as _, Pump, PumpError, RequestBody, ResponseBody};
 use crate::exchange::{Exchange, Missed, Next, stream_failure};
 use crate::mirror;
 use crate::reply::Failure;
@@ -20,9 +21,8 @@ use crate::waits::{Interrupt, after};
 /// where that is smaller.
 pub(crate) const RETRY_BUFFER: usize = 64 * 1024;
 
-/// An upstream that answered.
-pub(crate) struct Answered {
-    pub(crate) head: ResponseHead,
+/// An upstream that was sent the request.
+pub(crate) struct Sent {
     pub(crate) response: Box<dyn PendingResponse>,
     pub(crate) upload: Option<Pump>,
     pub(crate) host: Arc<dyn Host>,
@@ -30,59 +30,119 @@ pub(crate) struct Answered {
     pub(crate) guard: Box<dyn Send>,
 }
 
+/// An answer whose head was passed on.
+pub(crate) struct Passing {
+    /// Held while the stream lives.
+    _guard: Box<dyn Send>,
+    download: Pump,
+    recv: ResponseBody,
+    upload: Option<Pump>,
+    host: Arc<dyn Host>,
+    version: Version,
+}
+
+/// What follows an attempt.
+enum Step {
+    Pass(Passing),
+    Again(Duration),
+    /// No answer came. With the host once the request was sent.
+    Missed(Missed, Option<Arc<dyn Host>>),
+    /// The client left.
+    Over,
+}
+
 impl Exchange<'_> {
-    /// Takes a plain request to its cluster and the answer to the client.
-    pub(crate) async fn run_plain(mut self, stream: &mut HttpStream) {
+    /// Takes a plain request to its cluster and the answer to the client. The future is made for every request: what is rare
+    /// is in boxes of its own, and what one part holds is gone when the next begins.
+    pub(crate) async fn run_plain(&mut self, stream: &mut HttpStream) {
         let limit = self.entry.body_limit.unwrap_or(RETRY_BUFFER.min(stream.buffer_limit));
         let mut body = RequestBody::new(stream.recv.take(), limit);
         self.mirror(stream, &mut body, limit);
         self.waits.response = self.timeouts.response.and_then(after);
-        loop {
+        let mut passing = loop {
             if !self.retry.possible() {
                 body.forget();
             }
-            let pause = match self.attempt(stream, &mut body).await {
-                Ok(mut answered) => {
-                    let replayable = self.replayable(&body);
-                    let pause = self.after_head(stream, &answered.head, replayable);
-                    self.count(stream, &*answered.host, answered.head.status, pause.is_some());
-                    match pause {
-                        Some(pause) => {
-                            if let Some(upload) = &mut answered.upload {
-                                upload.sink.reset(ErrorCode::Cancel);
-                            }
-                            pause
-                        }
-                        None => return self.respond(stream, body, answered).await,
-                    }
-                }
-                Err((Missed::Interrupted(interrupt), host)) => {
-                    if let Some(reply) = self.interrupted(stream, interrupt, host.as_deref()) {
-                        // A client that left meanwhile has nothing to be told.
-                        let _ = stream.reply(reply).await;
-                    } else {
-                        reject(stream, interrupt).await;
-                    }
-                    return;
-                }
-                Err((Missed::Failed(failure), host)) => {
-                    match self.after_failure(stream, &failure, host.is_some(), self.replayable(&body)) {
-                        Next::Again(pause) => pause,
-                        Next::Reply(reply) => {
-                            let _ = stream.reply(reply).await;
-                            return;
-                        }
-                    }
+            let step = 'attempt: {
+                let mut sent = match self.send(stream, &mut body).await {
+                    Ok(sent) => sent,
+                    Err(missed) => break 'attempt Step::Missed(missed, None),
+                };
+                match self.await_answer(stream, &mut body, &mut sent).await {
+                    Ok(head) => self.answered(stream, &mut body, head, sent),
+                    Err(missed) => Step::Missed(missed, Some(sent.host)),
                 }
             };
-            if let Err(interrupt) = self.pause(stream, pause).await {
-                if let Some(reply) = self.interrupted(stream, interrupt, None) {
-                    let _ = stream.reply(reply).await;
+            match step {
+                Step::Pass(passing) => break passing,
+                Step::Over => return,
+                other => {
+                    let replayable = self.replayable(&body);
+                    if !Box::pin(self.again_or_end(stream, other, replayable)).await {
+                        return;
+                    }
                 }
-                return;
             }
             body.rewind();
+        };
+        self.pass(stream, &mut body, &mut passing).await;
+    }
+
+    /// Decides whether this is the answer, and passes its head on.
+    fn answered(
+        &mut self,
+        stream: &mut HttpStream,
+        body: &mut RequestBody,
+        head: ResponseHead,
+        mut sent: Sent,
+    ) -> Step {
+        let replayable = self.replayable(body);
+        let pause = self.after_head(stream, &head, replayable);
+        self.count(stream, &*sent.host, head.status, pause.is_some());
+        match pause {
+            Some(pause) => {
+                if let Some(upload) = &mut sent.upload {
+                    upload.sink.reset(ErrorCode::Cancel);
+                }
+                Step::Again(pause)
+            }
+            None => self.answer(stream, body, head, sent).map_or(Step::Over, Step::Pass),
         }
+    }
+
+    /// Waits until another attempt begins; false once the client was told that none does, or left.
+    async fn again_or_end(&mut self, stream: &mut HttpStream, step: Step, replayable: bool) -> bool {
+        let reply = match step {
+            Step::Again(pause) => return self.pause_or_end(stream, pause).await,
+            Step::Missed(Missed::Interrupted(interrupt), host) => {
+                match self.interrupted(stream, interrupt, host.as_deref()) {
+                    Some(reply) => reply,
+                    None => {
+                        reject(stream, interrupt).await;
+                        return false;
+                    }
+                }
+            }
+            Step::Missed(Missed::Failed(failure), host) => {
+                match self.after_failure(stream, &failure, host.is_some(), replayable) {
+                    Next::Again(pause) => return self.pause_or_end(stream, pause).await,
+                    Next::Reply(reply) => reply,
+                }
+            }
+            Step::Pass(_) | Step::Over => return false,
+        };
+        // A client that left meanwhile has nothing to be told.
+        let _ = stream.reply(reply).await;
+        false
+    }
+
+    /// Waits before the next attempt; false where the request ends meanwhile.
+    async fn pause_or_end(&mut self, stream: &mut HttpStream, pause: Duration) -> bool {
+        let Err(interrupt) = self.pause(stream, pause).await else { return true };
+        if let Some(reply) = self.interrupted(stream, interrupt, None) {
+            let _ = stream.reply(reply).await;
+        }
+        false
     }
 
     /// Whether a policy may be asked about another attempt: where none is left, only to say that the limit was reached.
@@ -98,70 +158,70 @@ impl Exchange<'_> {
         }
     }
 
-    /// One attempt, up to the response's head. The host is given with a failure once the request was sent.
-    async fn attempt(
+    /// The rest of an attempt, up to the response's head.
+    async fn await_answer(
         &mut self,
         stream: &mut HttpStream,
         body: &mut RequestBody,
-    ) -> Result<Answered, (Missed, Option<Arc<dyn Host>>)> {
-        let mut head = self.begin(stream);
-        let upstream = self.connect(stream, &mut head, false).await.map_err(|missed| (missed, None))?;
-        let (host, version, guard) = (upstream.host, upstream.version, upstream.guard);
-        let end = {
-            use crate::body::Body as _;
-            body.is_end()
-        };
-        let expects = head.headers.contains_key(header::EXPECT);
-        let opened = upstream
-            .opener
-            .open(head, end)
-            .map_err(|error| (Missed::Failed(stream_failure(stream, &error, version)), None))?;
-        stream.info.upstream_mut().measure(opened.meter);
-        self.sent(stream);
-        self.waits.start_try(self.timeouts.per_try, self.timeouts.per_try_idle);
-        let mut upload = (!end).then(|| Pump::new(opened.send, false));
-        let mut response = opened.response;
-        if !body.is_complete() {
-            // The time counts from the request's end (`RouteAction.timeout`).
-            self.waits.response = None;
-            self.waits.per_try = None;
-        }
+        sent: &mut Sent,
+    ) -> Result<ResponseHead, Missed> {
         loop {
-            match self.await_head(stream, body, &mut upload, &mut *response).await {
+            match self.await_head(stream, body, sent).await {
                 Ok(head) if is_interim(head.status) => {
                     self.charge(stream, head.status);
-                    if head.status != StatusCode::CONTINUE || expects {
+                    if head.status != StatusCode::CONTINUE || stream.request.headers.contains_key(header::EXPECT) {
                         // The client may be gone; the next wait notices.
                         let _ = stream.inform(head);
                     }
                 }
                 Ok(head) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
-                    host.report(Report::SentReset);
+                    sent.host.report(Report::SentReset);
                     let failure = Failure::Reset { reason: ResetReason::ProtocolError, detail: "".into() };
-                    return Err((Missed::Failed(failure), Some(host)));
+                    return Err(Missed::Failed(failure));
                 }
                 Ok(head) => {
                     self.head_came(stream);
-                    return Ok(Answered { head, response, upload, host, version, guard });
+                    return Ok(head);
                 }
                 Err(Wait::Upstream(error)) => {
-                    tell_reset(&*host, &error);
-                    return Err((Missed::Failed(stream_failure(stream, &error, version)), Some(host)));
+                    tell_reset(&*sent.host, &error);
+                    return Err(Missed::Failed(stream_failure(stream, &error, sent.version)));
                 }
                 Err(Wait::Interrupted(interrupt)) => {
-                    host.report(Report::SentReset);
-                    let missed = match interrupt {
+                    sent.host.report(Report::SentReset);
+                    return Err(match interrupt {
                         Interrupt::PerTry | Interrupt::PerTryIdle => {
                             let idle = interrupt == Interrupt::PerTryIdle;
-                            host.report(if idle { Report::PerTryIdleTimeout } else { Report::PerTryTimeout });
-                            Missed::Failed(Failure::TryTimeout { idle: interrupt == Interrupt::PerTryIdle })
+                            sent.host.report(if idle { Report::PerTryIdleTimeout } else { Report::PerTryTimeout });
+                            Missed::Failed(Failure::TryTimeout { idle })
                         }
                         other => Missed::Interrupted(other),
-                    };
-                    return Err((missed, Some(host)));
+                    });
                 }
             }
         }
+    }
+
+    /// Sends the request's head on a connection of the cluster.
+    async fn send(&mut self, stream: &mut HttpStream, body: &mut RequestBody) -> Result<Sent, Missed> {
+        let end = body.is_end();
+        let complete = body.is_complete();
+        let mut head = self.begin(stream);
+        let HttpUpstream { opener, host, version, guard, .. } = self.connect(stream, &mut head, false).await?;
+        let opened = match opener.open(head, end) {
+            Ok(opened) => opened,
+            Err(error) => return Err(Missed::Failed(stream_failure(stream, &error, version))),
+        };
+        stream.info.upstream_mut().measure(opened.meter);
+        self.sent(stream);
+        self.waits.start_try(self.timeouts.per_try, self.timeouts.per_try_idle);
+        if !complete {
+            // The time counts from the request's end (`RouteAction.timeout`).
+            self.waits.response = None;
+            self.waits.per_try = None;
+        }
+        let upload = (!end).then(|| Pump::new(opened.send, false));
+        Ok(Sent { response: opened.response, upload, host, version, guard })
     }
 
     /// Sends the body while the head is awaited.
@@ -169,9 +229,9 @@ impl Exchange<'_> {
         &mut self,
         stream: &mut HttpStream,
         body: &mut RequestBody,
-        upload: &mut Option<Pump>,
-        response: &mut dyn PendingResponse,
+        sent: &mut Sent,
     ) -> Result<ResponseHead, Wait> {
+        let Sent { response, upload, .. } = sent;
         std::future::poll_fn(|cx| {
             if let Poll::Ready(head) = response.poll_head(cx) {
                 return Poll::Ready(head.map_err(Wait::Upstream));
@@ -220,88 +280,94 @@ impl Exchange<'_> {
         }
     }
 
-    /// Passes an answer on: head, body, trailers; and what is left of the request meanwhile.
-    pub(crate) async fn respond(&mut self, stream: &mut HttpStream, mut body: RequestBody, answered: Answered) {
-        let Answered { mut head, response, mut upload, host, version, guard } = answered;
+    /// Passes an answer's head on; `None` when the client left.
+    pub(crate) fn answer(
+        &mut self,
+        stream: &mut HttpStream,
+        body: &mut RequestBody,
+        mut head: ResponseHead,
+        sent: Sent,
+    ) -> Option<Passing> {
+        let Sent { response, upload, host, version, guard } = sent;
         // The refusal of a tunnel answers a request that has no end.
         let complete = body.is_complete() && !stream.request.kind.is_tunnel();
         self.finish_head(stream, &mut head, &*host, complete);
         let bodiless = stream.request.method == Method::HEAD
             || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        let mut recv = ResponseBody(response.into_recv());
+        let recv = ResponseBody(response.into_recv());
         let end = bodiless || recv.0.is_end();
         body.forget();
-        let sink = match stream.respond(head, end) {
-            Ok(sink) => sink,
+        match stream.respond(head, end) {
+            Ok(sink) => Some(Passing { _guard: guard, download: Pump::new(sink, end), recv, upload, host, version }),
             Err(error) => {
                 host.report(Report::SentReset);
                 stream.client_gone(error);
-                return;
+                None
             }
-        };
-        let mut download = Pump::new(sink, end);
-        let result = self.stream_both(stream, &mut body, &mut upload, &mut recv, &mut download, &*host).await;
-        stream.info.bytes_sent += download.moved;
-        stream.info.upstream_mut().bytes_received += download.moved;
+        }
+    }
+
+    /// Passes the rest of an answer on: body, trailers; and what is left of the request meanwhile.
+    pub(crate) async fn pass(&mut self, stream: &mut HttpStream, body: &mut RequestBody, passing: &mut Passing) {
+        let result = std::future::poll_fn(|cx| self.poll_both(cx, stream, body, passing)).await;
+        stream.info.bytes_sent += passing.download.moved;
+        stream.info.upstream_mut().bytes_received += passing.download.moved;
         match result {
             Ok(()) => {
                 stream.info.timing.downstream_last_sent = Some(stream.info.elapsed());
-                if let Some(upload) = &mut upload {
+                if let Some(upload) = &mut passing.upload {
                     // The answer is complete; what the client still sends has no reader (RFC 9113 section 8.1).
                     upload.sink.reset(ErrorCode::NoError);
                     body.stop();
                 }
             }
-            Err(end) => cut(stream, &mut upload, &mut download, &*host, version, end),
+            Err(end) => cut(stream, passing, end),
         }
-        drop(guard);
     }
 
-    async fn stream_both(
+    fn poll_both(
         &mut self,
+        cx: &mut Context<'_>,
         stream: &mut HttpStream,
         body: &mut RequestBody,
-        upload: &mut Option<Pump>,
-        recv: &mut ResponseBody,
-        download: &mut Pump,
-        host: &dyn Host,
-    ) -> Result<(), Cut> {
-        std::future::poll_fn(|cx| {
-            if let Some(pump) = upload {
-                let before = pump.moved;
-                let polled = pump.poll(cx, body, &mut stream.info);
-                if pump.moved != before {
-                    self.waits.touch();
-                    stream.info.upstream_mut().bytes_sent += pump.moved - before;
-                }
-                match polled {
-                    Poll::Ready(Err(PumpError::Source(error))) => return Poll::Ready(Err(Cut::Client(error))),
-                    Poll::Ready(done) => {
-                        if done.is_ok() {
-                            stream.info.timing.upstream_last_sent = Some(stream.info.elapsed());
-                        }
-                        *upload = None;
-                    }
-                    Poll::Pending => {}
-                }
-            }
-            let (before, stalled) = (download.moved, download.stalled);
-            let polled = download.poll(cx, recv, &mut stream.info);
-            if download.moved != before {
+        passing: &mut Passing,
+    ) -> Poll<Result<(), Cut>> {
+        let Passing { upload, recv, download, host, .. } = passing;
+        if let Some(pump) = upload {
+            let before = pump.moved;
+            let polled = pump.poll(cx, body, &mut stream.info);
+            if pump.moved != before {
                 self.waits.touch();
+                stream.info.upstream_mut().bytes_sent += pump.moved - before;
             }
-            if stalled != download.stalled {
-                host.report(Report::FlowControl { paused: download.stalled });
-            }
-            stream.poll_tick(cx);
             match polled {
-                Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
-                Poll::Ready(Err(PumpError::Source(error))) => Poll::Ready(Err(Cut::Upstream(error))),
-                Poll::Ready(Err(PumpError::Sink(error))) => Poll::Ready(Err(Cut::Client(error))),
-                Poll::Pending => self.waits.poll_time(cx, &mut stream.alarm).map(|interrupt| Err(Cut::Time(interrupt))),
+                Poll::Ready(Err(PumpError::Source(error))) => return Poll::Ready(Err(Cut::Client(error))),
+                Poll::Ready(done) => {
+                    if done.is_ok() {
+                        stream.info.timing.upstream_last_sent = Some(stream.info.elapsed());
+                    }
+                    *upload = None;
+                }
+                Poll::Pending => {}
             }
-        })
-        .await
+        }
+        let (before, stalled) = (download.moved, download.stalled);
+        let polled = download.poll(cx, recv, &mut stream.info);
+        if download.moved != before {
+            self.waits.touch();
+        }
+        if stalled != download.stalled {
+            host.report(Report::FlowControl { paused: download.stalled });
+        }
+        stream.poll_tick(cx);
+        match polled {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(PumpError::Source(error))) => Poll::Ready(Err(Cut::Upstream(error))),
+            Poll::Ready(Err(PumpError::Sink(error))) => Poll::Ready(Err(Cut::Client(error))),
+            Poll::Pending => {
+                self.waits.poll_time(cx, &mut stream.lent.alarm).map(|interrupt| Err(Cut::Time(interrupt)))
+            }
+        }
     }
 }
 
@@ -339,14 +405,8 @@ pub(crate) async fn reject(stream: &mut HttpStream, interrupt: Interrupt) {
 }
 
 /// Ends both sides of an exchange that was cut short: a truncated answer must never look complete.
-fn cut(
-    stream: &mut HttpStream,
-    upload: &mut Option<Pump>,
-    download: &mut Pump,
-    host: &dyn Host,
-    version: Version,
-    end: Cut,
-) {
+fn cut(stream: &mut HttpStream, passing: &mut Passing, end: Cut) {
+    let Passing { upload, download, host, version, .. } = passing;
     let code = match end {
         Cut::Client(error) => {
             host.report(Report::SentReset);
@@ -354,14 +414,14 @@ fn cut(
             error.code()
         }
         Cut::Upstream(error) => {
-            tell_reset(host, &error);
+            tell_reset(&**host, &error);
             let reason = match error {
                 // To a codec of HTTP/1 a body that is cut is a broken message.
-                StreamError::Truncated | StreamError::Reset(_) if version < Version::HTTP_2 => {
+                StreamError::Truncated | StreamError::Reset(_) if *version < Version::HTTP_2 => {
                     host.report(Report::ProtocolError);
                     ResetReason::ProtocolError
                 }
-                _ => ResetReason::of_stream(&error, version),
+                _ => ResetReason::of_stream(&error, *version),
             };
             stream.info.details = Some(reason.after_response().into());
             stream.info.flags.set(reason.flag());

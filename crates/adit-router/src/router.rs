@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use adit_config::proto::envoy::extensions::filters::http::router::v3 as pb;
-use adit_filter::{BoxFuture, HttpStream, HttpTerminal, LocalReply, LogContext, StandingTunnel};
+use adit_filter::{BoxFuture, HttpStream, HttpTerminal, LocalReply, LogContext, Route, StandingTunnel};
 use adit_http::{RequestKind, ResponseHead};
 use adit_match::ConfigError;
 use adit_stats::{Counter, Scope};
@@ -15,13 +15,6 @@ use crate::reply;
 use crate::table::RouteEntry;
 use crate::table::rewrite::Redirect;
 use crate::table::route::{Action, DirectResponse, Forward};
-use crate::udp::UdpSession;
-
-/// A tunnel that both sides accepted.
-enum Accepted {
-    Stream(Box<dyn StandingTunnel>),
-    Udp(Box<UdpSession>),
-}
 
 /// Set to 1 by who took the request in early data (RFC 8470 section 5.1).
 const EARLY_DATA: HeaderName = HeaderName::from_static("early-data");
@@ -103,64 +96,14 @@ impl Router {
         Ok(Arc::new(Self { options, stats: RouterStats::new(scope), root: scope.store().root() }))
     }
 
-    /// Serves a request to its end, or to the tunnel that it became.
-    async fn run(&self, stream: &mut HttpStream) -> Option<Box<dyn StandingTunnel>> {
-        if stream.recv.as_ref().is_some_and(|recv| recv.is_end()) {
-            let elapsed = stream.info.elapsed();
-            stream.info.timing.request_received.get_or_insert(elapsed);
-        }
-        match Box::pin(self.route(stream)).await {
-            Some(Accepted::Stream(tunnel)) => return Some(tunnel),
-            // Larger than a stream: on its own, so that streams do not pay for it.
-            Some(Accepted::Udp(tunnel)) => Box::pin(tunnel.run(stream)).await,
-            None => {}
-        }
-        None
-    }
-
-    async fn route(&self, stream: &mut HttpStream) -> Option<Accepted> {
-        self.stats.rq_total.inc();
-        let route = stream.route.clone();
-        let Some(entry) = route.as_ref().and_then(|route| route.as_any().downcast_ref::<RouteEntry>()) else {
-            self.stats.no_route.inc();
-            // Nobody to tell if the client left.
-            let _ = stream.reply(reply::no_route()).await;
+    /// A plain request, which is most of them, on the way to its cluster.
+    async fn plain(&self, route: Arc<dyn Route>, stream: &mut HttpStream) -> Option<Box<dyn StandingTunnel>> {
+        let entry = entry(&*route)?;
+        let Action::Forward(forward) = &entry.action else { return None };
+        let Some(mut exchange) = Exchange::new(&self.options, entry, forward, stream) else {
+            Box::pin(self.no_cluster(entry, forward, stream)).await;
             return None;
         };
-        name_route(entry, stream);
-        match &entry.action {
-            Action::Forward(forward) => return self.forward(entry, forward, stream).await,
-            Action::Redirect(redirect) => self.redirect(entry, redirect, stream).await,
-            Action::Direct(direct) => self.direct(entry, direct, stream).await,
-        }
-        None
-    }
-
-    async fn forward(&self, entry: &RouteEntry, forward: &Forward, stream: &mut HttpStream) -> Option<Accepted> {
-        let terminates = forward.common.terminates(&stream.request);
-        let early = stream.request.headers.get_all(EARLY_DATA).iter().any(|value| value.as_bytes() == b"1");
-        let Some(exchange) = Exchange::new(&self.options, entry, forward, stream) else {
-            self.stats.no_cluster.inc();
-            let mut reply = reply::no_cluster(forward.common.not_found);
-            mutate_reply(entry, stream, &mut reply);
-            let _ = stream.reply(reply).await;
-            return None;
-        };
-        let connects = matches!(stream.request.kind, RequestKind::Connect(_));
-        let raw = terminates.is_some() || (connects && exchange.cluster.settings().terminates_connect);
-        let tunnel = raw || stream.request.kind.is_tunnel();
-        if tunnel && early {
-            let mut reply = reply::too_early();
-            mutate_reply(entry, stream, &mut reply);
-            let _ = stream.reply(reply).await;
-            return None;
-        }
-        if forward.common.terminates_udp(&stream.request) {
-            return exchange.establish_udp(stream, &self.root).await.map(Accepted::Udp);
-        }
-        if tunnel {
-            return exchange.establish(stream, raw, terminates).await.map(Accepted::Stream);
-        }
         exchange.run_plain(stream).await;
         // Over HTTP/1 an upstream has no reset but the end of its connection.
         let upstream = stream.info.upstream.as_ref().and_then(|upstream| upstream.protocol);
@@ -169,6 +112,56 @@ impl Router {
             && stream.info.details.as_deref().is_some_and(|text| text.starts_with("upstream_reset_after"))
         {
             self.stats.rq_reset_after_downstream_response_started.inc();
+        }
+        None
+    }
+
+    /// A request for a tunnel.
+    async fn tunnel(&self, route: Arc<dyn Route>, stream: &mut HttpStream) -> Option<Box<dyn StandingTunnel>> {
+        let entry = entry(&*route)?;
+        let Action::Forward(forward) = &entry.action else { return None };
+        let terminates = forward.common.terminates(&stream.request);
+        let early = stream.request.headers.get_all(EARLY_DATA).iter().any(|value| value.as_bytes() == b"1");
+        let Some(mut exchange) = Exchange::new(&self.options, entry, forward, stream) else {
+            Box::pin(self.no_cluster(entry, forward, stream)).await;
+            return None;
+        };
+        let connects = matches!(stream.request.kind, RequestKind::Connect(_));
+        let raw = terminates.is_some() || (connects && exchange.cluster.settings().terminates_connect);
+        if early {
+            let mut reply = reply::too_early();
+            mutate_reply(entry, stream, &mut reply);
+            let _ = Box::pin(stream.reply(reply)).await;
+            return None;
+        }
+        if forward.common.terminates_udp(&stream.request) {
+            // Larger than a stream: on its own, so that streams do not pay for it.
+            let session = Box::pin(exchange.establish_udp(stream, &self.root)).await?;
+            Box::pin(session.run(stream)).await;
+            return None;
+        }
+        exchange.establish(stream, raw, terminates).await
+    }
+
+    async fn no_cluster(&self, entry: &RouteEntry, forward: &Forward, stream: &mut HttpStream) {
+        self.stats.no_cluster.inc();
+        let mut reply = reply::no_cluster(forward.common.not_found);
+        mutate_reply(entry, stream, &mut reply);
+        // Nobody to tell if the client left.
+        let _ = stream.reply(reply).await;
+    }
+
+    /// A request that is answered here.
+    async fn local(&self, route: Option<Arc<dyn Route>>, stream: &mut HttpStream) -> Option<Box<dyn StandingTunnel>> {
+        let Some(entry) = route.as_deref().and_then(entry) else {
+            self.stats.no_route.inc();
+            let _ = stream.reply(reply::no_route()).await;
+            return None;
+        };
+        match &entry.action {
+            Action::Redirect(redirect) => self.redirect(entry, redirect, stream).await,
+            Action::Direct(direct) => self.direct(entry, direct, stream).await,
+            Action::Forward(_) => {}
         }
         None
     }
@@ -222,8 +215,29 @@ async fn direct_tunnel(entry: &RouteEntry, direct: &DirectResponse, stream: &mut
     }
 }
 
+fn entry(route: &dyn Route) -> Option<&RouteEntry> {
+    route.as_any().downcast_ref()
+}
+
 impl HttpTerminal for Router {
+    /// Each kind of request has a future of its own, no larger than it needs.
     fn serve<'a>(&'a self, stream: &'a mut HttpStream) -> BoxFuture<'a, Option<Box<dyn StandingTunnel>>> {
-        Box::pin(self.run(stream))
+        if stream.info.timing.request_received.is_none() && stream.recv.as_ref().is_some_and(|recv| recv.is_end()) {
+            stream.info.timing.request_received = Some(stream.info.elapsed());
+        }
+        self.stats.rq_total.inc();
+        let Some(route) = stream.route.clone() else { return Box::pin(self.local(None, stream)) };
+        let Some(entry) = entry(&*route) else { return Box::pin(self.local(None, stream)) };
+        name_route(entry, stream);
+        match &entry.action {
+            Action::Forward(forward) => {
+                if stream.request.kind.is_tunnel() || forward.common.terminates(&stream.request).is_some() {
+                    Box::pin(self.tunnel(route, stream))
+                } else {
+                    Box::pin(self.plain(route, stream))
+                }
+            }
+            Action::Redirect(_) | Action::Direct(_) => Box::pin(self.local(Some(route), stream)),
+        }
     }
 }

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::body::RequestBody;
 use crate::exchange::{Exchange, Missed, Next, stream_failure};
-use crate::plain::{Answered, reject, tell_reset};
+use crate::plain::{Sent, reject, tell_reset};
 use crate::reply::{self, Failure};
 use crate::standing::{Standing, Upstream};
 use crate::table::route::ConnectConfig;
@@ -42,8 +42,8 @@ struct Pending {
     guard: Box<dyn Send>,
 }
 
-struct Driver<'r> {
-    exchange: Exchange<'r>,
+struct Driver<'e, 'r> {
+    exchange: &'e mut Exchange<'r>,
     machine: Machine,
     ask: Ask,
     raw: bool,
@@ -62,16 +62,16 @@ struct Driver<'r> {
     gone: Option<Interrupt>,
 }
 
-impl<'r> Exchange<'r> {
+impl Exchange<'_> {
     /// Sees a request for a tunnel to the upstream's acceptance, or answers it. `raw` has it terminated here.
     pub(crate) async fn establish(
-        self,
+        &mut self,
         stream: &mut HttpStream,
         raw: bool,
         connect: Option<ConnectConfig>,
     ) -> Option<Box<dyn StandingTunnel>> {
         stream.end_is_leaving = !raw;
-        let driver = Driver {
+        let mut driver = Driver {
             exchange: self,
             machine: Machine::new(),
             ask: Ask::of(&stream.request.kind).unwrap_or(Ask::Post),
@@ -94,8 +94,8 @@ impl<'r> Exchange<'r> {
     }
 }
 
-impl Driver<'_> {
-    async fn run(mut self, stream: &mut HttpStream) -> Option<Box<dyn StandingTunnel>> {
+impl Driver<'_, '_> {
+    async fn run(&mut self, stream: &mut HttpStream) -> Option<Box<dyn StandingTunnel>> {
         let mut actions = Actions::default();
         self.machine.handle(now(), Input::Request(self.ask), &mut actions);
         loop {
@@ -126,12 +126,12 @@ impl Driver<'_> {
                     continue;
                 }
                 Some(Action::Refuse(cause)) => {
-                    self.refuse(stream, cause).await;
+                    Box::pin(self.refuse(stream, cause)).await;
                     Input::Replied
                 }
                 Some(Action::Finish) => {
                     if let Some(interrupt) = self.gone {
-                        reject(stream, interrupt).await;
+                        Box::pin(reject(stream, interrupt)).await;
                     }
                     return None;
                 }
@@ -350,9 +350,11 @@ impl Driver<'_> {
                 let (Some(pending), Some(head)) = (self.pending.take(), self.head.take()) else { return };
                 let Pending { send, response, host, version, guard } = pending;
                 self.exchange.waits.response = None;
-                let answered = Answered { head, response, upload: None, host, version, guard };
-                let body = RequestBody::new(None, 0);
-                self.exchange.respond(stream, body, answered).await;
+                let sent = Sent { response, upload: None, host, version, guard };
+                let mut body = RequestBody::new(None, 0);
+                if let Some(mut passing) = self.exchange.answer(stream, &mut body, head, sent) {
+                    self.exchange.pass(stream, &mut body, &mut passing).await;
+                }
                 // Dropped sooner, it would reset the answer on its way.
                 drop(send);
                 return;
@@ -369,7 +371,7 @@ impl Driver<'_> {
         let _ = stream.reply(reply).await;
     }
 
-    async fn accept(mut self, stream: &mut HttpStream, permit: Permit) -> Option<Box<dyn StandingTunnel>> {
+    async fn accept(&mut self, stream: &mut HttpStream, permit: Permit) -> Option<Box<dyn StandingTunnel>> {
         let recv = self.recv.take().or_else(|| stream.recv.take())?;
         let (mut head, up, host, guard, version) = match (self.ready.take(), self.pending.take(), self.head.take()) {
             (Some(Ready::Tcp(upstream)), _, _) => {
@@ -378,7 +380,7 @@ impl Driver<'_> {
                 let side = match self.raw_side(stream, upstream.io, permit).await {
                     Ok(side) => side,
                     Err(Some(error)) => {
-                        self.lost_before_answer(stream, &*upstream.host, &error).await;
+                        Box::pin(self.lost_before_answer(stream, &*upstream.host, &error)).await;
                         return None;
                     }
                     Err(None) => return None,
@@ -445,7 +447,7 @@ impl Driver<'_> {
             if let Some(interrupt) = interrupt {
                 sink.reset(ErrorCode::Cancel);
                 match self.exchange.interrupted(stream, interrupt, None) {
-                    Some(reply) => drop(stream.reply(reply).await),
+                    Some(reply) => drop(Box::pin(stream.reply(reply)).await),
                     None => stream.reset(ErrorCode::Cancel),
                 }
                 return Err(None);

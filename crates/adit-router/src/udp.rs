@@ -68,7 +68,7 @@ impl UdpStats {
 
 impl Exchange<'_> {
     /// Makes the socket and accepts, or answers.
-    pub(crate) async fn establish_udp(mut self, stream: &mut HttpStream, root: &Scope) -> Option<Box<UdpSession>> {
+    pub(crate) async fn establish_udp(&mut self, stream: &mut HttpStream, root: &Scope) -> Option<Box<UdpSession>> {
         if stream.recv.as_ref().is_none_or(|recv| recv.is_end()) {
             let reply = self.reply(reply::connect_udp_without_stream(), stream);
             refuse(stream, reply).await;

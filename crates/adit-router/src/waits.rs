@@ -89,7 +89,7 @@ impl Waits {
         if let Poll::Ready(error) = stream.poll_cancelled(cx) {
             return Poll::Ready(Interrupt::Client(error));
         }
-        self.poll_time(cx, &mut stream.alarm)
+        self.poll_time(cx, &mut stream.lent.alarm)
     }
 }
 
