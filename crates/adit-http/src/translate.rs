@@ -1,12 +1,14 @@
 //! Upgrade in HTTP/1 form to extended CONNECT and back (RFC 8441 section 5, RFC 9220).
 
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use crate::{RequestHead, RequestKind, ResponseHead, Token, hop_by_hop};
 
 /// Carries the method of an upgrade that is not a GET over a hop that has no place for it. Sent and understood by adit
 /// only: others see an unknown field.
 pub const ORIGINAL_METHOD: &str = "x-adit-upgrade-method";
+
+const ORIGINAL_METHOD_NAME: HeaderName = HeaderName::from_static(ORIGINAL_METHOD);
 
 /// `:protocol: bytestream` is an older spelling of a plain CONNECT.
 pub const BYTESTREAM: &str = "bytestream";
@@ -17,11 +19,11 @@ pub fn upgrade_to_extended_connect(head: &mut RequestHead) {
     hop_by_hop::strip(&mut head.headers, false);
     head.headers.remove(header::CONTENT_LENGTH);
     head.headers.remove(header::HOST);
-    head.headers.remove(ORIGINAL_METHOD);
+    head.headers.remove(ORIGINAL_METHOD_NAME);
     if head.method != Method::GET
         && let Ok(value) = HeaderValue::from_str(head.method.as_str())
     {
-        head.headers.insert(ORIGINAL_METHOD, value);
+        head.headers.insert(ORIGINAL_METHOD_NAME, value);
     }
 }
 
@@ -29,14 +31,11 @@ pub fn upgrade_to_extended_connect(head: &mut RequestHead) {
 pub fn extended_connect_to_upgrade(head: &mut RequestHead, protocol: Token) {
     head.method = head
         .headers
-        .remove(ORIGINAL_METHOD)
+        .remove(ORIGINAL_METHOD_NAME)
         .and_then(|value| Method::from_bytes(value.as_bytes()).ok())
         .filter(|method| method != Method::CONNECT)
         .unwrap_or(Method::GET);
-    if let Ok(value) = HeaderValue::from_str(protocol.as_str()) {
-        head.headers.insert(header::UPGRADE, value);
-    }
-    head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    insert_upgrade(&mut head.headers, &protocol);
     head.kind = RequestKind::Upgrade(protocol);
 }
 
@@ -56,8 +55,17 @@ pub fn response_from_extended_connect(head: &mut ResponseHead, protocol: &Token)
     }
     head.status = StatusCode::SWITCHING_PROTOCOLS;
     head.headers.remove(header::CONTENT_LENGTH);
-    if let Ok(value) = HeaderValue::from_str(protocol.as_str()) {
-        head.headers.insert(header::UPGRADE, value);
+    insert_upgrade(&mut head.headers, protocol);
+}
+
+fn insert_upgrade(headers: &mut HeaderMap, protocol: &Token) {
+    let value = match protocol.as_str() {
+        // Nearly all of them, and no allocation.
+        "websocket" => Ok(HeaderValue::from_static("websocket")),
+        other => HeaderValue::from_str(other),
+    };
+    if let Ok(value) = value {
+        headers.insert(header::UPGRADE, value);
     }
-    head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
 }
