@@ -197,10 +197,12 @@ struct Client {
 impl Client {
     /// A PING ahead of a stream on a connection that was idle (`connection_idle_interval`).
     fn ping_if_idle(&mut self) {
-        let idle_for = self.last_open.elapsed();
-        self.last_open = Instant::now();
-        let limit = self.cfg.http2.keepalive.and_then(|keepalive| keepalive.connection_idle_interval);
-        if self.link.shared.live() == 0 && limit.is_some_and(|limit| idle_for >= limit) {
+        let Some(limit) = self.cfg.http2.keepalive.and_then(|keepalive| keepalive.connection_idle_interval) else {
+            return;
+        };
+        let now = Instant::now();
+        let idle_for = now.saturating_duration_since(std::mem::replace(&mut self.last_open, now));
+        if self.link.shared.live() == 0 && idle_for >= limit {
             self.link.shared.ping_wanted.store(true, Relaxed);
             let driver = self.link.lock().driver.take();
             if let Some(driver) = driver {

@@ -246,16 +246,9 @@ impl FrameScanner {
     /// Takes the next bytes.
     pub(crate) fn feed(&mut self, mut bytes: &[u8], watcher: &mut impl Watcher) {
         let end = self.seen + bytes.len() as u64;
-        while let Some((&first, rest)) = bytes.split_first() {
-            if let Some((mut head, at)) = self.peeking.take() {
-                if head.kind == SETTINGS {
-                    head.take_setting(at, first);
-                } else if let Some(slot) = head.peek.get_mut(usize::from(at)) {
-                    *slot = first;
-                }
-                self.left = self.left.saturating_sub(1);
-                bytes = rest;
-                self.peek_or(head, at + 1, watcher);
+        while !bytes.is_empty() {
+            if self.peeking.is_some() {
+                bytes = self.peek(bytes, watcher);
             } else if self.left > 0 {
                 let (now, later) = bytes.split_at(bytes.len().min(self.left as usize));
                 if self.block != InBlock::Outside {
@@ -263,18 +256,22 @@ impl FrameScanner {
                 }
                 self.left -= now.len() as u32;
                 bytes = later;
+            } else if let (0, Some((head, later))) = (self.have, bytes.split_first_chunk()) {
+                bytes = later;
+                let head = self.begin(head, end - bytes.len() as u64);
+                self.peek_or(head, 0, watcher);
             } else {
-                let want = HEAD_LEN - usize::from(self.have);
-                let take = want.min(bytes.len());
-                let (now, later) = bytes.split_at(take);
-                if let Some(slot) = self.head.get_mut(usize::from(self.have)..usize::from(self.have) + take) {
+                let at = usize::from(self.have);
+                let (now, later) = bytes.split_at(bytes.len().min(HEAD_LEN - at));
+                if let Some(slot) = self.head.get_mut(at..at + now.len()) {
                     slot.copy_from_slice(now);
                 }
                 bytes = later;
-                self.have += take as u8;
+                self.have += now.len() as u8;
                 if usize::from(self.have) == HEAD_LEN {
                     self.have = 0;
-                    let head = self.begin(end - bytes.len() as u64 - HEAD_LEN as u64);
+                    let head = self.head;
+                    let head = self.begin(&head, end - bytes.len() as u64);
                     self.peek_or(head, 0, watcher);
                 }
             }
@@ -286,9 +283,25 @@ impl FrameScanner {
         self.seen = end;
     }
 
-    /// The frame whose head is complete.
-    fn begin(&mut self, at: u64) -> FrameHead {
-        let [a, b, c, kind, flags, id @ ..] = self.head;
+    /// Takes the next of the payload bytes that are looked for.
+    fn peek<'a>(&mut self, bytes: &'a [u8], watcher: &mut impl Watcher) -> &'a [u8] {
+        let (Some((&first, rest)), Some((mut head, at))) = (bytes.split_first(), self.peeking.take()) else {
+            return bytes;
+        };
+        if head.kind == SETTINGS {
+            head.take_setting(at, first);
+        } else if let Some(slot) = head.peek.get_mut(usize::from(at)) {
+            *slot = first;
+        }
+        self.left = self.left.saturating_sub(1);
+        self.peek_or(head, at + 1, watcher);
+        rest
+    }
+
+    /// The frame whose head ended `end` octets into the connection.
+    fn begin(&mut self, head: &[u8; HEAD_LEN], end: u64) -> FrameHead {
+        let at = end - HEAD_LEN as u64;
+        let [a, b, c, kind, flags, id @ ..] = *head;
         let stream = u32::from_be_bytes(id) & MAX_STREAM;
         let out_of_place = match self.block {
             InBlock::Open => kind != CONTINUATION || stream != self.block_stream,

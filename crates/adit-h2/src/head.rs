@@ -24,11 +24,13 @@ pub(crate) enum Refusal {
 /// The canonical form of a received request.
 pub(crate) fn request(parts: http::request::Parts, secure: bool, rules: FieldRules) -> Result<RequestHead, Refusal> {
     let http::request::Parts { method, uri, mut headers, mut extensions, .. } = parts;
-    check_fields(&headers, rules)?;
+    let found = check_fields(&headers, rules)?;
     let uri = uri.into_parts();
     let protocol = extensions.remove::<Protocol>();
-    let authority = authority(uri.authority, &mut headers)?;
-    join_cookies(&mut headers);
+    let authority = authority(uri.authority, found.hosts, &mut headers)?;
+    if found.cookies > 1 {
+        join_cookies(&mut headers);
+    }
     let scheme = match uri.scheme.as_ref().map(|scheme| scheme.as_str()) {
         Some("https") => Scheme::Https,
         Some("http") => Scheme::Http,
@@ -60,13 +62,19 @@ pub(crate) fn request(parts: http::request::Parts, secure: bool, rules: FieldRul
 }
 
 /// The limits of the configuration; and a value neither starts nor ends with a blank (RFC 9113 section 8.2.1).
-pub(crate) fn check_fields(headers: &HeaderMap, rules: FieldRules) -> Result<(), Refusal> {
+pub(crate) fn check_fields(headers: &HeaderMap, rules: FieldRules) -> Result<Found, Refusal> {
     if headers.len() > rules.count {
         return Err(Refusal::TooLarge);
     }
     let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let mut found = Found::default();
     for (name, value) in headers {
         let bytes = value.as_bytes();
+        if *name == header::HOST {
+            found.hosts += 1;
+        } else if *name == header::COOKIE {
+            found.cookies += 1;
+        }
         if name.as_str().len() + bytes.len() > rules.size {
             return Err(Refusal::TooLarge);
         }
@@ -74,12 +82,18 @@ pub(crate) fn check_fields(headers: &HeaderMap, rules: FieldRules) -> Result<(),
             return Err(Refusal::Malformed);
         }
     }
-    Ok(())
+    Ok(found)
+}
+
+/// How many there are of fields that a request's form depends on; counted on the way, as a look-up costs more.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Found {
+    hosts: usize,
+    cookies: usize,
 }
 
 /// `:authority`, else the one `host`; `:authority` wins over any `host` (RFC 9113 section 8.3.1).
-fn authority(pseudo: Option<Authority>, headers: &mut HeaderMap) -> Result<Option<Authority>, Refusal> {
-    let hosts = headers.get_all(header::HOST).iter().count();
+fn authority(pseudo: Option<Authority>, hosts: usize, headers: &mut HeaderMap) -> Result<Option<Authority>, Refusal> {
     let authority = match (pseudo, hosts) {
         (Some(authority), _) => Some(authority),
         (None, 0) => None,
@@ -89,7 +103,9 @@ fn authority(pseudo: Option<Authority>, headers: &mut HeaderMap) -> Result<Optio
         }
         (None, _) => return Err(Refusal::Malformed),
     };
-    headers.remove(header::HOST);
+    if hosts > 0 {
+        headers.remove(header::HOST);
+    }
     // User information has no place in a request's authority (RFC 9113 section 8.3.1).
     match &authority {
         Some(authority) if authority.as_str().contains('@') => Err(Refusal::Malformed),
@@ -130,7 +146,10 @@ pub(crate) fn to_wire(mut head: RequestHead) -> Result<Request<()>, StreamError>
             method = Method::CONNECT;
         }
         RequestKind::Upgrade(token) => {
-            protocol = Some(Protocol::from(token.as_str()));
+            protocol = Some(match token.as_str() {
+                "websocket" => Protocol::from_static("websocket"),
+                other => Protocol::from(other),
+            });
             translate::upgrade_to_extended_connect(&mut head);
             set_target(&mut uri, &mut head);
             method = Method::CONNECT;
@@ -176,8 +195,8 @@ pub(crate) fn response(
     let (parts, ()) = response.into_parts();
     match check_fields(&parts.headers, rules) {
         // HTTP/2 has no 101 (RFC 9113 section 8.6).
-        Ok(()) if parts.status != StatusCode::SWITCHING_PROTOCOLS => {}
-        Ok(()) | Err(Refusal::Malformed) => return Err(StreamError::Protocol(MESSAGING)),
+        Ok(_) if parts.status != StatusCode::SWITCHING_PROTOCOLS => {}
+        Ok(_) | Err(Refusal::Malformed) => return Err(StreamError::Protocol(MESSAGING)),
         Err(Refusal::TooLarge) => return Err(StreamError::TooLarge("http2.too_many_headers")),
     }
     let mut head = ResponseHead { status: parts.status, headers: parts.headers, version: Version::HTTP_2 };

@@ -101,7 +101,7 @@ impl RecvStream for H2Recv {
             Ok(Some(trailers)) => {
                 self.guard.shared.count(Counter::Trailers);
                 match check_fields(&trailers, self.rules) {
-                    Ok(()) => Ok(Some(trailers)),
+                    Ok(_) => Ok(Some(trailers)),
                     Err(Refusal::Malformed) => Err(self.fail(StreamError::Protocol(error::MESSAGING))),
                     Err(Refusal::TooLarge) => {
                         self.guard.shared.count(Counter::HeaderOverflow);
