@@ -218,7 +218,10 @@ impl ClientConn for Client {
         if let Some(error) = state.over {
             return Poll::Ready(Err(error));
         }
-        state.ready = Some(cx.waker().clone());
+        match &mut state.ready {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
         let Some(requests) = &mut state.requests else { return Poll::Pending };
         if !self.link.shared.settings_in_force.load(Relaxed) {
             return Poll::Pending;
