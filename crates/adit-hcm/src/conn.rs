@@ -371,8 +371,9 @@ impl Streams<'_> {
         }
         tokio::select! {
             biased;
-            event = poll_fn(|cx| self.poll_busy(cx)) => event,
+            // First, as the codec is asked again anyway when a stream is done.
             () = shared.ended.notified() => Event::StreamDone,
+            event = poll_fn(|cx| self.poll_busy(cx)) => event,
         }
     }
 
