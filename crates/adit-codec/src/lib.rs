@@ -197,7 +197,7 @@ pub trait ClientConn: Send {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<Capabilities, StreamError>>;
 
     /// Opens a stream; only directly after [`ClientConn::poll_ready`] said so. With `end` the request has no body.
-    fn open(&mut self, head: RequestHead, end: bool) -> Result<OutgoingStream, StreamError>;
+    fn open(&mut self, head: &RequestHead, end: bool) -> Result<OutgoingStream, StreamError>;
 
     /// How many streams are open.
     fn live_streams(&self) -> usize;

@@ -37,7 +37,7 @@ pub trait Cluster: Send + Sync {
     /// Chooses a host and gets a connection of its HTTP pool that can open a stream now. Bounded likewise; waiting in the
     /// pool's queue is bounded by `max_pending_requests` and has no timeout but the caller's. A connection that is at hand is
     /// given at once.
-    fn http<'a>(&'a self, need: &'a Need<'a>) -> Soon<'a, Result<HttpUpstream, ConnectFailure>>;
+    fn http<'a>(&'a self, need: &Need<'_>) -> Soon<'a, Result<HttpUpstream, ConnectFailure>>;
 
     /// Chooses a host that is reached by UDP, whatever protocol its address names; the caller makes the socket. Bounded by
     /// the circuit breaker for connections.
@@ -268,8 +268,8 @@ pub struct HttpUpstream {
 
 /// Opens one stream on a connection that is ready for it.
 pub trait Opener: Send {
-    /// Opens it; with `end` the request has no body.
-    fn open(self: Box<Self>, head: RequestHead, end: bool) -> Result<OutgoingStream, StreamError>;
+    /// Opens it; with `end` the request has no body. The head stays with the caller, for another attempt and for logs.
+    fn open(self: Box<Self>, head: &RequestHead, end: bool) -> Result<OutgoingStream, StreamError>;
 }
 
 /// Why there is no upstream connection.

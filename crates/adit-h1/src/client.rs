@@ -109,7 +109,7 @@ impl ClientConn for Client {
         }
     }
 
-    fn open(&mut self, head: RequestHead, end: bool) -> Result<OutgoingStream, StreamError> {
+    fn open(&mut self, head: &RequestHead, end: bool) -> Result<OutgoingStream, StreamError> {
         if let Some(error) = self.error {
             return Err(error);
         }
@@ -120,7 +120,7 @@ impl ClientConn for Client {
         let mut shared = self.slot.lock();
         let body = match &mut shared.writer {
             Some(writer) => {
-                let body = encode::request(&mut writer.out, &head, end, &self.cfg);
+                let body = encode::request(&mut writer.out, head, end, &self.cfg);
                 match body {
                     Ok(_) => {
                         let (size, fields) = encode::measure(&writer.out);
@@ -146,18 +146,20 @@ impl ClientConn for Client {
         shared.tunnel = tunnel;
         let handle = shared.writer.as_ref().map(Writer::handle);
         drop(shared);
-        let (case, trailers) = (self.cfg.header_case, self.cfg.enable_trailers);
-        let mut sender = Sender::new(self.slot.clone(), body, case, trailers, false, meter.clone());
-        if ended {
-            sender.set_ended();
-        }
-        if tunnel {
-            sender.keep_socket(reader.socket().cloned());
-        }
+        let send: Box<dyn SendStream> = if ended {
+            Box::new(Nothing)
+        } else {
+            let (case, trailers) = (self.cfg.header_case, self.cfg.enable_trailers);
+            let mut sender = Sender::new(self.slot.clone(), body, case, trailers, false, meter.clone());
+            if tunnel {
+                sender.keep_socket(reader.socket().cloned());
+            }
+            Box::new(ClientSend(sender))
+        };
         reader.buf = BytesMut::new();
-        let asked = Asked { head: head.method == Method::HEAD, kind: head.kind };
+        let asked = Asked { head: head.method == Method::HEAD, kind: head.kind.clone() };
         let pending = Pending::new(reader, handle, self.slot.clone(), self.cfg.clone(), asked, meter.clone());
-        Ok(OutgoingStream { send: Box::new(ClientSend(sender)), response: Box::new(pending), meter: Some(meter) })
+        Ok(OutgoingStream { send, response: Box::new(pending), meter: Some(meter) })
     }
 
     fn live_streams(&self) -> usize {
@@ -171,6 +173,31 @@ impl ClientConn for Client {
     fn drain(&mut self) {
         self.drained = true;
         self.slot.update(|shared| shared.last = true);
+    }
+}
+
+/// The body of a request that has none, as most: there is nothing to keep for it.
+struct Nothing;
+
+impl ByteSink for Nothing {
+    fn poll_send(&mut self, _cx: &mut Context<'_>, data: &mut Bytes, _end: bool) -> Poll<Result<(), StreamError>> {
+        Poll::Ready(if data.is_empty() { Ok(()) } else { Err(StreamError::Local(ErrorCode::StreamClosed)) })
+    }
+
+    fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_stopped(&mut self, _cx: &mut Context<'_>) -> Poll<StreamError> {
+        Poll::Pending
+    }
+
+    fn reset(&mut self, _code: ErrorCode) {}
+}
+
+impl SendStream for Nothing {
+    fn poll_send_trailers(&mut self, _cx: &mut Context<'_>, _trailers: &HeaderMap) -> Poll<Result<(), StreamError>> {
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -119,7 +119,7 @@ fn bulk(tunnels: u64, chunk: usize, frame: u32) {
         for _ in 0..tunnels {
             let (mut source, _out) = io(listener.accept().await.unwrap().0).into_halves();
             poll_fn(|cx| conn.poll_ready(cx)).await.unwrap();
-            let mut stream = conn.open(connect(), false).unwrap();
+            let mut stream = conn.open(&connect(), false).unwrap();
             tasks.push(tokio::spawn(async move {
                 poll_fn(|cx| stream.response.poll_head(cx)).await.unwrap();
                 pump(&mut *source, &mut *stream.send, chunk).await;
@@ -184,7 +184,7 @@ fn idle() {
             for _ in 0..20 {
                 for conn in &mut conns[..200] {
                     poll_fn(|cx| conn.poll_ready(cx)).await.unwrap();
-                    let mut stream = conn.open(connect(), false).unwrap();
+                    let mut stream = conn.open(&connect(), false).unwrap();
                     poll_fn(|cx| stream.response.poll_head(cx)).await.unwrap();
                     streams.push((stream.send, stream.response.into_recv()));
                 }

@@ -238,7 +238,7 @@ impl ClientConn for Client {
         Poll::Ready(Ok(Capabilities { open, extended_connect, version: http::Version::HTTP_2 }))
     }
 
-    fn open(&mut self, head: RequestHead, end: bool) -> Result<OutgoingStream, StreamError> {
+    fn open(&mut self, head: &RequestHead, end: bool) -> Result<OutgoingStream, StreamError> {
         self.ping_if_idle();
         let kind = head.kind.clone();
         let mut state = self.link.lock();
@@ -249,7 +249,7 @@ impl ClientConn for Client {
         if matches!(kind, RequestKind::Upgrade(_)) && !requests.is_extended_connect_protocol_enabled() {
             return Err(StreamError::Protocol("http2.extended_connect_not_allowed"));
         }
-        let request = head::to_wire(head)?;
+        let request = head::to_wire(head.clone())?;
         let (response, stream) = requests.send_request(request, end).map_err(|cause| error::stream(&cause))?;
         drop(state);
         let guard = StreamGuard::new(self.link.shared.clone(), Some(self.link.clone()));

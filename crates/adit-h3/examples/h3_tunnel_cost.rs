@@ -185,7 +185,7 @@ fn encap(tls: &Tls, at: SocketAddr, tunnels: u64, chunk: usize) -> f64 {
         for _ in 0..tunnels {
             let (mut source, _out) = io(listener.accept().await.unwrap().0).into_halves();
             poll_fn(|cx| conn.poll_ready(cx)).await.unwrap();
-            let mut stream = conn.open(target(), false).unwrap();
+            let mut stream = conn.open(&target(), false).unwrap();
             tasks.push(tokio::spawn(async move {
                 poll_fn(|cx| stream.response.poll_head(cx)).await.unwrap();
                 pump(&mut *source, &mut *stream.send, chunk).await;
@@ -246,7 +246,7 @@ fn idle(tls: &Tls) {
             for _ in 0..40 {
                 for conn in &mut conns[..100] {
                     poll_fn(|cx| conn.poll_ready(cx)).await.unwrap();
-                    let mut stream = conn.open(target(), false).unwrap();
+                    let mut stream = conn.open(&target(), false).unwrap();
                     poll_fn(|cx| stream.response.poll_head(cx)).await.unwrap();
                     streams.push((stream.send, stream.response.into_recv()));
                 }

@@ -254,7 +254,7 @@ impl ClientConn for Client {
         Poll::Ready(Ok(Capabilities { open, extended_connect, version: http::Version::HTTP_3 }))
     }
 
-    fn open(&mut self, head: RequestHead, end: bool) -> Result<OutgoingStream, StreamError> {
+    fn open(&mut self, head: &RequestHead, end: bool) -> Result<OutgoingStream, StreamError> {
         if let Some(error) = self.gone() {
             return Err(error);
         }
@@ -262,7 +262,7 @@ impl ClientConn for Client {
             return Err(StreamError::Protocol("http3.extended_connect_not_allowed"));
         }
         let (kind, no_body) = (head.kind.clone(), head.method == Method::HEAD);
-        let block = head::request_block(head, self.shared.peer().max_field_section_size)?;
+        let block = head::request_block(head.clone(), self.shared.peer().max_field_section_size)?;
         let Some((send, recv)) = self.next.take() else { return Err(StreamError::Local(ErrorCode::Internal)) };
         let guard = StreamGuard::new(self.shared.clone());
         let mut send = H3Send::new(send, guard.clone(), ErrorCode::Cancel);

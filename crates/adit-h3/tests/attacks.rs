@@ -431,7 +431,7 @@ async fn answers_that_are_none() {
     ] {
         let mut server = RawServer::polite(&[]).await;
         poll_fn(|cx| server.client.conn.poll_ready(cx)).await.unwrap();
-        let mut outgoing = server.client.conn.open(plain(Method::GET, "/"), true).unwrap();
+        let mut outgoing = server.client.conn.open(&plain(Method::GET, "/"), true).unwrap();
         let (mut send, _recv) = server.conn.accept_bi().await.unwrap();
         send.write_all(&bytes).await.unwrap();
         if end {
@@ -468,20 +468,20 @@ async fn extended_connect_waits_for_the_servers_leave() {
     let mut server = RawServer::polite(&[]).await;
     let capabilities = poll_fn(|cx| server.client.conn.poll_ready(cx)).await.unwrap();
     assert!(!capabilities.extended_connect);
-    assert!(server.client.conn.open(peers::upgrade("x"), false).is_err());
+    assert!(server.client.conn.open(&peers::upgrade("x"), false).is_err());
     let mut server = RawServer::polite(&[(8, 1)]).await;
     let capabilities = poll_fn(|cx| server.client.conn.poll_ready(cx)).await.unwrap();
     assert!(capabilities.extended_connect);
-    let _outgoing = server.client.conn.open(peers::upgrade("x"), false).unwrap();
+    let _outgoing = server.client.conn.open(&peers::upgrade("x"), false).unwrap();
 }
 
 #[tokio::test]
 async fn a_goaway_disowns_later_streams() {
     let mut server = RawServer::polite(&[]).await;
     poll_fn(|cx| server.client.conn.poll_ready(cx)).await.unwrap();
-    let mut kept = server.client.conn.open(peers::request(Method::GET, "/1"), true).unwrap();
+    let mut kept = server.client.conn.open(&peers::request(Method::GET, "/1"), true).unwrap();
     poll_fn(|cx| server.client.conn.poll_ready(cx)).await.unwrap();
-    let mut disowned = server.client.conn.open(peers::request(Method::GET, "/2"), true).unwrap();
+    let mut disowned = server.client.conn.open(&peers::request(Method::GET, "/2"), true).unwrap();
     let (mut send, _recv) = server.conn.accept_bi().await.unwrap();
     server.more(0, &frame(frame::GOAWAY, &[4])).await;
     loop {

@@ -39,7 +39,7 @@ async fn both(options: &QuicOptions, datagrams: bool) -> Both {
 impl Both {
     async fn tunnel(&mut self) -> (OutgoingStream, IncomingStream) {
         poll_fn(|cx| self.client.poll_ready(cx)).await.unwrap();
-        let outgoing = self.client.open(peers::upgrade("connect-udp"), false).unwrap();
+        let outgoing = self.client.open(&peers::upgrade("connect-udp"), false).unwrap();
         (outgoing, self.requests.recv().await.unwrap())
     }
 }

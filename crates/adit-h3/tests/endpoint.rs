@@ -193,7 +193,7 @@ async fn a_live_stream_of_a_lost_connection_is_no_end() {
     let mut client = parts.conn;
     let opening = tokio::spawn(async move {
         poll_fn(|cx| client.poll_ready(cx)).await.unwrap();
-        client.open(peers::request(Method::POST, "/"), false).unwrap()
+        client.open(&peers::request(Method::POST, "/"), false).unwrap()
     });
     let mut incoming = poll_fn(|cx| server.poll_accept(cx)).await.unwrap().unwrap();
     let mut outgoing = opening.await.unwrap();
@@ -214,7 +214,7 @@ async fn a_drained_connection_delivers_what_was_sent() {
     let mut client = parts.conn;
     let opening = tokio::spawn(async move {
         poll_fn(|cx| client.poll_ready(cx)).await.unwrap();
-        client.open(peers::request(Method::GET, "/"), true).unwrap()
+        client.open(&peers::request(Method::GET, "/"), true).unwrap()
     });
     let incoming = poll_fn(|cx| server.poll_accept(cx)).await.unwrap().unwrap();
     let mut outgoing = opening.await.unwrap();

@@ -43,13 +43,13 @@ async fn a_blocked_request_leaves_when_there_is_room() {
     server.uni(&[&[0][..], &frame(4, &[])].concat()).await;
     let conn = &mut server.client.conn;
     poll_fn(|cx| conn.poll_ready(cx)).await.unwrap();
-    let mut first = conn.open(peers::request(Method::POST, "/1"), false).unwrap();
+    let mut first = conn.open(&peers::request(Method::POST, "/1"), false).unwrap();
     let (_answer, mut clogged) = server.conn.accept_bi().await.unwrap();
     clog(&mut first.send).await;
     let mut blocked = Vec::new();
     for _ in 0..3 {
         poll_fn(|cx| conn.poll_ready(cx)).await.unwrap();
-        blocked.push(conn.open(peers::request(Method::GET, "/2"), true).unwrap());
+        blocked.push(conn.open(&peers::request(Method::GET, "/2"), true).unwrap());
     }
     // One is let go meanwhile: it was whole, so it still arrives.
     let adit_codec::OutgoingStream { send, response: _kept, .. } = blocked.remove(0);
@@ -78,11 +78,11 @@ async fn a_blocked_request_can_be_reset() {
     server.uni(&[&[0][..], &frame(4, &[])].concat()).await;
     let conn = &mut server.client.conn;
     poll_fn(|cx| conn.poll_ready(cx)).await.unwrap();
-    let mut first = conn.open(peers::request(Method::POST, "/1"), false).unwrap();
+    let mut first = conn.open(&peers::request(Method::POST, "/1"), false).unwrap();
     let (_answer, _clogged) = server.conn.accept_bi().await.unwrap();
     clog(&mut first.send).await;
     poll_fn(|cx| conn.poll_ready(cx)).await.unwrap();
-    let mut second = conn.open(peers::request(Method::POST, "/2"), false).unwrap();
+    let mut second = conn.open(&peers::request(Method::POST, "/2"), false).unwrap();
     second.send.reset(adit_http::ErrorCode::Cancel);
     let (_send, mut recv) = tokio::time::timeout(WAIT, server.conn.accept_bi()).await.unwrap().unwrap();
     assert_eq!(outcome(&mut recv).await, Err(0x10c));

@@ -297,7 +297,7 @@ async fn a_silent_peer_gets_no_new_streams() {
     // A connection on which nothing is to be answered is not silent.
     tokio::time::sleep(Duration::from_millis(2500)).await;
     poll_fn(|cx| parts.conn.poll_ready(cx)).await.unwrap();
-    let mut outgoing = parts.conn.open(peers::connect("example.com:443"), false).unwrap();
+    let mut outgoing = parts.conn.open(&peers::connect("example.com:443"), false).unwrap();
     peers::head(&mut outgoing).await.unwrap();
     let OutgoingStream { mut send, response, .. } = outgoing;
     let mut recv = response.into_recv();

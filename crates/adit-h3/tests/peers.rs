@@ -94,7 +94,7 @@ async fn we_ask_the_h3_server() {
     let mut client = parts.conn;
     for _ in 0..3 {
         within(poll_fn(|cx| client.poll_ready(cx))).await.unwrap();
-        let mut outgoing = client.open(peers::request(Method::POST, "/echo"), false).unwrap();
+        let mut outgoing = client.open(&peers::request(Method::POST, "/echo"), false).unwrap();
         let send = tokio::spawn(peers::pour(outgoing.send, 1 << 20));
         let head = within(poll_fn(|cx| outgoing.response.poll_head(cx))).await.unwrap();
         assert_eq!((head.status.as_u16(), head.headers.get("path").unwrap().as_bytes()), (200, &b"/echo"[..]));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use adit_filter::upstream::{Cluster, ConnectFailure, FailureKind, Host, HttpUpstream, Need, Report, TcpUpstream};
 use adit_filter::{HttpStream, LocalReply, LogContext, Route as _};
-use adit_http::{RequestHead, ResponseHead, StreamError};
+use adit_http::{ResponseHead, StreamError};
 use adit_io::{Address, Refusal, RefusalSlot};
 use http::{HeaderName, HeaderValue, StatusCode, Version};
 
@@ -108,8 +108,8 @@ impl<'r> Exchange<'r> {
         })
     }
 
-    /// Counts an attempt and makes its head.
-    pub(crate) fn begin(&mut self, stream: &mut HttpStream) -> RequestHead {
+    /// Counts an attempt and writes it to the head.
+    pub(crate) fn begin(&mut self, stream: &mut HttpStream) {
         self.attempts += 1;
         stream.info.upstream_mut().attempts = self.attempts;
         if self.entry.options.attempt_count_in_request {
@@ -118,7 +118,6 @@ impl<'r> Exchange<'r> {
         if self.attempts > 1 {
             self.expect_less(stream);
         }
-        stream.request.clone()
     }
 
     /// What is left of the route's `timeout` for another attempt, as the upstream is told.
@@ -139,29 +138,24 @@ impl<'r> Exchange<'r> {
     pub(crate) async fn connect(
         &mut self,
         stream: &mut HttpStream,
-        head: &mut RequestHead,
         extended_connect: bool,
     ) -> Result<HttpUpstream, Missed> {
-        let (state, metadata, conn) =
-            (stream.info.state.clone(), stream.info.metadata.clone(), stream.info.conn.clone());
-        let cluster = self.cluster.clone();
         let result = {
             let policy = self.forward.common.retry.as_deref();
-            let need = Need {
+            let mut connecting = self.cluster.http(&Need {
                 priority: self.forward.common.priority,
                 hash: self.hash,
                 metadata_match: self.forward.metadata_match.as_ref(),
                 tried: self.rare.as_ref().map_or(&[], |rare| &rare.hosts),
                 reselect: policy.map_or(0, |policy| policy.reselect),
-                request: Some(head),
-                downstream: Some(&conn),
-                state: &state,
-                metadata: &metadata,
+                request: Some(&stream.request),
+                downstream: Some(&stream.info.conn),
+                state: &stream.info.state,
+                metadata: &stream.info.metadata,
                 extended_connect,
                 address: None,
                 wait: true,
-            };
-            let mut connecting = cluster.http(&need);
+            });
             let waits = &mut self.waits;
             std::future::poll_fn(|cx| match std::pin::Pin::new(&mut connecting).poll(cx) {
                 std::task::Poll::Ready(result) => std::task::Poll::Ready(Ok(result)),
@@ -171,7 +165,7 @@ impl<'r> Exchange<'r> {
         };
         match result {
             Ok(Ok(upstream)) => {
-                self.connected(stream, &upstream, head);
+                self.connected(stream, &upstream);
                 Ok(upstream)
             }
             Ok(Err(failure)) => Err(self.not_connected(stream, failure)),
@@ -244,7 +238,7 @@ impl<'r> Exchange<'r> {
         info.pool_ready.get_or_insert(elapsed);
     }
 
-    fn connected(&mut self, stream: &mut HttpStream, upstream: &HttpUpstream, head: &mut RequestHead) {
+    fn connected(&mut self, stream: &mut HttpStream, upstream: &HttpUpstream) {
         self.note_host(stream, &upstream.host);
         let info = stream.info.upstream_mut();
         info.local = Some(upstream.conn.local.clone());
@@ -257,7 +251,6 @@ impl<'r> Exchange<'r> {
             && let Some(name) = authority(&upstream.host.info().hostname)
         {
             let (append, keep) = (self.forward.common.append_forwarded_host, !self.options.suppress_envoy_headers);
-            set_host(head, name.clone(), append, keep);
             set_host(&mut stream.request, name, append, keep);
         }
     }

@@ -138,7 +138,7 @@ impl Copy {
             wait: true,
         };
         let Ok(upstream) = self.cluster.http(&need).await else { return Ok(()) };
-        let opened = upstream.opener.open(self.head, self.end)?;
+        let opened = upstream.opener.open(&self.head, self.end)?;
         let (mut send, mut response) = (opened.send, opened.response);
         if !self.end {
             copy_body(&mut send, &mut self.parts, &self.held).await?;

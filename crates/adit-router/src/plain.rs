@@ -206,9 +206,9 @@ impl Exchange<'_> {
     async fn send(&mut self, stream: &mut HttpStream, body: &mut RequestBody) -> Result<Sent, Missed> {
         let end = body.is_end();
         let complete = body.is_complete();
-        let mut head = self.begin(stream);
-        let HttpUpstream { opener, host, version, guard, .. } = self.connect(stream, &mut head, false).await?;
-        let opened = match opener.open(head, end) {
+        self.begin(stream);
+        let HttpUpstream { opener, host, version, guard, .. } = self.connect(stream, false).await?;
+        let opened = match opener.open(&stream.request, end) {
             Ok(opened) => opened,
             Err(error) => return Err(Missed::Failed(stream_failure(stream, &error, version))),
         };

@@ -3,13 +3,14 @@
 //! [`Driver`] performs what [`adit_upgrade::Exchange`] asks for. The sink towards the upstream is [`Withheld`] until the
 //! machine gives the [`Permit`].
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use adit_codec::{PendingResponse, RecvStream, SendStream};
 use adit_filter::upstream::{Host, HttpUpstream, Report, TcpUpstream};
 use adit_filter::{HttpStream, LocalReply, StandingTunnel};
-use adit_http::{ErrorCode, RequestHead, RequestKind, ResponseHead, StreamError};
+use adit_http::{ErrorCode, RequestKind, ResponseHead, StreamError};
 use adit_io::Side;
 use adit_upgrade::{
     Action, Actions, Ask, Cause, Exchange as Machine, Input, Permit, Plan, State, Verdict, Withheld, judge,
@@ -29,7 +30,7 @@ use crate::websocket::Handshake;
 
 /// An upstream connection before the request was sent.
 enum Ready {
-    Http(Box<(HttpUpstream, RequestHead)>),
+    Http(HttpUpstream),
     Tcp(TcpUpstream),
 }
 
@@ -157,7 +158,7 @@ impl Driver<'_, '_> {
 
     async fn open_connection(&mut self, stream: &mut HttpStream) -> Input {
         self.set_deadline();
-        let mut head = self.exchange.begin(stream);
+        self.exchange.begin(stream);
         let missed = if self.raw {
             match self.connect_raw(stream).await {
                 Ok(Some(upstream)) => {
@@ -171,10 +172,10 @@ impl Driver<'_, '_> {
                 Err(missed) => missed,
             }
         } else {
-            let extended = matches!(head.kind, RequestKind::Upgrade(_));
-            match self.exchange.connect(stream, &mut head, extended).await {
+            let extended = matches!(stream.request.kind, RequestKind::Upgrade(_));
+            match self.exchange.connect(stream, extended).await {
                 Ok(upstream) => {
-                    self.ready = Some(Ready::Http(Box::new((upstream, head))));
+                    self.ready = Some(Ready::Http(upstream));
                     return Input::Connected;
                 }
                 Err(missed) => missed,
@@ -220,11 +221,11 @@ impl Driver<'_, '_> {
 
     /// Opens the stream; what is to be told to the machine when that fails.
     fn send_request(&mut self, stream: &mut HttpStream) -> Option<Input> {
-        let Some(Ready::Http(ready)) = self.ready.take() else { return Some(Input::AttemptFailed { again: None }) };
-        let (upstream, mut head) = *ready;
+        let Some(Ready::Http(upstream)) = self.ready.take() else { return Some(Input::AttemptFailed { again: None }) };
+        let mut head = Cow::Borrowed(&stream.request);
         self.handshake = Handshake::begin(&mut head, upstream.version);
         let (host, version, guard) = (upstream.host, upstream.version, upstream.guard);
-        match upstream.opener.open(head, false) {
+        match upstream.opener.open(&head, false) {
             Ok(opened) => {
                 stream.info.upstream_mut().measure(opened.meter);
                 self.exchange.sent(stream);

@@ -1,6 +1,8 @@
 //! The part of the WebSocket handshake that an HTTP/2 or HTTP/3 hop leaves out (RFC 8441 section 5): the key and the answer
 //! to it. A key that the client sent, and the answer to that, pass untouched and unchecked.
 
+use std::borrow::Cow;
+
 use adit_http::websocket::{accept_for, key_from};
 use adit_http::{RequestHead, RequestKind, ResponseHead};
 use http::{HeaderValue, Version, header};
@@ -14,12 +16,13 @@ pub(crate) struct Handshake {
 
 impl Handshake {
     /// Makes a key where a WebSocket that came without one by HTTP/2 or HTTP/3 leaves by HTTP/1.
-    pub(crate) fn begin(head: &mut RequestHead, upstream: Version) -> Self {
+    pub(crate) fn begin(head: &mut Cow<'_, RequestHead>, upstream: Version) -> Self {
         let native = head.version >= Version::HTTP_2 && is_websocket(head);
         if !native || upstream >= Version::HTTP_2 || head.headers.contains_key(header::SEC_WEBSOCKET_KEY) {
             return Self::default();
         }
         let key = key_from(fastrand::u128(..).to_be_bytes());
+        let head = head.to_mut();
         if let Ok(value) = HeaderValue::from_str(&key) {
             head.headers.insert(header::SEC_WEBSOCKET_KEY, value);
         }

@@ -150,7 +150,7 @@ impl<'a> Connecting<'a> {
             self.info.upstream_mut().transport_failure = Some(Cow::Borrowed("invalid_tunnel_target"));
             return Err(self.attempt_failed(attempt));
         };
-        let answered = match opener.open(head, false) {
+        let answered = match opener.open(&head, false) {
             Ok(stream) => self.plan.answer(stream, version, &mut self.info.state).await,
             Err(error) => Err(Refused::Broken(error)),
         };

@@ -1,7 +1,6 @@
 //! Which HTTP version a new connection speaks, and its codec.
 
 use adit_codec::ClientParts;
-use adit_filter::BoxFuture;
 use adit_http::StreamError;
 use adit_io::Io;
 use http::Version;
@@ -11,32 +10,20 @@ use crate::plan::{HttpOptions, HttpProtocol};
 /// Makes the codec of a new connection. The product's is [`Codecs`]; tests have their own.
 pub trait CodecFactory: Send + Sync {
     /// A codec of this version over a connection whose transport socket is done.
-    fn client<'a>(
-        &'a self,
-        version: Version,
-        io: Io,
-        options: &'a HttpOptions,
-    ) -> BoxFuture<'a, Result<ClientParts, StreamError>>;
+    fn client(&self, version: Version, io: Io, options: &HttpOptions) -> Result<ClientParts, StreamError>;
 }
 
 /// The codecs of adit.
 pub struct Codecs;
 
 impl CodecFactory for Codecs {
-    fn client<'a>(
-        &'a self,
-        version: Version,
-        io: Io,
-        options: &'a HttpOptions,
-    ) -> BoxFuture<'a, Result<ClientParts, StreamError>> {
-        Box::pin(async move {
-            match version {
-                Version::HTTP_2 => Ok(adit_h2::client(io, options.h2.clone())),
-                // It is not over a stream: the pool makes it of a QUIC connection.
-                Version::HTTP_3 => Err(StreamError::Protocol("HTTP/3 over a byte stream")),
-                _ => Ok(adit_h1::client_parts(io, options.h1.clone())),
-            }
-        })
+    fn client(&self, version: Version, io: Io, options: &HttpOptions) -> Result<ClientParts, StreamError> {
+        match version {
+            Version::HTTP_2 => Ok(adit_h2::client(io, options.h2.clone())),
+            // It is not over a stream: the pool makes it of a QUIC connection.
+            Version::HTTP_3 => Err(StreamError::Protocol("HTTP/3 over a byte stream")),
+            _ => Ok(adit_h1::client_parts(io, options.h1.clone())),
+        }
     }
 }
 

@@ -110,7 +110,9 @@ pub(crate) async fn establish(
     ctx: Option<&TransportContext>,
     hops: Hops<'_>,
 ) -> Result<Io, Failed> {
-    counted(core, host, connect(core, host, internal, ctx, hops)).await
+    // By reference: what is moved into an `async fn` has a place of its own in its future beside that where it is polled.
+    let connecting = std::pin::pin!(connect(core, host, internal, ctx, hops));
+    counted(core, host, connecting).await
 }
 
 /// Bounds a connect by `connect_timeout`, and counts how it went.

@@ -196,7 +196,7 @@ impl Cluster for WorkerCluster {
         full
     }
 
-    fn http<'a>(&'a self, need: &'a Need<'a>) -> Soon<'a, Result<HttpUpstream, ConnectFailure>> {
+    fn http<'a>(&'a self, need: &Need<'_>) -> Soon<'a, Result<HttpUpstream, ConnectFailure>> {
         self.acquire(need)
     }
 

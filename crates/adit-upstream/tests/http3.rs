@@ -69,7 +69,7 @@ async fn get_one(a: &Arc<dyn Cluster>) -> (Version, String) {
 async fn echoed(upstream: HttpUpstream, head: RequestHead, data: &'static [u8]) -> (StatusCode, Vec<u8>) {
     let tunnel = head.kind.is_tunnel();
     let _guard = upstream.guard;
-    let OutgoingStream { mut send, mut response, .. } = upstream.opener.open(head, false).unwrap();
+    let OutgoingStream { mut send, mut response, .. } = upstream.opener.open(&head, false).unwrap();
     let mut data = Bytes::from_static(data);
     let mut status = None;
     if tunnel {
@@ -170,7 +170,7 @@ async fn the_peers_limit_of_streams_counts_too() {
     let first = soon(acquire(&a)).await.ok().unwrap();
     let mut post = get("/");
     post.method = Method::POST;
-    let open = first.opener.open(post, false).unwrap();
+    let open = first.opener.open(&post, false).unwrap();
     let second = soon(acquire(&a)).await.ok().unwrap();
     assert_eq!(soon(exchange(second, "/")).await.1, b"1");
     drop(open);
@@ -185,7 +185,7 @@ async fn after_goaway_streams_finish_and_others_go_elsewhere() {
     let mut connect = RequestHead::new(RequestKind::Connect("example.com:443".parse().unwrap()), Method::CONNECT);
     connect.authority = Some("example.com:443".parse().unwrap());
     let guard = upstream.guard;
-    let OutgoingStream { mut send, mut response, .. } = upstream.opener.open(connect, false).unwrap();
+    let OutgoingStream { mut send, mut response, .. } = upstream.opener.open(&connect, false).unwrap();
     soon(poll_fn(|cx| response.poll_head(cx))).await.unwrap();
     origin.drain();
     until("the pool lets go", || world.counter("cluster.a.upstream_cx_destroy_remote") == 1).await;

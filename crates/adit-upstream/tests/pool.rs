@@ -353,7 +353,7 @@ async fn a_storm_of_cancellations_leaves_nothing_behind() {
                     match number % 5 {
                         // Given up before it was opened.
                         0 => drop(upstream),
-                        1 => drop((upstream.guard, upstream.opener.open(support::get("/"), true))),
+                        1 => drop((upstream.guard, upstream.opener.open(&support::get("/"), true))),
                         _ => drop(exchange(upstream, "/").await),
                     }
                 }

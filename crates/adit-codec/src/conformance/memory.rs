@@ -148,7 +148,7 @@ impl ClientConn for MemoryClient {
         Poll::Ready(Ok(Capabilities { open, extended_connect: true, version: http::Version::HTTP_2 }))
     }
 
-    fn open(&mut self, head: RequestHead, end: bool) -> Result<OutgoingStream, StreamError> {
+    fn open(&mut self, head: &RequestHead, end: bool) -> Result<OutgoingStream, StreamError> {
         let mut link = lock(&self.0);
         if link.closed || link.draining || link.live >= MAX_STREAMS {
             return Err(StreamError::Local(ErrorCode::Refused));
@@ -157,7 +157,7 @@ impl ClientConn for MemoryClient {
         link.live += 1;
         link.streams.retain(|stream| stream.strong_count() > 0);
         link.streams.push(Arc::downgrade(&exchange));
-        let (outgoing, incoming) = stream::ends(&exchange, head, end);
+        let (outgoing, incoming) = stream::ends(&exchange, head.clone(), end);
         link.arrivals.push_back(incoming);
         link.wakers.wake();
         Ok(outgoing)

@@ -49,7 +49,7 @@ impl Peers {
     /// Opens a stream as soon as that is possible.
     pub async fn open(&mut self, head: RequestHead, end: bool) -> OutgoingStream {
         poll_fn(|cx| self.client.poll_ready(cx)).await.expect("a stream can be opened");
-        self.client.open(head, end).expect("the stream opens")
+        self.client.open(&head, end).expect("the stream opens")
     }
 
     /// Opens a stream and takes it at the other end.

@@ -99,7 +99,7 @@ pub fn connect(target: &'static str) -> RequestHead {
 
 pub async fn open(client: &mut Client, head: RequestHead, end: bool) -> OutgoingStream {
     soon(poll_fn(|cx| client.poll_ready(cx))).await.unwrap();
-    client.open(head, end).unwrap()
+    client.open(&head, end).unwrap()
 }
 
 pub async fn head(stream: &mut OutgoingStream) -> Result<ResponseHead, StreamError> {

@@ -101,7 +101,7 @@ impl ClientSide {
 
     pub async fn open(&mut self, head: RequestHead, end: bool) -> Result<OutgoingStream, StreamError> {
         soon("ready", poll_fn(|cx| self.conn.poll_ready(cx))).await?;
-        self.conn.open(head, end)
+        self.conn.open(&head, end)
     }
 }
 

@@ -377,9 +377,10 @@ impl Cluster for FakeCluster {
         })
     }
 
-    fn http<'a>(&'a self, need: &'a Need<'a>) -> Soon<'a, Result<HttpUpstream, ConnectFailure>> {
+    fn http<'a>(&'a self, need: &Need<'_>) -> Soon<'a, Result<HttpUpstream, ConnectFailure>> {
+        let next = self.next(need);
         Soon::Later(Box::pin(async move {
-            match self.next(need) {
+            match next {
                 Attempt::Http(upstream) => {
                     let conn = ConnInfo::new(
                         7,
@@ -420,11 +421,11 @@ struct FakeOpener {
 }
 
 impl Opener for FakeOpener {
-    fn open(self: Box<Self>, head: RequestHead, end: bool) -> Result<OutgoingStream, StreamError> {
+    fn open(self: Box<Self>, head: &RequestHead, end: bool) -> Result<OutgoingStream, StreamError> {
         if let Some(error) = self.upstream.open_error {
             return Err(error);
         }
-        self.seen.lock().unwrap().heads.push((head, end));
+        self.seen.lock().unwrap().heads.push((head.clone(), end));
         if end {
             self.upstream.sent.finish();
         }

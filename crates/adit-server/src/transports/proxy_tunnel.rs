@@ -73,7 +73,7 @@ pub(crate) async fn open(cluster: &dyn Cluster, target: &Target, ctx: &Transport
     let mut attempt = 1;
     loop {
         let upstream = cluster.http(&need).await.map_err(|failure| Refused::Failed(unreachable(&failure)))?;
-        let answered = match upstream.opener.open(head.clone(), false) {
+        let answered = match upstream.opener.open(&head, false) {
             Ok(stream) => answer(stream).await,
             Err(error) => Err(error),
         };

@@ -90,9 +90,9 @@ impl FakeCluster {
         ConnectFailure { kind, reason: kind.reset_reason().into(), host, refusal }
     }
 
-    async fn meet(&self, need: &Need<'_>) -> Result<Option<Io>, ConnectFailure> {
+    async fn meet(&self, hash: Option<u64>) -> Result<Option<Io>, ConnectFailure> {
         self.asked.fetch_add(1, Ordering::SeqCst);
-        self.hashes.lock().unwrap().push(need.hash);
+        self.hashes.lock().unwrap().push(hash);
         let attempt = self.attempts.lock().unwrap().pop_front();
         match attempt {
             None => Ok(None),
@@ -119,16 +119,17 @@ impl Cluster for FakeCluster {
 
     fn tcp<'a>(&'a self, need: &'a Need<'a>) -> BoxFuture<'a, Result<TcpUpstream, ConnectFailure>> {
         Box::pin(async move {
-            let io = self.meet(need).await?.expect("an attempt");
+            let io = self.meet(need.hash).await?.expect("an attempt");
             let guard = Box::new(Flag(self.guard_dropped.clone()));
             Ok(TcpUpstream { io, host: self.host.clone(), guard })
         })
     }
 
-    fn http<'a>(&'a self, need: &'a Need<'a>) -> Soon<'a, Result<HttpUpstream, ConnectFailure>> {
+    fn http<'a>(&'a self, need: &Need<'_>) -> Soon<'a, Result<HttpUpstream, ConnectFailure>> {
+        assert!(!need.wait, "a client would wait for another's tunnel to end");
+        let hash = need.hash;
         Soon::Later(Box::pin(async move {
-            assert!(!need.wait, "a client would wait for another's tunnel to end");
-            self.meet(need).await?;
+            self.meet(hash).await?;
             poll_fn(|cx| self.client.lock().unwrap().poll_ready(cx)).await.expect("ready");
             let conn = ConnInfo::new(78, Address::internal_client(), self.host.info.address.clone());
             Ok(HttpUpstream {
@@ -153,7 +154,7 @@ impl Cluster for FakeCluster {
 struct OpenMemory(Arc<Mutex<Box<dyn ClientConn>>>);
 
 impl Opener for OpenMemory {
-    fn open(self: Box<Self>, head: RequestHead, end: bool) -> Result<OutgoingStream, StreamError> {
+    fn open(self: Box<Self>, head: &RequestHead, end: bool) -> Result<OutgoingStream, StreamError> {
         self.0.lock().unwrap().open(head, end)
     }
 }

@@ -52,7 +52,7 @@ impl Checker {
             None => self.connect().await?,
         };
         poll_fn(|cx| conn.poll_ready(cx)).await.ok()?;
-        let stream = conn.open(self.request(), true).ok()?;
+        let stream = conn.open(&self.request(), true).ok()?;
         let (mut send, mut response) = (stream.send, stream.response);
         poll_fn(|cx| send.poll_flush(cx)).await.ok()?;
         let head = loop {
@@ -81,7 +81,7 @@ impl Checker {
     async fn connect(&mut self) -> Option<Box<dyn ClientConn>> {
         let io = self.target.connect().await?;
         let version = if self.plan.http2 { Version::HTTP_2 } else { Version::HTTP_11 };
-        let ClientParts { conn, driver } = Codecs.client(version, io, &self.target.core.plan.http).await.ok()?;
+        let ClientParts { conn, driver } = Codecs.client(version, io, &self.target.core.plan.http).ok()?;
         if let Some(driver) = driver {
             self.drivers.spawn(async move {
                 // How it ended shows in the connection.

@@ -75,6 +75,36 @@ struct Ask {
     downstream: Option<Arc<ConnInfo>>,
 }
 
+/// What a connection is made with, and which pool it is for.
+type MadeWith = (Option<TransportContext>, Key);
+
+/// How HTTP/3 is spoken with an origin.
+struct Http3 {
+    name: Box<str>,
+    port: u16,
+    made_with: MadeWith,
+}
+
+/// What is kept of a caller's need while it waits.
+#[derive(Clone)]
+struct Wish {
+    priority: Priority,
+    downstream: Option<Arc<ConnInfo>>,
+    extended_connect: bool,
+    wait: bool,
+}
+
+impl Wish {
+    fn of(need: &Need<'_>) -> Self {
+        Self {
+            priority: need.priority,
+            downstream: need.downstream.cloned(),
+            extended_connect: need.extended_connect,
+            wait: need.wait,
+        }
+    }
+}
+
 /// A pool that has no connection ready, and what one is made with.
 struct Missing {
     pool: u64,
@@ -140,34 +170,30 @@ impl PoolSet {
 
 impl WorkerCluster {
     /// A stream on a pooled connection, waiting for one if none is free.
-    pub(crate) fn acquire<'a>(&'a self, need: &'a Need<'a>) -> Soon<'a, Result<HttpUpstream, ConnectFailure>> {
+    pub(crate) fn acquire<'a>(&'a self, need: &Need<'_>) -> Soon<'a, Result<HttpUpstream, ConnectFailure>> {
         let host = match self.pick(need) {
             Ok(host) => host,
             Err(failure) => return Soon::Now(Some(Err(failure))),
         };
-        let options = &self.core.plan.http;
-        let version = codec::wanted(options, need.request.map(|request| request.version));
-        if options.alternate.is_some() {
+        let version = codec::wanted(&self.core.plan.http, need.request.map(|request| request.version));
+        let made_with = self.key(&host, need, version, None);
+        let wish = Wish::of(need);
+        if let Some(http3) = self.http3(&host, need) {
             return Soon::Later(Box::pin(async move {
-                if let Some(settled) = Box::pin(self.acquire_http3(&host, need)).await {
+                if let Some(settled) = Box::pin(self.acquire_http3(&host, wish.clone(), http3)).await {
                     return settled;
                 }
-                self.acquire_from(host, need, version, None).await
+                self.acquire_from(host, wish, made_with).await
             }));
         }
-        match self.grant(&host, need, version, None) {
-            Ok(granted) => Soon::Now(Some(self.granted(host, need, granted))),
-            Err(missing) => Soon::Later(Box::pin(self.await_grant(host, need, missing))),
+        match self.grant(&host, &wish, made_with) {
+            Ok(granted) => Soon::Now(Some(self.granted(host, &wish, granted))),
+            Err(missing) => Soon::Later(Box::pin(self.await_grant(host, wish, missing))),
         }
     }
 
-    /// HTTP/3 where the origin is known to speak it; `None` when it is not, or when it did not within its head start: TCP
-    /// is to be used.
-    async fn acquire_http3(
-        &self,
-        host: &Arc<HostState>,
-        need: &Need<'_>,
-    ) -> Option<Result<HttpUpstream, ConnectFailure>> {
+    /// How HTTP/3 is spoken with the origin, where it is known to.
+    fn http3(&self, host: &Arc<HostState>, need: &Need<'_>) -> Option<Http3> {
         let alternate = self.core.plan.http.alternate.as_ref()?;
         let port = host.address().socket()?.port();
         let name: Box<str> = {
@@ -178,7 +204,20 @@ impl WorkerCluster {
         if !alternate.usable(&name, port, Instant::now()) {
             return None;
         }
-        let trying = self.acquire_from(host.clone(), need, Some(Version::HTTP_3), Some(name.clone()));
+        let made_with = self.key(host, need, Some(Version::HTTP_3), Some(name.clone()));
+        Some(Http3 { name, port, made_with })
+    }
+
+    /// A stream over HTTP/3; `None` when there was none within its head start: TCP is to be used.
+    async fn acquire_http3(
+        &self,
+        host: &Arc<HostState>,
+        wish: Wish,
+        http3: Http3,
+    ) -> Option<Result<HttpUpstream, ConnectFailure>> {
+        let alternate = self.core.plan.http.alternate.as_ref()?;
+        let Http3 { name, port, made_with } = http3;
+        let trying = self.acquire_from(host.clone(), wish, made_with);
         match tokio::time::timeout(HEAD_START, trying).await {
             Ok(Err(failure))
                 if matches!(failure.kind, FailureKind::Remote | FailureKind::Timeout | FailureKind::Local) =>
@@ -194,29 +233,21 @@ impl WorkerCluster {
         }
     }
 
-    /// A stream on a connection of this version to this host.
+    /// A stream on a connection of this pool to this host.
     async fn acquire_from(
         &self,
         host: Arc<HostState>,
-        need: &Need<'_>,
-        version: Option<Version>,
-        alternative: Option<Box<str>>,
+        wish: Wish,
+        made_with: MadeWith,
     ) -> Result<HttpUpstream, ConnectFailure> {
-        match self.grant(&host, need, version, alternative) {
-            Ok(granted) => self.granted(host, need, granted),
-            Err(missing) => self.await_grant(host, need, missing).await,
+        match self.grant(&host, &wish, made_with) {
+            Ok(granted) => self.granted(host, &wish, granted),
+            Err(missing) => self.await_grant(host, wish, missing).await,
         }
     }
 
     /// A stream on a connection that is at hand; the error says which pool has none.
-    fn grant(
-        &self,
-        host: &Arc<HostState>,
-        need: &Need<'_>,
-        version: Option<Version>,
-        alternative: Option<Box<str>>,
-    ) -> Result<Grant, Missing> {
-        let (ctx, key) = self.key(host, need, version, alternative);
+    fn grant(&self, host: &Arc<HostState>, wish: &Wish, (ctx, key): MadeWith) -> Result<Grant, Missing> {
         let mut state = lock(&self.state);
         self.ensure_driver(&mut state);
         let pool = state.pools.pool_of(host, key);
@@ -231,7 +262,7 @@ impl WorkerCluster {
         let Some(granted) = granted else { return Err(Missing { pool, ctx }) };
         if self.core.plan.preconnect_ratio > 1.0 {
             // What was taken may have been the spare.
-            let ask = Ask { host: host.clone(), ctx, downstream: need.downstream.cloned() };
+            let ask = Ask { host: host.clone(), ctx, downstream: wish.downstream.clone() };
             self.connect_for(&mut state, host.id, pool, Some(&Arc::new(ask)));
         }
         Ok(granted)
@@ -241,39 +272,39 @@ impl WorkerCluster {
     async fn await_grant(
         &self,
         host: Arc<HostState>,
-        need: &Need<'_>,
+        wish: Wish,
         missing: Missing,
     ) -> Result<HttpUpstream, ConnectFailure> {
         let fail = |failed: Failed| failure(&failed, Some(&host));
         let Missing { pool, ctx } = missing;
-        if !need.wait && self.is_full(&host, pool, need.priority) {
+        if !wish.wait && self.is_full(&host, pool, wish.priority) {
             return Err(fail(Failed::new(FailureKind::Overflow, "")));
         }
-        let pending = Pending::take(&self.core, &host, need.priority).map_err(fail)?;
-        let ask = Ask { host: host.clone(), ctx, downstream: need.downstream.cloned() };
-        let grant = self.wait(&host, pool, ask, need.wait).await.map_err(fail)?;
+        let pending = Pending::take(&self.core, &host, wish.priority).map_err(fail)?;
+        let ask = Ask { host: host.clone(), ctx, downstream: wish.downstream.clone() };
+        let grant = self.wait(&host, pool, ask, wish.wait).await.map_err(fail)?;
         drop(pending);
-        self.granted(host, need, grant)
+        self.granted(host, &wish, grant)
     }
 
     /// What the caller gets for a grant.
-    fn granted(&self, host: Arc<HostState>, need: &Need<'_>, grant: Grant) -> Result<HttpUpstream, ConnectFailure> {
+    fn granted(&self, host: Arc<HostState>, wish: &Wish, grant: Grant) -> Result<HttpUpstream, ConnectFailure> {
         let fail = |failed: Failed| failure(&failed, Some(&host));
         let Some(cluster) = self.this.upgrade() else {
             return Err(fail(Failed::new(FailureKind::Local, "")));
         };
         let reservation = Reservation { cluster, id: grant.id, armed: true };
-        if need.extended_connect && !grant.extended_connect {
+        if wish.extended_connect && !grant.extended_connect {
             return Err(fail(Failed::new(FailureKind::Protocol, "extended CONNECT is not enabled by the peer")));
         }
-        if !StreamGuard::take(&self.core, &host, need.priority) {
+        if !StreamGuard::take(&self.core, &host, wish.priority) {
             return Err(fail(Failed::new(FailureKind::Overflow, "")));
         }
         Ok(HttpUpstream {
             opener: Box::new(reservation),
             version: grant.version,
             conn: grant.info,
-            guard: Box::new(StreamGuard { life: grant.life, priority: need.priority }),
+            guard: Box::new(StreamGuard { life: grant.life, priority: wish.priority }),
             host,
         })
     }
@@ -284,7 +315,7 @@ impl WorkerCluster {
         need: &Need<'_>,
         version: Option<Version>,
         alternative: Option<Box<str>>,
-    ) -> (Option<TransportContext>, Key) {
+    ) -> MadeWith {
         let ctx = self.context(host, need, codec::alpn(version));
         let factory = self.core.plan.transport(host.facts.transport);
         let transport = ctx.as_ref().zip(factory).and_then(|(ctx, factory)| factory.pool_key(ctx));
@@ -413,7 +444,7 @@ impl WorkerCluster {
             let life = ConnLife::new(&self.core, &ask.host, queue.key.priority, &self.kicks);
             let version = queue.key.version;
             let Some(this) = self.this.upgrade() else { return };
-            self.deps.spawn.spawn(Box::pin(async move { this.connect_one(ask, pool, version, life).await }));
+            self.deps.spawn.spawn(Box::pin(this.connect_one(ask, pool, version, life)));
         }
     }
 
@@ -433,13 +464,12 @@ impl WorkerCluster {
     async fn connect_one(self: Arc<Self>, ask: Arc<Ask>, pool: u64, wanted: Option<Version>, life: Arc<ConnLife>) {
         let host = &ask.host;
         let result = match wanted {
-            Some(Version::HTTP_3) => self.connect_http3(&ask).await,
+            // In a box: it is rare, and larger than all else.
+            Some(Version::HTTP_3) => Box::pin(self.connect_http3(&ask)).await,
             _ => {
                 let hops = Hops { downstream: ask.downstream.as_ref() };
-                match establish(&self.core, host, &*self.deps.internal, ask.ctx.as_ref(), hops).await {
-                    Ok(io) => self.with_codec(io, wanted).await,
-                    Err(failed) => Err(failed),
-                }
+                let io = establish(&self.core, host, &*self.deps.internal, ask.ctx.as_ref(), hops).await;
+                io.and_then(|io| self.with_codec(io, wanted))
             }
         };
         let mut state = lock(&self.state);
@@ -480,16 +510,12 @@ impl WorkerCluster {
         Ok((adit_h3::client(connection, http3.codec.clone()), info, Version::HTTP_3))
     }
 
-    async fn with_codec(&self, io: Io, wanted: Option<Version>) -> Result<Made, Failed> {
+    fn with_codec(&self, io: Io, wanted: Option<Version>) -> Result<Made, Failed> {
         let version = codec::settled(wanted, &io);
         let info = io.info.clone();
-        let limit = self.core.plan.connect_timeout;
-        let made = tokio::time::timeout(limit, self.deps.codecs.client(version, io, &self.core.plan.http)).await;
-        match made {
-            Ok(Ok(parts)) => Ok((parts, info, version)),
-            Ok(Err(error)) => Err(Failed::new(FailureKind::Remote, error.to_string())),
-            Err(_) => Err(Failed::new(FailureKind::Timeout, "")),
-        }
+        let made = self.deps.codecs.client(version, io, &self.core.plan.http);
+        let parts = made.map_err(|error| Failed::new(FailureKind::Remote, error.to_string()))?;
+        Ok((parts, info, version))
     }
 
     /// Takes a new connection into its pool.

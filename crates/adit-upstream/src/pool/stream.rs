@@ -36,7 +36,7 @@ impl Drop for Reservation {
 }
 
 impl Opener for Reservation {
-    fn open(mut self: Box<Self>, head: RequestHead, end: bool) -> Result<OutgoingStream, StreamError> {
+    fn open(mut self: Box<Self>, head: &RequestHead, end: bool) -> Result<OutgoingStream, StreamError> {
         self.armed = false;
         let mut state = lock(&self.cluster.state);
         let gone = StreamError::Local(ErrorCode::Refused);

@@ -170,7 +170,7 @@ pub async fn acquire(cluster: &Arc<dyn Cluster>) -> Result<HttpUpstream, Connect
 /// Sends a GET and reads the whole answer; the guard lives until the end.
 pub async fn exchange(upstream: HttpUpstream, path: &str) -> (ResponseHead, Vec<u8>) {
     let guard = upstream.guard;
-    let stream = upstream.opener.open(get(path), true).unwrap();
+    let stream = upstream.opener.open(&get(path), true).unwrap();
     let (mut send, mut response) = (stream.send, stream.response);
     std::future::poll_fn(|cx| send.poll_flush(cx)).await.unwrap();
     let head = std::future::poll_fn(|cx| response.poll_head(cx)).await.unwrap();

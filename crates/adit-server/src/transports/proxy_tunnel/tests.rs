@@ -32,7 +32,7 @@ impl Cluster for Refusing {
         Box::pin(async { Err(self.failure()) })
     }
 
-    fn http<'a>(&'a self, need: &'a Need<'a>) -> Soon<'a, Result<HttpUpstream, ConnectFailure>> {
+    fn http<'a>(&'a self, need: &Need<'_>) -> Soon<'a, Result<HttpUpstream, ConnectFailure>> {
         *self.seen.lock().unwrap() = need.state.clone();
         Soon::Later(Box::pin(async { Err(self.failure()) }))
     }
