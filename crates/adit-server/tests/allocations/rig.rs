@@ -42,6 +42,8 @@ pub struct Adit {
     pub websocket: Target,
     pub connect: Target,
     pub tcp: Target,
+    /// A tunnel that goes on to a listener inside the process as a CONNECT over HTTP/2, and from there to the origin.
+    pub hops: Target,
 }
 
 impl Adit {
@@ -58,7 +60,7 @@ impl Adit {
         let deadline = Instant::now() + PATIENCE;
         let listeners = loop {
             let listeners = ask(&file).unwrap_or_default();
-            if listeners.matches("127.0.0.1").count() == 4 {
+            if listeners.matches("127.0.0.1").count() == 5 {
                 break listeners;
             }
             assert!(Instant::now() < deadline, "the proxy does not start: {listeners}");
@@ -75,6 +77,7 @@ impl Adit {
             websocket: target("websocket"),
             connect: target("connect"),
             tcp: target("tcp"),
+            hops: target("hops"),
         }
     }
 }
@@ -127,19 +130,34 @@ fn configuration(origin: u16) -> String {
     let tcp = "{ name: tcp, typed_config: { \
          \"@type\": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, \
          stat_prefix: tcp, cluster: origin } }";
-    let mut text = format!("admin: {{ address: {{ {any} }} }}\nstatic_resources:\n  listeners:\n");
+    let tunnelled = "{ name: tcp, typed_config: { \
+         \"@type\": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, \
+         stat_prefix: hops, cluster: second, tunneling_config: { hostname: \"origin.test:80\" } } }";
+    let internal = "{ name: envoy.bootstrap.internal_listener, typed_config: { \
+         \"@type\": type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener } }";
+    let mut text = format!(
+        "admin: {{ address: {{ {any} }} }}\nbootstrap_extensions: [{internal}]\nstatic_resources:\n  listeners:\n  - {{ name: \
+         second, internal_listener: {{}}, filter_chains: [{{ filters: [{}] }}] }}\n",
+        hcm(connect, "[]")
+    );
     for (name, filter) in [
         ("requests", hcm(plain, "[]")),
         ("websocket", hcm(plain, "[{ upgrade_type: websocket }]")),
         ("connect", hcm(connect, "[]")),
         ("tcp", tcp.to_owned()),
+        ("hops", tunnelled.to_owned()),
     ] {
         text += &format!("  - {{ name: {name}, address: {{ {any} }}, filter_chains: [{{ filters: [{filter}] }}] }}\n");
     }
     text + &format!(
         "  clusters:\n  - name: origin\n    connect_timeout: 5s\n    load_assignment: {{ cluster_name: origin, endpoints: \
          [{{ lb_endpoints: [{{ endpoint: {{ address: {{ \
-         socket_address: {{ address: 127.0.0.1, port_value: {origin} }} }} }} }}] }}] }}\n"
+         socket_address: {{ address: 127.0.0.1, port_value: {origin} }} }} }} }}] }}] }}\n  - name: second\n    \
+         load_assignment: {{ cluster_name: second, endpoints: [{{ lb_endpoints: [{{ endpoint: {{ address: {{ \
+         envoy_internal_address: {{ server_listener_name: second }} }} }} }}] }}] }}\n    typed_extension_protocol_options: {{ \
+         envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{ \"@type\": \
+         type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {{ \
+         http2_protocol_options: {{}} }} }} }}\n"
     )
 }
 
