@@ -13,12 +13,11 @@ use bytes::Bytes;
 use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use tokio::time::{Instant, Sleep};
 
-use crate::config::FieldRules;
 use crate::keepalive::{Keepalive, poll_dead};
 use crate::recv::H2Recv;
 use crate::send::H2Send;
 use crate::server::{LOCAL_ERRORS, PENDING_RESETS, RESET_MEMORY, RESET_MEMORY_FOR};
-use crate::shared::{Shared, StreamEnd, StreamGuard};
+use crate::shared::{Shared, StreamGuard};
 use crate::watch::Watched;
 use crate::{ClientConfig, Http2Options, error, head};
 
@@ -30,7 +29,7 @@ const MAX_INTERIM: u8 = 100;
 /// The driver makes the handshake and moves the bytes: nothing happens unless it is polled. The connection is ready once
 /// the peer's SETTINGS are in force, so that its limits and its leave for extended CONNECT are known.
 pub fn client(io: Io, cfg: Arc<ClientConfig>) -> ClientParts {
-    let shared = Shared::new(cfg.stats.clone(), cfg.http2.max_outbound_frames);
+    let shared = Shared::new(cfg.stats.clone(), &cfg.http2, ErrorCode::Cancel);
     let watched = Watched::new(io, shared.clone(), &cfg.http2, false);
     let link = Arc::new(Link { shared: shared.clone(), state: Mutex::default() });
     let conn = Client { link: link.clone(), cfg: cfg.clone(), last_open: Instant::now() };
@@ -67,8 +66,6 @@ struct LinkState {
     /// `None` before the handshake, and once nothing may be opened any more.
     requests: Option<SendRequest<Bytes>>,
     over: Option<StreamError>,
-    /// Who waits in `poll_ready`.
-    ready: Option<Waker>,
     /// The driver, to be woken for a PING.
     driver: Option<Waker>,
 }
@@ -78,29 +75,14 @@ impl Link {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn wake_ready(&self) {
-        let waker = self.lock().ready.take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
     /// Nothing is opened any more; the `h2` crate closes the connection once its streams are done.
     fn close(&self, error: StreamError) {
         let mut state = self.lock();
         state.over.get_or_insert(error);
-        let (requests, waker) = (state.requests.take(), state.ready.take());
+        let requests = state.requests.take();
         drop(state);
         drop(requests);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-}
-
-impl StreamEnd for Link {
-    fn stream_ended(&self) {
-        self.wake_ready();
+        self.shared.wake_ready();
     }
 }
 
@@ -160,7 +142,7 @@ impl Future for Drive {
         shared.end_poll();
         if me.patience.is_some() && shared.settings_in_force.load(Relaxed) {
             me.patience = None;
-            me.link.wake_ready();
+            shared.wake_ready();
         }
         if shared.goaway.load(Relaxed) && !me.goaway {
             me.goaway = true;
@@ -218,10 +200,7 @@ impl ClientConn for Client {
         if let Some(error) = state.over {
             return Poll::Ready(Err(error));
         }
-        match &mut state.ready {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
+        self.link.shared.set_ready(cx);
         let Some(requests) = &mut state.requests else { return Poll::Pending };
         if !self.link.shared.settings_in_force.load(Relaxed) {
             return Poll::Pending;
@@ -252,17 +231,9 @@ impl ClientConn for Client {
         let request = head::to_wire(head.clone())?;
         let (response, stream) = requests.send_request(request, end).map_err(|cause| error::stream(&cause))?;
         drop(state);
-        let guard = StreamGuard::new(self.link.shared.clone(), Some(self.link.clone()));
-        let pending = H2Pending {
-            response,
-            recv: None,
-            kind,
-            guard: guard.clone(),
-            rules: self.cfg.http2.field_rules(),
-            interim: 0,
-            answered: false,
-        };
-        let send = H2Send::new(stream, guard, ErrorCode::Cancel, end);
+        let guard = StreamGuard::new(self.link.shared.clone());
+        let pending = H2Pending { response, recv: None, kind, guard: guard.clone(), interim: 0, answered: false };
+        let send = H2Send::new(stream, guard, end);
         Ok(OutgoingStream { send: Box::new(send), response: Box::new(pending), meter: None })
     }
 
@@ -286,7 +257,6 @@ struct H2Pending {
     recv: Option<h2::RecvStream>,
     kind: RequestKind,
     guard: Arc<StreamGuard>,
-    rules: FieldRules,
     interim: u8,
     /// The final head came, or the error that stands for it.
     answered: bool,
@@ -310,7 +280,7 @@ impl PendingResponse for H2Pending {
                 if self.interim > MAX_INTERIM {
                     return Poll::Ready(Err(StreamError::TooLarge("http2.too_many_interim_responses")));
                 }
-                return Poll::Ready(head::response(interim, &RequestKind::Plain, self.rules));
+                return Poll::Ready(head::response(interim, &RequestKind::Plain, self.guard.shared.rules));
             }
             Some(Err(cause)) => return Poll::Ready(Err(self.fail(&cause))),
             None => {}
@@ -320,7 +290,7 @@ impl PendingResponse for H2Pending {
                 let (parts, recv) = response.into_parts();
                 self.answered = true;
                 self.recv = Some(recv);
-                let head = head::response(http::Response::from_parts(parts, ()), &self.kind, self.rules);
+                let head = head::response(http::Response::from_parts(parts, ()), &self.kind, self.guard.shared.rules);
                 match &head {
                     Ok(head) if self.kind.is_tunnel() && !head.accepts(&self.kind) => self.guard.set_refused(),
                     Ok(_) => {}
@@ -334,7 +304,7 @@ impl PendingResponse for H2Pending {
 
     fn into_recv(mut self: Box<Self>) -> Box<dyn RecvStream> {
         Box::new(match self.recv.take() {
-            Some(recv) if !recv.is_end_stream() => H2Recv::new(recv, self.guard.clone(), self.rules),
+            Some(recv) if !recv.is_end_stream() => H2Recv::new(recv, self.guard.clone()),
             Some(_) => H2Recv::ended(self.guard.clone()),
             None => H2Recv::misused(self.guard.clone()),
         })

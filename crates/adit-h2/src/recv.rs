@@ -9,12 +9,9 @@ use adit_io::ByteSource;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use crate::config::FieldRules;
 use crate::head::{Refusal, check_fields};
 use crate::shared::StreamGuard;
 use crate::{Counter, error};
-
-const NO_FIELDS: FieldRules = FieldRules { count: 0, size: 0, obs_text: false };
 
 /// The DATA of one stream, then its trailers.
 ///
@@ -25,25 +22,24 @@ pub(crate) struct H2Recv {
     guard: Arc<StreamGuard>,
     /// Bytes handed out whose window the peer has not got back.
     owed: usize,
-    rules: FieldRules,
     ended: bool,
     failed: Option<StreamError>,
 }
 
 impl H2Recv {
-    pub(crate) fn new(stream: h2::RecvStream, guard: Arc<StreamGuard>, rules: FieldRules) -> Self {
-        Self { stream: Some(stream), guard, owed: 0, rules, ended: false, failed: None }
+    pub(crate) fn new(stream: h2::RecvStream, guard: Arc<StreamGuard>) -> Self {
+        Self { stream: Some(stream), guard, owed: 0, ended: false, failed: None }
     }
 
     /// A half whose message ended with its head: holds nothing of the stream.
     pub(crate) fn ended(guard: Arc<StreamGuard>) -> Self {
-        Self { stream: None, guard, owed: 0, rules: NO_FIELDS, ended: true, failed: None }
+        Self { stream: None, guard, owed: 0, ended: true, failed: None }
     }
 
     /// A half asked for out of order.
     pub(crate) fn misused(guard: Arc<StreamGuard>) -> Self {
         let failed = Some(StreamError::Local(ErrorCode::Internal));
-        Self { stream: None, guard, owed: 0, rules: NO_FIELDS, ended: false, failed }
+        Self { stream: None, guard, owed: 0, ended: false, failed }
     }
 
     fn fail(&mut self, error: StreamError) -> StreamError {
@@ -100,7 +96,7 @@ impl RecvStream for H2Recv {
             Ok(None) => Ok(None),
             Ok(Some(trailers)) => {
                 self.guard.shared.count(Counter::Trailers);
-                match check_fields(&trailers, self.rules) {
+                match check_fields(&trailers, self.guard.shared.rules) {
                     Ok(_) => Ok(Some(trailers)),
                     Err(Refusal::Malformed) => Err(self.fail(StreamError::Protocol(error::MESSAGING))),
                     Err(Refusal::TooLarge) => {

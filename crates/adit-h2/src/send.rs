@@ -17,8 +17,6 @@ pub(crate) struct H2Send {
     stream: h2::SendStream<Bytes>,
     guard: Arc<StreamGuard>,
     place: SenderPlace,
-    /// The code of a half that is dropped unfinished.
-    abandon: ErrorCode,
     state: State,
     /// A byte of this direction was queued.
     begun: bool,
@@ -34,9 +32,9 @@ enum State {
 }
 
 impl H2Send {
-    pub(crate) fn new(stream: h2::SendStream<Bytes>, guard: Arc<StreamGuard>, abandon: ErrorCode, ended: bool) -> Self {
+    pub(crate) fn new(stream: h2::SendStream<Bytes>, guard: Arc<StreamGuard>, ended: bool) -> Self {
         let state = if ended { State::Ended } else { State::Open };
-        Self { stream, guard, place: SenderPlace::default(), abandon, state, begun: false, watched: false }
+        Self { stream, guard, place: SenderPlace::default(), state, begun: false, watched: false }
     }
 
     /// Why the stream takes no more: asked when the `h2` crate refused without saying why.
@@ -118,7 +116,7 @@ impl H2Send {
 
     fn reset_if_abandoned(&mut self) {
         if self.guard.is_abandoned() && !matches!(self.state, State::Failed(_)) {
-            self.reset(self.abandon);
+            self.reset(self.guard.shared.abandon);
         }
     }
 
@@ -204,7 +202,7 @@ impl Drop for H2Send {
             // and an end says nothing that is not so, since a CONNECT has no body (RFC 9110 section 9.3.6).
             let _ = self.stream.send_data(Bytes::new(), true);
         } else {
-            let code = self.guard.stop_code().unwrap_or(self.abandon);
+            let code = self.guard.stop_code().unwrap_or(self.guard.shared.abandon);
             self.reset(code);
         }
     }

@@ -35,7 +35,7 @@ pub(crate) const LOCAL_ERRORS: usize = 1 << 20;
 pub fn server(io: Io, cfg: Arc<ServerConfig>) -> Server {
     let options = &cfg.http2;
     let secure = io.info.tls.is_some();
-    let shared = Shared::new(cfg.stats.clone(), options.max_outbound_frames);
+    let shared = Shared::new(cfg.stats.clone(), options, ErrorCode::Internal);
     let watched = Watched::new(io, shared.clone(), options, true);
     let state = State::Handshake(Box::new(builder(options).handshake(watched)));
     Server {
@@ -185,16 +185,12 @@ impl Server {
     /// Gives a good request its form; answers a bad one.
     fn admit(&mut self, request: Request<h2::RecvStream>, mut respond: SendResponse<Bytes>) -> Option<IncomingStream> {
         let (parts, recv) = request.into_parts();
-        let guard = StreamGuard::new(self.shared.clone(), None);
-        let rules = self.cfg.http2.field_rules();
-        match head::request(parts, self.secure, rules) {
+        let guard = StreamGuard::new(self.shared.clone());
+        match head::request(parts, self.secure, self.shared.rules) {
             Ok(head) => {
                 let kind = head.kind.clone();
-                let recv = if recv.is_end_stream() {
-                    H2Recv::ended(guard.clone())
-                } else {
-                    H2Recv::new(recv, guard.clone(), rules)
-                };
+                let recv =
+                    if recv.is_end_stream() { H2Recv::ended(guard.clone()) } else { H2Recv::new(recv, guard.clone()) };
                 let responder = H2Responder { respond: Some(respond), kind, guard };
                 Some(IncomingStream { head, recv: Box::new(recv), responder: Box::new(responder), meter: None })
             }
@@ -300,7 +296,7 @@ impl Responder for H2Responder {
             Err(cause) => return Err(why_refused(respond, &cause)),
         };
         self.respond = None;
-        Ok(Box::new(H2Send::new(stream, self.guard.clone(), ErrorCode::Internal, end)))
+        Ok(Box::new(H2Send::new(stream, self.guard.clone(), end)))
     }
 
     fn poll_cancelled(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {

@@ -2,15 +2,15 @@
 //!
 //! All of it is touched on one worker, so the atomics are uncontended and relaxed; they exist so that the types are Send.
 
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Waker};
 
 use adit_http::ErrorCode;
 use h2::Reason;
 
-use crate::{CodecStats, Counter, Gauge};
+use crate::config::FieldRules;
+use crate::{CodecStats, Counter, Gauge, Http2Options};
 
 /// Frames read in one poll of a connection before it yields to its neighbours.
 const FRAMES_PER_POLL: u32 = 512;
@@ -29,6 +29,9 @@ struct Waiters {
 /// One connection's notes.
 pub(crate) struct Shared {
     stats: Option<Arc<dyn CodecStats>>,
+    pub(crate) rules: FieldRules,
+    /// The code of a sending half that is dropped unfinished.
+    pub(crate) abandon: ErrorCode,
     live: AtomicUsize,
     frames_left: AtomicU32,
     bytes_left: AtomicUsize,
@@ -42,6 +45,8 @@ pub(crate) struct Shared {
     pending: AtomicU64,
     told: AtomicU64,
     waiters: Mutex<Waiters>,
+    /// Who waits for a stream to end, so that another may be opened, and for the connection's end.
+    ready: Mutex<Option<Waker>>,
     /// Bytes ever read, for the keep-alive.
     pub(crate) bytes_read: AtomicU64,
     /// We acknowledged the peer's first SETTINGS: they are in force.
@@ -58,18 +63,21 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(stats: Option<Arc<dyn CodecStats>>, max_queued: u32) -> Arc<Self> {
+    pub(crate) fn new(stats: Option<Arc<dyn CodecStats>>, options: &Http2Options, abandon: ErrorCode) -> Arc<Self> {
         Arc::new(Self {
             stats,
+            rules: options.field_rules(),
+            abandon,
             live: AtomicUsize::new(0),
             frames_left: AtomicU32::new(FRAMES_PER_POLL),
             bytes_left: AtomicUsize::new(BYTES_PER_POLL),
             blocked: AtomicBool::new(false),
             queued: AtomicU32::new(0),
-            max_queued,
+            max_queued: options.max_outbound_frames,
             pending: AtomicU64::new(0),
             told: AtomicU64::new(0),
             waiters: Mutex::default(),
+            ready: Mutex::default(),
             bytes_read: AtomicU64::new(0),
             settings_in_force: AtomicBool::new(false),
             goaway: AtomicBool::new(false),
@@ -96,6 +104,20 @@ impl Shared {
 
     pub(crate) fn live(&self) -> usize {
         self.live.load(Relaxed)
+    }
+
+    pub(crate) fn set_ready(&self, cx: &Context<'_>) {
+        match &mut *self.ready.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+    }
+
+    pub(crate) fn wake_ready(&self) {
+        let waker = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// Before the connection is polled: a new allowance of work.
@@ -254,16 +276,10 @@ pub(crate) struct StreamGuard {
     abandoned: AtomicBool,
     /// The peer refused the tunnel: there is no request body that could be cut short.
     refused: AtomicBool,
-    on_end: Option<Arc<dyn StreamEnd>>,
-}
-
-/// Told when a stream ends, so that another may be opened.
-pub(crate) trait StreamEnd: Send + Sync {
-    fn stream_ended(&self);
 }
 
 impl StreamGuard {
-    pub(crate) fn new(shared: Arc<Shared>, on_end: Option<Arc<dyn StreamEnd>>) -> Arc<Self> {
+    pub(crate) fn new(shared: Arc<Shared>) -> Arc<Self> {
         shared.live.fetch_add(1, Relaxed);
         shared.gauge(Gauge::StreamsActive, 1);
         Arc::new(Self {
@@ -271,7 +287,6 @@ impl StreamGuard {
             stop: AtomicU32::new(NO_CODE),
             abandoned: AtomicBool::new(false),
             refused: AtomicBool::new(false),
-            on_end,
         })
     }
 
@@ -305,8 +320,6 @@ impl Drop for StreamGuard {
     fn drop(&mut self) {
         self.shared.live.fetch_sub(1, Relaxed);
         self.shared.gauge(Gauge::StreamsActive, -1);
-        if let Some(on_end) = &self.on_end {
-            on_end.stream_ended();
-        }
+        self.shared.wake_ready();
     }
 }
