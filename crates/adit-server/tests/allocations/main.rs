@@ -51,7 +51,7 @@ fn requests_and_tunnels_allocate_no_more_than_they_did() {
     tunnels(&adit.connect, CONNECT, &connect, &mut report);
     let tcp = Bounds { name: "TCP", open: 24.0, echo: 0.0, live: 1900.0, end: 8.0 };
     tunnels(&adit.tcp, "", &tcp, &mut report);
-    let hops = Bounds { name: "TCP over two hops of h2", open: 96.0, echo: 9.0, live: 5500.0, end: 20.0 };
+    let hops = Bounds { name: "TCP over two hops of h2", open: 73.0, echo: 4.4, live: 3800.0, end: 13.0 };
     tunnels(&adit.hops, "", &hops, &mut report);
     report.judge();
 }
