@@ -12,7 +12,7 @@ use http::uri::Authority;
 
 use crate::throttle::Throttled;
 use crate::tunnel::{StandingTunnel, TunnelStream, note_client_gone};
-use crate::{BoxFuture, Lent, LocalReply, ResponseFlag, Route, StreamInfo, WorkerEnv};
+use crate::{Alarm, BoxFuture, Lent, LocalReply, ResponseFlag, Route, StreamInfo, WorkerEnv};
 
 /// What a filter decided about a request.
 #[derive(Debug)]
@@ -249,14 +249,13 @@ impl HttpStream {
 
     /// Ready when the client gave up before it was answered. Pending for ever after the answer.
     pub fn poll_cancelled(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<StreamError> {
-        let Some(responder) = &mut self.responder else { return std::task::Poll::Pending };
-        if let std::task::Poll::Ready(error) = responder.poll_cancelled(cx) {
-            return std::task::Poll::Ready(error);
-        }
-        match &mut self.recv {
-            Some(recv) if self.end_is_leaving => recv.poll_left(cx).map(|()| StreamError::Truncated),
-            _ => std::task::Poll::Pending,
-        }
+        self.split().2.poll_cancelled(cx)
+    }
+
+    /// The request and its record; and the client, to be watched while those are borrowed.
+    pub fn split(&mut self) -> (&RequestHead, &StreamInfo, Watch<'_>) {
+        let Self { request, info, responder, recv, end_is_leaving, lent, .. } = self;
+        (request, info, Watch { responder, recv, end_is_leaving: *end_is_leaving, alarm: &mut lent.alarm })
     }
 
     /// Resets the stream without an answer.
@@ -306,6 +305,29 @@ impl HttpStream {
     pub fn into_tunnel(self) -> TunnelStream {
         let Self { info, request, response, hook, kept, .. } = self;
         TunnelStream::new(info, request, response, kept.then_some(hook))
+    }
+}
+
+/// The client of a stream, for who waits.
+pub struct Watch<'a> {
+    responder: &'a mut Option<Box<dyn Responder>>,
+    recv: &'a mut Option<Box<dyn RecvStream>>,
+    end_is_leaving: bool,
+    /// The timer that the connection lent.
+    pub alarm: &'a mut Alarm,
+}
+
+impl Watch<'_> {
+    /// As [`HttpStream::poll_cancelled`].
+    pub fn poll_cancelled(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<StreamError> {
+        let Some(responder) = &mut self.responder else { return std::task::Poll::Pending };
+        if let std::task::Poll::Ready(error) = responder.poll_cancelled(cx) {
+            return std::task::Poll::Ready(error);
+        }
+        match &mut self.recv {
+            Some(recv) if self.end_is_leaving => recv.poll_left(cx).map(|()| StreamError::Truncated),
+            _ => std::task::Poll::Pending,
+        }
     }
 }
 

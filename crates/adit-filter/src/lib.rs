@@ -26,6 +26,7 @@ pub mod upstream;
 pub use flags::{ResponseFlag, ResponseFlags};
 pub use http_filter::{
     ChainEntry, FilterChain, HttpFilter, HttpFilterFactory, HttpStream, HttpTerminal, ResponseHook, Verdict, Waiting,
+    Watch,
 };
 pub use info::{AccessLog, AccessLogType, LogContext, StreamInfo, Timing, UpstreamInfo};
 pub use lent::{Alarm, Closing, Lent};

@@ -36,6 +36,9 @@ pub(crate) enum Normalized {
 
 pub(crate) fn normalize(path: &PathAndQuery, options: &PathOptions) -> Normalized {
     let text = path.path();
+    if is_plain(text) {
+        return Normalized::Unchanged;
+    }
     let mut out = text.to_owned();
     let mut redirect = false;
     if options.escaped_slashes != EscapedSlashes::Keep {
@@ -69,6 +72,22 @@ pub(crate) fn normalize(path: &PathAndQuery, options: &PathOptions) -> Normalize
         Ok(path) => Normalized::Path(path),
         Err(_) => Normalized::Refused,
     }
+}
+
+/// Whether a path has nothing that any of the options would change: no escape, no character to escape, and no segment that is
+/// empty or begins with a dot, behind the slash that it begins with.
+fn is_plain(path: &str) -> bool {
+    let mut slash = false;
+    path.starts_with('/')
+        && path.bytes().all(|byte| {
+            let plain = match byte {
+                b'/' | b'.' => !slash,
+                b'-' | b'_' | b'~' => true,
+                _ => byte.is_ascii_alphanumeric(),
+            };
+            slash = byte == b'/';
+            plain
+        })
 }
 
 /// `%2F`, `%2f`, `%5C`, `%5c` become slashes and backslashes.

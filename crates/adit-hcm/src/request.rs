@@ -91,6 +91,8 @@ pub(crate) struct Client {
     pub(crate) remote: Option<Address>,
     /// Whether the client is internal (`internal_address_config`).
     pub(crate) internal: bool,
+    /// Its request has fields whose names begin with `x-`.
+    pub(crate) extensions: bool,
 }
 
 /// Refuses what no route may see; otherwise makes the head canonical. Gives the number of fields that were dropped.
@@ -208,10 +210,13 @@ pub(crate) fn prepare(
     options: &RequestOptions,
     id: impl FnOnce() -> Option<HeaderValue>,
 ) -> Client {
-    let client = identify(head, conn, options);
+    // One look at the names that are there costs less than looking each of them up.
+    let mut names = head.headers.keys().filter_map(|name| name.as_str().strip_prefix("x-")).peekable();
+    let extensions = names.peek().is_some();
+    let envoy = names.any(|name| name.starts_with("envoy-"));
+    let client = identify(head, conn, options, extensions);
     let edge = options.use_remote_address && !client.internal;
-    // One look at the names that are there costs less than looking each of these up.
-    if head.headers.keys().any(|name| name.as_str().starts_with("x-envoy-")) {
+    if envoy {
         if !client.internal {
             head.headers.remove(X_ENVOY_INTERNAL);
             for name in INTERNAL_ONLY {
@@ -235,7 +240,7 @@ pub(crate) fn prepare(
         }
     }
     let trust_proto = !options.use_remote_address || options.xff_num_trusted_hops > 0;
-    if !(trust_proto && head.headers.contains_key(X_FORWARDED_PROTO)) {
+    if !(trust_proto && extensions && head.headers.contains_key(X_FORWARDED_PROTO)) {
         let proto = if conn.tls.is_some() || conn.transport == "quic" { Scheme::Https } else { Scheme::Http };
         head.headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto.as_str()));
     }
@@ -252,11 +257,11 @@ pub(crate) fn prepare(
         head.headers.insert(X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER, agent.clone());
         head.headers.entry(header::USER_AGENT).or_insert_with(|| agent.clone());
     }
-    if edge && !options.preserve_external_request_id && options.generate_request_id {
+    if extensions && edge && !options.preserve_external_request_id && options.generate_request_id {
         head.headers.remove(X_REQUEST_ID);
     }
     if options.generate_request_id
-        && !head.headers.contains_key(X_REQUEST_ID)
+        && !(extensions && head.headers.contains_key(X_REQUEST_ID))
         && let Some(value) = id()
     {
         head.headers.insert(X_REQUEST_ID, value);
@@ -267,24 +272,20 @@ pub(crate) fn prepare(
     client
 }
 
-fn identify(head: &RequestHead, conn: &ConnInfo, options: &RequestOptions) -> Client {
+fn identify(head: &RequestHead, conn: &ConnInfo, options: &RequestOptions, extensions: bool) -> Client {
     let peer = conn.remote.ip();
     let hops = options.xff_num_trusted_hops;
+    let field = if extensions { head.headers.get(X_FORWARDED_FOR) } else { None };
     let forwarded = || forwarded_address(head, if options.use_remote_address { hops.checked_sub(1)? } else { hops });
-    let from_header = if options.use_remote_address && hops == 0 { None } else { forwarded() };
+    let from_header = field.and_then(|_| forwarded());
     let pipe = matches!(conn.remote, Address::Pipe(_)) && options.internal_unix_sockets;
     let ip = from_header.or(peer);
-    let single = head.headers.get(X_FORWARDED_FOR).is_none_or(|value| !value.as_bytes().contains(&b','));
-    let listed = ip.is_some_and(|ip| options.internal_addresses.contains(ip));
+    let single = field.is_none_or(|value| !value.as_bytes().contains(&b','));
     // Whose address is not the connection's is trusted only as far as one hop (Envoy's `allow_trusted_address_checks`).
-    let told = if options.use_remote_address {
-        !head.headers.contains_key(X_FORWARDED_FOR)
-    } else {
-        from_header.is_some() && single
-    };
-    let internal = told && (pipe || listed);
+    let told = if options.use_remote_address { field.is_none() } else { from_header.is_some() && single };
+    let internal = told && (pipe || ip.is_some_and(|ip| options.internal_addresses.contains(ip)));
     let remote = from_header.map(|ip| Address::Ip(std::net::SocketAddr::new(ip, 0)));
-    Client { remote, internal }
+    Client { remote, internal, extensions }
 }
 
 /// The address that stands `hops` places before the last in `x-forwarded-for`.

@@ -9,12 +9,15 @@ use std::time::Duration;
 use adit_filter::{AccessLogType, HttpFilter, LocalReply, ResponseHook, StreamInfo};
 use adit_http::{RequestHead, RequestKind, ResponseHead};
 use bytes::Bytes;
+use http::header::Entry;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use tokio::time::{Instant, Sleep};
 
 use crate::Hcm;
 use crate::conn::ConnShared;
 use crate::request::X_REQUEST_ID;
+
+const FORCE_TRACE: HeaderName = HeaderName::from_static("x-envoy-force-trace");
 
 /// `server_header_transformation`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -78,17 +81,17 @@ impl Hcm {
             }
             ServerHeader::PassThrough => {}
         }
-        if !head.headers.contains_key(header::DATE)
+        if let Entry::Vacant(missing) = head.headers.entry(header::DATE)
             && let Some(date) = crate::date::now()
         {
-            head.headers.insert(header::DATE, date);
+            missing.insert(date);
         }
         if let Some(via) = &config.request.via {
             head.headers.append(header::VIA, via.clone());
         }
         if let Some(request) = request
             && let Some(id) = request.headers.get(X_REQUEST_ID)
-            && (config.always_set_request_id_in_response || request.headers.contains_key("x-envoy-force-trace"))
+            && (config.always_set_request_id_in_response || request.headers.contains_key(FORCE_TRACE))
         {
             head.headers.insert(X_REQUEST_ID, id.clone());
         }

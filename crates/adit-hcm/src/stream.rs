@@ -91,11 +91,14 @@ fn new_stream(shared: &Arc<ConnShared>, incoming: IncomingStream) -> (HttpStream
     let id = || HeaderValue::from_maybe_shared(Bytes::from(request::uuid())).ok();
     let client = request::prepare(&mut head, &shared.info, &hcm.config.request, id);
     info.conn = request::with_remote(&shared.info, &client);
-    hcm.config.client_cert.apply(&mut head, &info);
-    info.stream_id = head.headers.get(request::X_REQUEST_ID).and_then(|id| id.to_str().ok()).map(Arc::from);
+    hcm.config.client_cert.apply(&mut head, &info, client.extensions);
+    if client.extensions || hcm.config.request.generate_request_id {
+        info.stream_id = head.headers.get(request::X_REQUEST_ID).and_then(|id| id.to_str().ok()).map(Arc::from);
+    }
     let end = recv.is_end();
     if end {
-        info.timing.request_received = Some(info.elapsed());
+        // Its head is all of it, and came just now.
+        info.timing.request_received = Some(Duration::ZERO);
     }
     let disarmed = hcm.config.request_timeout.map(|_| Arc::new(AtomicBool::new(end)));
     let recv = match &disarmed {
@@ -124,7 +127,8 @@ fn admit(shared: &Arc<ConnShared>, stream: &mut HttpStream) -> Result<Arc<Filter
     let stats = &hcm.stats.http;
     let udp = matches!(&stream.request.kind, RequestKind::Upgrade(token) if token.is_connect_udp());
     let no_target = if udp { connect_udp_authority(stream, None).err() } else { None };
-    let before = stream.request.authority.clone();
+    let connects = matches!(stream.request.kind, RequestKind::Connect(_));
+    let before = if connects { stream.request.authority.clone() } else { None };
     let dropped = request::check(&mut stream.request, &shared.info, &hcm.config.request).map_err(|reply| {
         match &*reply.details {
             "path_normalization_failed" if reply.status.is_redirection() => {
@@ -143,7 +147,7 @@ fn admit(shared: &Arc<ConnShared>, stream: &mut HttpStream) -> Result<Arc<Filter
         let own = route.as_deref().ok_or(refusal)?;
         connect_udp_authority(stream, Some(own))?;
     }
-    if matches!(stream.request.kind, RequestKind::Connect(_)) {
+    if connects {
         // The port goes upstream again (`strip_*_host_port`); a dot that was taken off stays off.
         stream.request.authority = before.map(|before| request::without_dot(before, &hcm.config.request));
         if let Some(target) = stream.request.authority.clone() {

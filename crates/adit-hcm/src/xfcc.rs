@@ -65,17 +65,18 @@ impl ClientCert {
         Ok(Self { mode: message.forward_client_cert_details(), parts })
     }
 
-    /// Changes the field of a request.
-    pub(crate) fn apply(&self, head: &mut RequestHead, info: &StreamInfo) {
+    /// Changes the field of a request, which it can only have brought where it has `extensions` at all.
+    pub(crate) fn apply(&self, head: &mut RequestHead, info: &StreamInfo, extensions: bool) {
         let presented = info.conn.tls.as_ref().is_some_and(|tls| !tls.peer_certificates.is_empty());
         match self.mode {
             Details::AlwaysForwardOnly => {}
             Details::ForwardOnly if presented => {}
             Details::AppendForward if presented => self.set(head, info, true),
             Details::SanitizeSet if presented => self.set(head, info, false),
-            _ => {
+            _ if extensions => {
                 head.headers.remove(XFCC);
             }
+            _ => {}
         }
     }
 

@@ -1,18 +1,22 @@
 //! What plain exchanges and tunnels have in common: a request made ready, an attempt at an upstream, the response's head.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use adit_filter::upstream::{Cluster, ConnectFailure, FailureKind, Host, HttpUpstream, Need, Report, TcpUpstream};
-use adit_filter::{HttpStream, LocalReply, LogContext, Route as _};
-use adit_http::{ResponseHead, StreamError};
+use adit_filter::{HttpStream, LocalReply, LogContext, Route as _, StreamInfo};
+use adit_http::{RequestHead, ResponseHead, StreamError};
 use adit_io::{Address, Refusal, RefusalSlot};
 use http::{HeaderName, HeaderValue, StatusCode, Version};
+use tokio::time::Instant;
 
 use crate::RouterOptions;
 use crate::reply::Failure;
 use crate::reset::ResetReason;
-use crate::retry::{Decision, EXPECTED_TIMEOUT, RetryState, Timeouts, timeouts};
+use crate::retry::{Decision, EXPECTED_TIMEOUT, RetryState, Timeouts, asks, timeouts};
 use crate::table::authority;
 use crate::table::hash;
 use crate::table::rewrite::{HostRewrite, rewrite_path, set_host};
@@ -35,8 +39,6 @@ pub(crate) struct Exchange<'r> {
     /// What few requests have.
     rare: Option<Box<Rare>>,
     pub(crate) hash: Option<u64>,
-    /// When the current attempt was sent.
-    pub(crate) sent: Option<tokio::time::Instant>,
 }
 
 /// What few requests have.
@@ -78,9 +80,10 @@ impl<'r> Exchange<'r> {
         let upstream = stream.info.upstream_mut();
         upstream.cluster = Some(settings.name.clone());
         upstream.cluster_metadata = settings.metadata.clone();
-        let retry = RetryState::new(common.retry.as_ref(), &mut stream.request);
-        let respect = options.respect_expected_timeout;
-        let timeouts = timeouts(common.timeout, common.retry.as_deref(), &mut stream.request.headers, respect);
+        let asks = asks(&stream.request.headers);
+        let retry = RetryState::new(common.retry.as_ref(), &mut stream.request, asks);
+        let (respect, headers) = (options.respect_expected_timeout, &mut stream.request.headers);
+        let timeouts = timeouts(common.timeout, common.retry.as_deref(), headers, asks, respect);
         let (hash, cookies) = match common.hash.as_slice() {
             [] => (None, Vec::new()),
             policies => hash::hash(policies, &stream.request, &stream.info, stream.random),
@@ -104,7 +107,6 @@ impl<'r> Exchange<'r> {
             attempts: 0,
             rare: (!cookies.is_empty()).then(|| Box::new(Rare { cookies, ..Rare::default() })),
             hash,
-            sent: None,
         })
     }
 
@@ -134,32 +136,20 @@ impl<'r> Exchange<'r> {
         stream.request.headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(millis));
     }
 
-    /// An HTTP connection of the cluster, with a host written to the head where the route asks for it.
+    /// An HTTP connection of the cluster, with a host written to the request where the route asks for it.
     pub(crate) async fn connect(
         &mut self,
         stream: &mut HttpStream,
         extended_connect: bool,
     ) -> Result<HttpUpstream, Missed> {
         let result = {
-            let policy = self.forward.common.retry.as_deref();
-            let mut connecting = self.cluster.http(&Need {
-                priority: self.forward.common.priority,
-                hash: self.hash,
-                metadata_match: self.forward.metadata_match.as_ref(),
-                tried: self.rare.as_ref().map_or(&[], |rare| &rare.hosts),
-                reselect: policy.map_or(0, |policy| policy.reselect),
-                request: Some(&stream.request),
-                downstream: Some(&stream.info.conn),
-                state: &stream.info.state,
-                metadata: &stream.info.metadata,
-                extended_connect,
-                address: None,
-                wait: true,
-            });
+            let hosts = self.rare.as_ref().map_or(&[][..], |rare| &rare.hosts);
+            let need = need(self.forward, hosts, &stream.request, &stream.info);
+            let mut connecting = self.cluster.http(&Need { hash: self.hash, extended_connect, ..need });
             let waits = &mut self.waits;
-            std::future::poll_fn(|cx| match std::pin::Pin::new(&mut connecting).poll(cx) {
-                std::task::Poll::Ready(result) => std::task::Poll::Ready(Ok(result)),
-                std::task::Poll::Pending => waits.poll(cx, stream).map(Err),
+            std::future::poll_fn(|cx| match Pin::new(&mut connecting).poll(cx) {
+                Poll::Ready(result) => Poll::Ready(Ok(result)),
+                Poll::Pending => waits.poll(cx, stream).map(Err),
             })
             .await
         };
@@ -179,34 +169,20 @@ impl<'r> Exchange<'r> {
         stream: &mut HttpStream,
         mut early: impl FnMut(&mut std::task::Context<'_>) -> bool,
     ) -> Result<Option<TcpUpstream>, Missed> {
-        let (state, metadata, conn) =
-            (stream.info.state.clone(), stream.info.metadata.clone(), stream.info.conn.clone());
-        let (cluster, request) = (self.cluster.clone(), stream.request.clone());
         let result = {
-            let policy = self.forward.common.retry.as_deref();
-            let need = Need {
-                priority: self.forward.common.priority,
-                hash: self.hash,
-                metadata_match: self.forward.metadata_match.as_ref(),
-                tried: self.rare.as_ref().map_or(&[], |rare| &rare.hosts),
-                reselect: policy.map_or(0, |policy| policy.reselect),
-                request: Some(&request),
-                downstream: Some(&conn),
-                state: &state,
-                metadata: &metadata,
-                extended_connect: false,
-                address: None,
-                wait: true,
-            };
+            let (request, info, mut client) = stream.split();
+            let hosts = self.rare.as_ref().map_or(&[][..], |rare| &rare.hosts);
+            let need = Need { hash: self.hash, ..need(self.forward, hosts, request, info) };
+            let cluster = &self.cluster;
             let mut connecting = Box::pin(async { taken(cluster.tcp(&need).await?).await });
             let waits = &mut self.waits;
             std::future::poll_fn(|cx| {
                 if early(cx) {
-                    return std::task::Poll::Ready(Ok(None));
+                    return Poll::Ready(Ok(None));
                 }
                 match connecting.as_mut().poll(cx) {
-                    std::task::Poll::Ready(result) => std::task::Poll::Ready(Ok(Some(result))),
-                    std::task::Poll::Pending => waits.poll(cx, stream).map(Err),
+                    Poll::Ready(result) => Poll::Ready(Ok(Some(result))),
+                    Poll::Pending => waits.poll_watch(cx, &mut client).map(Err),
                 }
             })
             .await
@@ -270,9 +246,7 @@ impl<'r> Exchange<'r> {
 
     /// The request was sent on a connection.
     pub(crate) fn sent(&mut self, stream: &mut HttpStream) {
-        let now = tokio::time::Instant::now();
-        stream.info.timing.upstream_first_sent = Some(now.into_std().saturating_duration_since(stream.info.started));
-        self.sent = Some(now);
+        stream.info.timing.upstream_first_sent = Some(since_start(stream, Instant::now()));
     }
 
     /// The response's head came, and it is the answer.
@@ -283,16 +257,18 @@ impl<'r> Exchange<'r> {
 
     /// A final head came.
     pub(crate) fn head_came(&mut self, stream: &mut HttpStream) {
-        stream.info.timing.upstream_first_received = Some(stream.info.elapsed());
-        self.waits.touch();
+        let now = Instant::now();
+        stream.info.timing.upstream_first_received = Some(since_start(stream, now));
+        self.waits.touch_at(now);
     }
 
     /// Counts an upstream's answer; `retried` when another attempt follows it.
     pub(crate) fn count(&self, stream: &HttpStream, host: &dyn Host, status: StatusCode, retried: bool) {
-        let time = self.sent.map_or(Duration::ZERO, |sent| sent.elapsed());
         host.report(match retried {
             true => Report::Retried { status },
-            false => Report::Response { status, time, internal: stream.internal },
+            false => {
+                Report::Response { status, time: service_time(stream).unwrap_or_default(), internal: stream.internal }
+            }
         });
     }
 
@@ -379,8 +355,8 @@ impl<'r> Exchange<'r> {
         let mut sleep = std::pin::pin!(tokio::time::sleep(pause));
         let waits = &mut self.waits;
         std::future::poll_fn(|cx| match sleep.as_mut().poll(cx) {
-            std::task::Poll::Ready(()) => std::task::Poll::Ready(Ok(())),
-            std::task::Poll::Pending => waits.poll(cx, stream).map(Err),
+            Poll::Ready(()) => Poll::Ready(Ok(())),
+            Poll::Pending => waits.poll(cx, stream).map(Err),
         })
         .await
     }
@@ -398,10 +374,9 @@ impl<'r> Exchange<'r> {
         }
         if !self.options.suppress_envoy_headers
             && complete
-            && let Some(sent) = self.sent
+            && let Some(time) = service_time(stream)
         {
-            let time = u64::try_from(sent.elapsed().as_millis()).unwrap_or(u64::MAX);
-            head.headers.insert(SERVICE_TIME, HeaderValue::from(time));
+            head.headers.insert(SERVICE_TIME, decimal(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)));
         }
         for cookie in self.rare.iter().flat_map(|rare| &rare.cookies) {
             head.headers.append(http::header::SET_COOKIE, cookie.clone());
@@ -453,6 +428,44 @@ impl<'r> Exchange<'r> {
             }
         };
         Some(self.reply(reply, stream))
+    }
+}
+
+/// What a cluster is asked for a connection with.
+fn need<'a>(forward: &'a Forward, tried: &'a [Address], request: &'a RequestHead, info: &'a StreamInfo) -> Need<'a> {
+    Need {
+        priority: forward.common.priority,
+        hash: None,
+        metadata_match: forward.metadata_match.as_ref(),
+        tried,
+        reselect: forward.common.retry.as_ref().map_or(0, |policy| policy.reselect),
+        request: Some(request),
+        downstream: Some(&info.conn),
+        state: &info.state,
+        metadata: &info.metadata,
+        extended_connect: false,
+        address: None,
+        wait: true,
+    }
+}
+
+/// Between the start of a stream and now.
+fn since_start(stream: &HttpStream, now: Instant) -> Duration {
+    now.into_std().saturating_duration_since(stream.info.started)
+}
+
+/// From the request as it was sent to the head of its answer.
+fn service_time(stream: &HttpStream) -> Option<Duration> {
+    let timing = &stream.info.timing;
+    Some(timing.upstream_first_received?.saturating_sub(timing.upstream_first_sent?))
+}
+
+/// A number as a field's value; the smallest, which are the most frequent, without memory of their own.
+fn decimal(number: u64) -> HeaderValue {
+    const SMALL: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    match usize::try_from(number).ok().and_then(|number| SMALL.get(number)) {
+        Some(text) => HeaderValue::from_static(text),
+        None => HeaderValue::from(number),
     }
 }
 

@@ -353,9 +353,7 @@ impl Exchange<'_> {
         }
         let (before, stalled) = (download.moved, download.stalled);
         let polled = download.poll(cx, recv, &mut stream.info);
-        if download.moved != before {
-            self.waits.touch();
-        }
+        let moved = download.moved != before;
         if stalled != download.stalled {
             host.report(Report::FlowControl { paused: download.stalled });
         }
@@ -365,6 +363,9 @@ impl Exchange<'_> {
             Poll::Ready(Err(PumpError::Source(error))) => Poll::Ready(Err(Cut::Upstream(error))),
             Poll::Ready(Err(PumpError::Sink(error))) => Poll::Ready(Err(Cut::Client(error))),
             Poll::Pending => {
+                if moved {
+                    self.waits.touch();
+                }
                 self.waits.poll_time(cx, &mut stream.lent.alarm).map(|interrupt| Err(Cut::Time(interrupt)))
             }
         }

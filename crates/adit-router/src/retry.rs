@@ -196,9 +196,15 @@ pub(crate) struct Timeouts {
     pub(crate) per_try_idle: Option<Duration>,
 }
 
+/// Whether a request brings fields of those that ask for retries or timeouts. One look at the names that are there costs less
+/// than looking each of these up.
+pub(crate) fn asks(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| name.as_str().starts_with("x-envoy-"))
+}
+
 impl RetryState {
-    /// From the route's policy and the request's own fields, which are taken off.
-    pub(crate) fn new(policy: Option<&Arc<RetryPolicy>>, head: &mut RequestHead) -> Self {
+    /// From the route's policy and the request's own fields, which are taken off where it `asks` at all (see [`asks`]).
+    pub(crate) fn new(policy: Option<&Arc<RetryPolicy>>, head: &mut RequestHead, asks: bool) -> Self {
         if let Some(policy) = policy
             && !policy.request_headers.is_empty()
             && !policy.request_headers.iter().any(|matcher| matcher.matches(head))
@@ -206,8 +212,6 @@ impl RetryState {
             remove_overrides(&mut head.headers);
             return Self { policy: None, used: 0 };
         }
-        // One look at the names that are there costs less than looking each of these up.
-        let asks = head.headers.keys().any(|name| name.as_str().starts_with("x-envoy-"));
         if !asks {
             let policy = policy.filter(|policy| policy.on != RetryOn::default()).cloned();
             return Self { policy, used: 0 };
@@ -346,20 +350,23 @@ pub(crate) fn timeouts(
     route: Option<Duration>,
     policy: Option<&RetryPolicy>,
     headers: &mut HeaderMap,
+    asks: bool,
     respect_expected: bool,
 ) -> Timeouts {
     let mut response = route;
-    if let Some(own) = number(headers, &RQ_TIMEOUT) {
-        response = (own > 0).then(|| Duration::from_millis(own));
-        headers.remove(&RQ_TIMEOUT);
-    }
-    if respect_expected && let Some(expected) = number(headers, &EXPECTED_TIMEOUT) {
-        response = (expected > 0).then(|| Duration::from_millis(expected));
-    }
     let mut per_try = policy.and_then(|policy| policy.per_try_timeout);
-    if let Some(own) = number(headers, &PER_TRY_TIMEOUT) {
-        per_try = (own > 0).then(|| Duration::from_millis(own));
-        headers.remove(&PER_TRY_TIMEOUT);
+    if asks {
+        if let Some(own) = number(headers, &RQ_TIMEOUT) {
+            response = (own > 0).then(|| Duration::from_millis(own));
+            headers.remove(&RQ_TIMEOUT);
+        }
+        if respect_expected && let Some(expected) = number(headers, &EXPECTED_TIMEOUT) {
+            response = (expected > 0).then(|| Duration::from_millis(expected));
+        }
+        if let Some(own) = number(headers, &PER_TRY_TIMEOUT) {
+            per_try = (own > 0).then(|| Duration::from_millis(own));
+            headers.remove(&PER_TRY_TIMEOUT);
+        }
     }
     // A try that may last longer than everything together is no limit.
     if response.is_some_and(|response| per_try.is_some_and(|per_try| per_try >= response)) {

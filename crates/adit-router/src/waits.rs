@@ -3,7 +3,7 @@
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use adit_filter::{Alarm, HttpStream};
+use adit_filter::{Alarm, HttpStream, Watch};
 use adit_http::StreamError;
 use tokio::time::Instant;
 
@@ -42,10 +42,14 @@ impl Waits {
     /// Something moved.
     pub(crate) fn touch(&mut self) {
         if self.idle.is_some() || self.per_try_idle.is_some() {
-            let now = Instant::now();
-            for (_, since) in self.idle.iter_mut().chain(&mut self.per_try_idle) {
-                *since = now;
-            }
+            self.touch_at(Instant::now());
+        }
+    }
+
+    /// Something moved just now.
+    pub(crate) fn touch_at(&mut self, now: Instant) {
+        for (_, since) in self.idle.iter_mut().chain(&mut self.per_try_idle) {
+            *since = now;
         }
     }
 
@@ -86,10 +90,15 @@ impl Waits {
 
     /// Ready when the client is gone or time is up.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, stream: &mut HttpStream) -> Poll<Interrupt> {
-        if let Poll::Ready(error) = stream.poll_cancelled(cx) {
+        self.poll_watch(cx, &mut stream.split().2)
+    }
+
+    /// The same, while the rest of the stream is borrowed.
+    pub(crate) fn poll_watch(&mut self, cx: &mut Context<'_>, client: &mut Watch<'_>) -> Poll<Interrupt> {
+        if let Poll::Ready(error) = client.poll_cancelled(cx) {
             return Poll::Ready(Interrupt::Client(error));
         }
-        self.poll_time(cx, &mut stream.lent.alarm)
+        self.poll_time(cx, client.alarm)
     }
 }
 

@@ -19,6 +19,7 @@ pub fn enter_worker(index: usize) {
 }
 
 /// The row of the calling thread. Too large an index shares the last row: slower, never wrong.
+#[inline]
 pub(crate) fn current_shard(shards: usize) -> usize {
     SHARD.get().min(shards.saturating_sub(1))
 }
@@ -56,6 +57,7 @@ impl Chunk {
         Slot { chunk: Arc::clone(self), index: (index % SLOTS) as u32 }
     }
 
+    #[inline]
     fn cell(&self, shard: usize, index: usize) -> &AtomicU64 {
         // In range by construction: shard < shards and index < SLOTS.
         &self.lines[shard * LINES + index / PER_LINE].0[index % PER_LINE]
@@ -63,6 +65,7 @@ impl Chunk {
 }
 
 impl Slot {
+    #[inline]
     fn index(&self) -> usize {
         self.index as usize
     }
