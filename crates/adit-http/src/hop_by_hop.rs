@@ -48,18 +48,23 @@ pub fn strip(headers: &mut HeaderMap, keep_upgrade: bool) {
     if found.connection {
         strip_nominated(headers, keep_upgrade);
     }
-    let gone = [
-        (found.transfer_encoding, header::TRANSFER_ENCODING),
-        (found.keep_alive, KEEP_ALIVE),
-        (found.proxy_connection, PROXY_CONNECTION),
-        (found.te, header::TE),
-        (found.connection && !keep_upgrade, header::CONNECTION),
-        (found.upgrade && !keep_upgrade, header::UPGRADE),
-    ];
-    for (there, name) in gone {
-        if there {
-            headers.remove(name);
-        }
+    if found.transfer_encoding {
+        headers.remove(header::TRANSFER_ENCODING);
+    }
+    if found.keep_alive {
+        headers.remove(KEEP_ALIVE);
+    }
+    if found.proxy_connection {
+        headers.remove(PROXY_CONNECTION);
+    }
+    if found.te {
+        headers.remove(header::TE);
+    }
+    if found.connection && !keep_upgrade {
+        headers.remove(header::CONNECTION);
+    }
+    if found.upgrade && !keep_upgrade {
+        headers.remove(header::UPGRADE);
     }
     if te_trailers {
         headers.insert(header::TE, http::HeaderValue::from_static("trailers"));
