@@ -14,7 +14,7 @@ use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use tokio::time::{Instant, Sleep};
 
 use crate::keepalive::{Keepalive, poll_dead};
-use crate::recv::H2Recv;
+use crate::recv::{Ended, H2Recv};
 use crate::send::H2Send;
 use crate::server::{LOCAL_ERRORS, PENDING_RESETS, RESET_MEMORY, RESET_MEMORY_FOR};
 use crate::shared::{Shared, StreamGuard};
@@ -303,11 +303,11 @@ impl PendingResponse for H2Pending {
     }
 
     fn into_recv(mut self: Box<Self>) -> Box<dyn RecvStream> {
-        Box::new(match self.recv.take() {
-            Some(recv) if !recv.is_end_stream() => H2Recv::new(recv, self.guard.clone()),
-            Some(_) => H2Recv::ended(self.guard.clone()),
-            None => H2Recv::misused(self.guard.clone()),
-        })
+        match self.recv.take() {
+            Some(recv) if !recv.is_end_stream() => Box::new(H2Recv::new(recv, self.guard.clone())),
+            Some(_) => Box::new(Ended),
+            None => Box::new(H2Recv::misused(self.guard.clone())),
+        }
     }
 }
 

@@ -31,11 +31,6 @@ impl H2Recv {
         Self { stream: Some(stream), guard, owed: 0, ended: false, failed: None }
     }
 
-    /// A half whose message ended with its head: holds nothing of the stream.
-    pub(crate) fn ended(guard: Arc<StreamGuard>) -> Self {
-        Self { stream: None, guard, owed: 0, ended: true, failed: None }
-    }
-
     /// A half asked for out of order.
     pub(crate) fn misused(guard: Arc<StreamGuard>) -> Self {
         let failed = Some(StreamError::Local(ErrorCode::Internal));
@@ -114,5 +109,26 @@ impl RecvStream for H2Recv {
             Some(stream) => stream.is_end_stream(),
             None => self.failed.is_none(),
         }
+    }
+}
+
+/// A half whose message ended with its head: holds nothing of the stream, and takes no memory.
+pub(crate) struct Ended;
+
+impl ByteSource for Ended {
+    fn poll_chunk(&mut self, _: &mut Context<'_>, _max: usize) -> Poll<Option<Result<Bytes, StreamError>>> {
+        Poll::Ready(None)
+    }
+
+    fn stop(&mut self, _: ErrorCode) {}
+}
+
+impl RecvStream for Ended {
+    fn poll_trailers(&mut self, _: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, StreamError>> {
+        Poll::Ready(Ok(None))
+    }
+
+    fn is_end(&self) -> bool {
+        true
     }
 }

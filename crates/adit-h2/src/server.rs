@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 
-use adit_codec::{ConnError, IncomingStream, Responder, SendStream, ServerConn};
+use adit_codec::{ConnError, IncomingStream, RecvStream, Responder, SendStream, ServerConn};
 use adit_http::{ErrorCode, RequestKind, ResponseHead, StreamError};
 use adit_io::Io;
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::head::{self, Refusal};
 use crate::keepalive::{Keepalive, poll_dead};
-use crate::recv::H2Recv;
+use crate::recv::{Ended, H2Recv};
 use crate::send::H2Send;
 use crate::shared::{Shared, StreamGuard};
 use crate::watch::Watched;
@@ -189,10 +189,10 @@ impl Server {
         match head::request(parts, self.secure, self.shared.rules) {
             Ok(head) => {
                 let kind = head.kind.clone();
-                let recv =
-                    if recv.is_end_stream() { H2Recv::ended(guard.clone()) } else { H2Recv::new(recv, guard.clone()) };
+                let recv: Box<dyn RecvStream> =
+                    if recv.is_end_stream() { Box::new(Ended) } else { Box::new(H2Recv::new(recv, guard.clone())) };
                 let responder = H2Responder { respond: Some(respond), kind, guard };
-                Some(IncomingStream { head, recv: Box::new(recv), responder: Box::new(responder), meter: None })
+                Some(IncomingStream { head, recv, responder: Box::new(responder), meter: None })
             }
             Err(Refusal::Malformed) => {
                 respond.send_reset(h2::Reason::PROTOCOL_ERROR);
