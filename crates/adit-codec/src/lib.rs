@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use adit_http::{ErrorCode, RequestHead, ResponseHead, StreamError};
-use adit_io::{ByteSink, ByteSource};
+use adit_io::{ByteSink, ByteSource, Side, Sink, Source};
 use bytes::Bytes;
 use http::HeaderMap;
 
@@ -52,7 +52,7 @@ pub trait RecvStream: ByteSource {
     /// The connection's own half, where an accepted tunnel has the connection to itself and the codec nothing left to do
     /// (HTTP/1). What was asked is empty then, and to be dropped. Asked after [`SendStream::detach`], before any payload was
     /// read.
-    fn detach(&mut self) -> Option<Box<dyn ByteSource>> {
+    fn detach(&mut self) -> Option<Source> {
         None
     }
 }
@@ -91,7 +91,7 @@ pub trait SendStream: ByteSink {
     fn poll_send_trailers(&mut self, cx: &mut Context<'_>, trailers: &HeaderMap) -> Poll<Result<(), StreamError>>;
 
     /// As [`RecvStream::detach`]; `None` also as long as the head waits to leave.
-    fn detach(&mut self, cx: &mut Context<'_>) -> Option<Box<dyn ByteSink>> {
+    fn detach(&mut self, cx: &mut Context<'_>) -> Option<Sink> {
         let _ = cx;
         None
     }
@@ -99,14 +99,20 @@ pub trait SendStream: ByteSink {
 
 /// The halves of an accepted tunnel as bytes, without the codec wherever it has nothing left to do. Never waits. A server connection
 /// whose one stream was taken from it so is over.
-pub async fn tunnel_halves(
-    mut recv: Box<dyn RecvStream>,
-    mut send: Box<dyn SendStream>,
-) -> (Box<dyn ByteSource>, Box<dyn ByteSink>) {
+pub async fn tunnel_side(mut recv: Box<dyn RecvStream>, mut send: Box<dyn SendStream>) -> Side {
     match std::future::poll_fn(|cx| Poll::Ready(send.detach(cx))).await {
-        Some(sink) => (recv.detach().unwrap_or(recv), sink),
-        None => (recv, send),
+        Some(sink) => Side { source: recv.detach().unwrap_or_else(|| Source::Other(recv)), sink },
+        None => Side::new(recv, send),
     }
+}
+
+/// [`tunnel_side`], for who takes the halves apart.
+pub async fn tunnel_halves(
+    recv: Box<dyn RecvStream>,
+    send: Box<dyn SendStream>,
+) -> (Box<dyn ByteSource>, Box<dyn ByteSink>) {
+    let Side { source, sink } = tunnel_side(recv, send).await;
+    (source.into(), sink.into())
 }
 
 /// A request that a server connection received.

@@ -232,7 +232,7 @@ impl SendStream for ClientSend {
         self.0.poll_trailers(cx, trailers)
     }
 
-    fn detach(&mut self, cx: &mut Context<'_>) -> Option<Box<dyn ByteSink>> {
+    fn detach(&mut self, cx: &mut Context<'_>) -> Option<adit_io::Sink> {
         self.0.detach(cx)
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use adit_http::StreamError;
-use adit_io::{ByteSource, Io, Prefixed, Stream, TcpSource};
+use adit_io::{ByteSource, Io, Prefixed, Source, Stream, TcpSource};
 use bytes::{Bytes, BytesMut};
 use tokio::net::TcpStream;
 
@@ -68,12 +68,12 @@ impl Reader {
     }
 
     /// The half as a source of its own, with what was read already in front.
-    pub(crate) fn into_source(self) -> Box<dyn ByteSource> {
+    pub(crate) fn into_source(self) -> Source {
         let first = self.buf.freeze();
         match self.half {
-            ReadHalf::Tcp(socket) => Box::new(TcpSource::new(socket, first)),
-            ReadHalf::Other(source) if first.is_empty() => source,
-            ReadHalf::Other(source) => Box::new(Prefixed::new(first, source)),
+            ReadHalf::Tcp(socket) => Source::Tcp(TcpSource::new(socket, first)),
+            ReadHalf::Other(source) if first.is_empty() => Source::Other(source),
+            ReadHalf::Other(source) => Source::Other(Box::new(Prefixed::new(first, source))),
         }
     }
 

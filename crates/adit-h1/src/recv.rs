@@ -214,7 +214,7 @@ impl RecvStream for Recv {
         self.error.is_none() && self.decoder.is_done() && !self.decoder.has_trailers()
     }
 
-    fn detach(&mut self) -> Option<Box<dyn ByteSource>> {
+    fn detach(&mut self) -> Option<adit_io::Source> {
         if !self.raw || self.error.is_some() {
             return None;
         }

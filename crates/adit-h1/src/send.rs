@@ -6,7 +6,6 @@ use std::task::{Context, Poll, ready};
 
 use adit_codec::Meter;
 use adit_http::{ErrorCode, StreamError};
-use adit_io::ByteSink;
 use bytes::Bytes;
 use http::HeaderMap;
 use tokio::net::TcpStream;
@@ -183,7 +182,7 @@ impl Sender {
     }
 
     /// The connection's writing half, once nothing of the head waits in front of it; see `SendStream::detach`.
-    pub(crate) fn detach(&mut self, cx: &mut Context<'_>) -> Option<Box<dyn ByteSink>> {
+    pub(crate) fn detach(&mut self, cx: &mut Context<'_>) -> Option<adit_io::Sink> {
         if self.out != Out::Raw || self.ended || self.error.is_some() {
             return None;
         }

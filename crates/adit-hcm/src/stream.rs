@@ -361,7 +361,7 @@ impl RecvStream for Watched {
         self.recv.is_end()
     }
 
-    fn detach(&mut self) -> Option<Box<dyn ByteSource>> {
+    fn detach(&mut self) -> Option<adit_io::Source> {
         self.recv.detach()
     }
 }

@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use adit_http::{ErrorCode, StreamError};
-use adit_io::{Address, ByteSource, ConnInfo, Io, RelayOptions, Side, relay};
+use adit_io::{Address, ByteSource, ConnInfo, Io, RelayOptions, Side, Source, relay};
 use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -102,7 +102,7 @@ fn side(lane: Lane, socket: tokio::net::TcpStream) -> Side {
     let address: Address = socket.local_addr().unwrap().into();
     let mut side = Side::from(Io::tcp(socket, Arc::new(ConnInfo::new(1, address.clone(), address))));
     if matches!(lane, Lane::Chunks) {
-        side.source = Box::new(Hidden(side.source));
+        side.source = Source::Other(Box::new(Hidden(side.source.into())));
     }
     side
 }

@@ -15,6 +15,7 @@ mod info;
 mod refusal;
 mod relay;
 mod scratch;
+mod side;
 mod state;
 mod stream;
 mod tcp;
@@ -26,8 +27,9 @@ pub use info::{ConnInfo, TlsInfo};
 pub use refusal::{Refusal, RefusalSlot};
 pub use relay::{
     Cause, DEFAULT_BUFFER_LIMIT, Direction, DirectionEnd, DirectionSummary, LINGER, Peer, Relay, RelayFuture,
-    RelayObserver, RelayOptions, Side, SideMut, Spliced, Summary, TimeoutAction, relay,
+    RelayObserver, RelayOptions, Spliced, Summary, TimeoutAction, relay,
 };
+pub use side::{Side, SideMut, Sink, Source};
 pub use state::{FilterObject, FilterState, FilterValue, Metadata, Sharing, Value};
 pub use stream::{Io, Prefixed, Stream, Transport};
 pub use tcp::{TcpSink, TcpSource, error_event};

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::tcp::{TcpSink, TcpSource};
-use crate::{ByteSink, ByteSource, ConnInfo, FilterState, Metadata};
+use crate::{ByteSink, ByteSource, ConnInfo, FilterState, Metadata, Side, Sink, Source};
 
 /// A byte stream that is not plain TCP: TLS, an internal pair, a Unix socket, a tunnel.
 ///
@@ -157,19 +157,26 @@ impl Io {
         (self.stream, self.read_ahead)
     }
 
-    /// The two halves, for relaying and for codecs that own each direction on its own.
+    /// The two halves, for codecs that own each direction on its own.
     pub fn into_halves(self) -> (Box<dyn ByteSource>, Box<dyn ByteSink>) {
+        let Side { source, sink } = self.into_side();
+        (source.into(), sink.into())
+    }
+
+    /// The two halves, for relaying.
+    pub fn into_side(self) -> Side {
         match self.stream {
-            Stream::Tcp(socket) => {
-                (Box::new(TcpSource::new(socket.clone(), self.read_ahead)), Box::new(TcpSink::new(socket)))
-            }
+            Stream::Tcp(socket) => Side {
+                source: Source::Tcp(TcpSource::new(socket.clone(), self.read_ahead)),
+                sink: Sink::Tcp(TcpSink::new(socket)),
+            },
             Stream::Other(mut transport) => {
                 let ahead = Some(self.read_ahead).filter(|ahead| !ahead.is_empty());
                 let ahead = ahead.and_then(|ahead| transport.unread(ahead));
                 let (source, sink) = transport.into_halves();
                 match ahead {
-                    Some(first) => (Box::new(Prefixed::new(first, source)), sink),
-                    None => (source, sink),
+                    Some(first) => Side::new(Box::new(Prefixed::new(first, source)), sink),
+                    None => Side::new(source, sink),
                 }
             }
         }

@@ -4,7 +4,7 @@
 use std::task::{Context, Poll};
 
 use adit_http::{ErrorCode, StreamError};
-use adit_io::{ByteSink, ByteSource};
+use adit_io::{ByteSink, ByteSource, Sink, Source};
 use bytes::Bytes;
 use tokio::net::TcpStream;
 
@@ -17,7 +17,7 @@ fn connect(error: StreamError) -> StreamError {
     }
 }
 
-pub(crate) struct ConnectSource(pub(crate) Box<dyn ByteSource>);
+pub(crate) struct ConnectSource(pub(crate) Source);
 
 impl ByteSource for ConnectSource {
     fn poll_chunk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Option<Result<Bytes, StreamError>>> {
@@ -33,7 +33,7 @@ impl ByteSource for ConnectSource {
     }
 }
 
-pub(crate) struct ConnectSink(pub(crate) Box<dyn ByteSink>);
+pub(crate) struct ConnectSink(pub(crate) Sink);
 
 impl ByteSink for ConnectSink {
     fn poll_send(&mut self, cx: &mut Context<'_>, data: &mut Bytes, end: bool) -> Poll<Result<(), StreamError>> {

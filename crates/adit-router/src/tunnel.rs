@@ -434,7 +434,7 @@ impl Driver<'_, '_> {
         io: adit_io::Io,
         permit: Permit,
     ) -> Result<Side, Option<StreamError>> {
-        let (source, sink) = io.into_halves();
+        let Side { source, sink } = Side::from(io);
         let mut sink = Withheld::new(sink).release(permit);
         if let Some(version) = self.connect.and_then(|connect| connect.proxy_protocol) {
             let mut preamble = version.preamble(&stream.info.conn);
@@ -457,7 +457,7 @@ impl Driver<'_, '_> {
         if stream.request.version >= Version::HTTP_2 {
             return Ok(Side::new(Box::new(ConnectSource(source)), Box::new(ConnectSink(sink))));
         }
-        Ok(Side::new(source, sink))
+        Ok(Side { source, sink })
     }
 }
 
@@ -466,8 +466,7 @@ impl Driver<'_, '_> {
 async fn halves(kind: &RequestKind, recv: Box<dyn RecvStream>, send: Box<dyn SendStream>) -> Side {
     let udp = matches!(kind, RequestKind::Upgrade(token) if token.is_connect_udp());
     let (recv, send) = if udp { adit_codec::udp::bridge(recv, send) } else { (recv, send) };
-    let (source, sink) = adit_codec::tunnel_halves(recv, send).await;
-    Side::new(source, sink)
+    adit_codec::tunnel_side(recv, send).await
 }
 
 fn now() -> std::time::Instant {

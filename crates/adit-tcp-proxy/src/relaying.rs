@@ -44,10 +44,7 @@ impl Up {
         match stream {
             UpStream::Plain(io) => Self::Plain(Side::from(io)),
             UpStream::Tunnel(send, recv) if trailers => Self::Tunnel(send, recv),
-            UpStream::Tunnel(send, recv) => {
-                let (source, sink) = adit_codec::tunnel_halves(recv, send).await;
-                Self::Bytes(Side::new(source, sink))
-            }
+            UpStream::Tunnel(send, recv) => Self::Bytes(adit_codec::tunnel_side(recv, send).await),
         }
     }
 }
@@ -56,12 +53,11 @@ impl Relaying {
     /// Ready with what the listener logs, once both sides are over and this proxy's own line is written.
     pub(crate) fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<StreamInfo> {
         self.poll_ticker(cx);
-        let down = SideMut { source: &mut *self.down.source, sink: &mut *self.down.sink };
         let up = match &mut self.up {
-            Up::Plain(side) | Up::Bytes(side) => SideMut { source: &mut *side.source, sink: &mut *side.sink },
+            Up::Plain(side) | Up::Bytes(side) => side.as_mut(),
             Up::Tunnel(send, recv) => SideMut { source: &mut **recv, sink: &mut **send },
         };
-        let polled = self.relay.poll_relay(cx, down, up);
+        let polled = self.relay.poll_relay(cx, self.down.as_mut(), up);
         if self.flush.is_none() && self.relay.flushes_upstream() {
             let stats = &self.session.proxy.stats;
             stats.upstream_flush_total.inc();

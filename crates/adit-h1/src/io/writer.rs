@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use adit_http::{ErrorCode, StreamError};
-use adit_io::{ByteSink, Spliced, TcpSink};
+use adit_io::{ByteSink, Sink, Spliced, TcpSink};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::net::TcpStream;
 
@@ -34,13 +34,13 @@ impl WriteHalf {
     }
 
     /// The half as a sink of its own.
-    pub(crate) fn into_sink(self) -> Box<dyn ByteSink> {
+    pub(crate) fn into_sink(self) -> Sink {
         match self {
-            Self::Tcp(socket) => Box::new(TcpSink::new(socket)),
-            Self::Other(sink) => match Arc::try_unwrap(sink) {
+            Self::Tcp(socket) => Sink::Tcp(TcpSink::new(socket)),
+            Self::Other(sink) => Sink::Other(match Arc::try_unwrap(sink) {
                 Ok(sink) => sink.into_inner().unwrap_or_else(PoisonError::into_inner),
                 Err(shared) => Box::new(SharedSink(shared)),
-            },
+            }),
         }
     }
 }

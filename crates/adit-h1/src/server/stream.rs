@@ -150,7 +150,7 @@ impl SendStream for ServerStream {
         self.sender.poll_trailers(cx, trailers)
     }
 
-    fn detach(&mut self, cx: &mut Context<'_>) -> Option<Box<dyn ByteSink>> {
+    fn detach(&mut self, cx: &mut Context<'_>) -> Option<adit_io::Sink> {
         self.sender.detach(cx)
     }
 }

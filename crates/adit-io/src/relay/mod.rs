@@ -16,7 +16,7 @@ use std::time::Duration;
 use adit_http::{ErrorCode, StreamError};
 use tokio::time::{Instant, Sleep};
 
-use crate::{ByteSink, ByteSource, Io};
+use crate::{ByteSink, ByteSource, Side, SideMut};
 use lane::{Failure, Lane, Wait};
 
 /// Held per direction at most, unless the options say otherwise: 1 MiB (Envoy's `per_connection_buffer_limit_bytes`).
@@ -24,40 +24,6 @@ pub const DEFAULT_BUFFER_LIMIT: usize = 1 << 20;
 
 /// How long bytes at hand may still take to leave once the relay is over: 1 s.
 pub const LINGER: Duration = Duration::from_secs(1);
-
-/// One endpoint of a relay: the two halves towards one peer.
-pub struct Side {
-    /// Where its bytes come from.
-    pub source: Box<dyn ByteSource>,
-    /// Where bytes for it go.
-    pub sink: Box<dyn ByteSink>,
-}
-
-impl Side {
-    /// From two halves.
-    pub fn new(source: Box<dyn ByteSource>, sink: Box<dyn ByteSink>) -> Self {
-        Self { source, sink }
-    }
-
-    fn as_mut(&mut self) -> SideMut<'_> {
-        SideMut { source: &mut *self.source, sink: &mut *self.sink }
-    }
-}
-
-impl From<Io> for Side {
-    fn from(io: Io) -> Self {
-        let (source, sink) = io.into_halves();
-        Self { source, sink }
-    }
-}
-
-/// One endpoint of a relay, borrowed.
-pub struct SideMut<'a> {
-    /// Where its bytes come from.
-    pub source: &'a mut dyn ByteSource,
-    /// Where bytes for it go.
-    pub sink: &'a mut dyn ByteSink,
-}
 
 /// Both endpoints of a relay.
 struct Sides<'a> {

@@ -82,8 +82,8 @@ pub fn side(via: Via, socket: TcpStream) -> Side {
     match via {
         Via::Plain => Io::tcp(socket, info).into(),
         Via::Chunks => {
-            let side = Side::from(Io::tcp(socket, info));
-            Side::new(Box::new(Hidden(side.source)), Box::new(Hidden(side.sink)))
+            let (source, sink) = Io::tcp(socket, info).into_halves();
+            Side::new(Box::new(Hidden(source)), Box::new(Hidden(sink)))
         }
         Via::Shared => {
             let (source, sink) = transport_halves(Joint(socket));
