@@ -12,6 +12,7 @@ mod address;
 pub mod conformance;
 mod halves;
 mod info;
+mod moment;
 mod refusal;
 mod relay;
 mod scratch;

@@ -1,6 +1,6 @@
 //! The client while there is no upstream: whether it is still there, and the bytes it sends early.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -69,29 +69,28 @@ impl Client {
         Self { io, limit, end_is_leaving, watch, sent, error, early_reads }
     }
 
-    /// Ready when the client left. Holds early data as it comes.
-    pub(crate) async fn left(&mut self) -> Left {
+    /// Looks at the client no more than is needed from here on.
+    pub(crate) fn look_away(&mut self) {
         if self.limit == 0 && !self.end_is_leaving && self.io.tcp_socket().is_some() {
             // Nothing is held and an end says nothing: neither is worth a wake and a look at the socket. Whether bytes wait
             // there is asked when it matters (`has_unread`).
             self.watch = Watch::Enough;
         }
-        poll_fn(|cx| self.poll_left(cx)).await
     }
 
     /// Ready when the client sent something, or left.
-    pub(crate) async fn first_bytes(&mut self) -> Result<(), Left> {
-        poll_fn(|cx| match self.poll_left(cx) {
+    pub(crate) fn poll_first_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Left>> {
+        match self.poll_left(cx) {
             Poll::Ready(left) => Poll::Ready(Err(left)),
             Poll::Pending if self.sent => Poll::Ready(Ok(())),
             // An end with nothing before it: nothing will ever come.
             Poll::Pending if self.watch == Watch::Enough => Poll::Ready(Err(Left::Ended)),
             Poll::Pending => Poll::Pending,
-        })
-        .await
+        }
     }
 
-    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Left> {
+    /// Ready when the client left. Holds early data as it comes.
+    pub(crate) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Left> {
         if let Some(error) = &mut self.error
             && error.as_mut().poll(cx).is_ready()
         {

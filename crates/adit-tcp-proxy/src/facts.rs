@@ -1,7 +1,7 @@
-//! Facts of connections, kept small while they are relayed: those of a plain TCP connection or of an internal one need a
-//! third of a [`ConnInfo`].
+//! Facts of connections, kept small while they are relayed: those of a plain connection over IPv4 need a tenth of a
+//! [`ConnInfo`], those of one over IPv6 or of an internal one a third, in a box.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -10,12 +10,29 @@ use adit_io::{Address, ConnInfo, RefusalSlot};
 
 /// Facts of the client's connection.
 pub(crate) enum ClientFacts {
-    /// Plain TCP of which nothing is known but the addresses.
-    Tcp { id: u64, local: SocketAddr, remote: SocketAddr },
+    /// Plain TCP over IPv4 of which nothing is known but the addresses.
+    Tcp4 { id: u64, local: SocketAddrV4, remote: SocketAddrV4 },
+    /// The same with any addresses.
+    Tcp(Box<Ends>),
     /// The accepting end of an internal connection of which nothing else is known.
-    Internal { id: u64, local: Address, hops: u8, refusal: RefusalSlot },
+    Internal(Box<InternalEnd>),
     /// Anything else.
     Full(Arc<ConnInfo>),
+}
+
+/// A connection and its two addresses.
+pub(crate) struct Ends {
+    id: u64,
+    local: SocketAddr,
+    remote: SocketAddr,
+}
+
+/// The accepting end of an internal connection.
+pub(crate) struct InternalEnd {
+    id: u64,
+    local: Address,
+    hops: u8,
+    refusal: RefusalSlot,
 }
 
 impl ClientFacts {
@@ -24,12 +41,13 @@ impl ClientFacts {
             return Self::Full(conn.clone());
         }
         match (&conn.local, &conn.remote, &conn.refusal) {
-            (Address::Ip(local), Address::Ip(remote), None) if conn.internal_hops == 0 => {
-                Self::Tcp { id: conn.id, local: *local, remote: *remote }
-            }
+            (Address::Ip(local), Address::Ip(remote), None) if conn.internal_hops == 0 => match (*local, *remote) {
+                (SocketAddr::V4(local), SocketAddr::V4(remote)) => Self::Tcp4 { id: conn.id, local, remote },
+                (local, remote) => Self::Tcp(Box::new(Ends { id: conn.id, local, remote })),
+            },
             (local @ Address::Internal { .. }, remote, Some(refusal)) if is_internal_client(remote) => {
                 let (local, refusal) = (local.clone(), refusal.clone());
-                Self::Internal { id: conn.id, local, hops: conn.internal_hops, refusal }
+                Self::Internal(Box::new(InternalEnd { id: conn.id, local, hops: conn.internal_hops, refusal }))
             }
             _ => Self::Full(conn.clone()),
         }
@@ -37,19 +55,18 @@ impl ClientFacts {
 
     /// All of them, of a connection that began at `start`.
     pub(crate) fn full(&self, start: SystemTime) -> Arc<ConnInfo> {
+        let tcp = |id, local: SocketAddr, remote: SocketAddr| {
+            Arc::new(ConnInfo { start, ..ConnInfo::new(id, local.into(), remote.into()) })
+        };
         match self {
-            Self::Tcp { id, local, remote } => {
-                let mut conn = ConnInfo::new(*id, Address::Ip(*local), Address::Ip(*remote));
-                conn.start = start;
-                Arc::new(conn)
-            }
-            Self::Internal { id, local, hops, refusal } => {
-                let mut conn = ConnInfo::new(*id, local.clone(), Address::internal_client());
-                conn.start = start;
-                conn.internal_hops = *hops;
-                conn.refusal = Some(refusal.clone());
-                Arc::new(conn)
-            }
+            Self::Tcp4 { id, local, remote } => tcp(*id, (*local).into(), (*remote).into()),
+            Self::Tcp(ends) => tcp(ends.id, ends.local, ends.remote),
+            Self::Internal(end) => Arc::new(ConnInfo {
+                start,
+                internal_hops: end.hops,
+                refusal: Some(end.refusal.clone()),
+                ..ConnInfo::new(end.id, end.local.clone(), Address::internal_client())
+            }),
             Self::Full(conn) => conn.clone(),
         }
     }
@@ -57,8 +74,8 @@ impl ClientFacts {
     /// Of an internal connection.
     pub(crate) fn refusal(&self) -> Option<&RefusalSlot> {
         match self {
-            Self::Tcp { .. } => None,
-            Self::Internal { refusal, .. } => Some(refusal),
+            Self::Tcp4 { .. } | Self::Tcp(_) => None,
+            Self::Internal(end) => Some(&end.refusal),
             Self::Full(conn) => conn.refusal.as_ref(),
         }
     }
@@ -66,10 +83,12 @@ impl ClientFacts {
 
 /// Facts of our connection to the host.
 pub(crate) enum UpstreamFacts {
-    /// Plain TCP to the host's own address: the rest follows from the host.
-    Tcp { id: u64, local: SocketAddr },
+    /// Plain TCP over IPv4 to the host's own address: the rest follows from the host.
+    Tcp4 { id: u64, local: SocketAddrV4 },
+    /// The same with any address.
+    Tcp(Box<(u64, SocketAddr)>),
     /// The connecting end of an internal connection: the rest follows from the host.
-    Internal { id: u64, hops: u8, refusal: RefusalSlot },
+    Internal(Box<(u64, u8, RefusalSlot)>),
     /// Anything else.
     Full(Arc<ConnInfo>),
 }
@@ -80,9 +99,12 @@ impl UpstreamFacts {
             return Self::Full(conn);
         }
         match (&conn.local, &conn.refusal) {
-            (Address::Ip(local), None) if conn.internal_hops == 0 => Self::Tcp { id: conn.id, local: *local },
+            (Address::Ip(SocketAddr::V4(local)), None) if conn.internal_hops == 0 => {
+                Self::Tcp4 { id: conn.id, local: *local }
+            }
+            (Address::Ip(local), None) if conn.internal_hops == 0 => Self::Tcp(Box::new((conn.id, *local))),
             (local, Some(refusal)) if is_internal_client(local) => {
-                Self::Internal { id: conn.id, hops: conn.internal_hops, refusal: refusal.clone() }
+                Self::Internal(Box::new((conn.id, conn.internal_hops, refusal.clone())))
             }
             _ => Self::Full(conn),
         }
@@ -90,10 +112,13 @@ impl UpstreamFacts {
 
     /// All of them but when the connection began, which no log asks.
     pub(crate) fn full(&self, host: &dyn Host) -> Arc<ConnInfo> {
+        let remote = || host.info().address.clone();
         match self {
-            Self::Tcp { id, local } => Arc::new(ConnInfo::new(*id, Address::Ip(*local), host.info().address.clone())),
-            Self::Internal { id, hops, refusal } => {
-                let mut conn = ConnInfo::new(*id, Address::internal_client(), host.info().address.clone());
+            Self::Tcp4 { id, local } => Arc::new(ConnInfo::new(*id, SocketAddr::V4(*local).into(), remote())),
+            Self::Tcp(end) => Arc::new(ConnInfo::new(end.0, end.1.into(), remote())),
+            Self::Internal(end) => {
+                let (id, hops, refusal) = &**end;
+                let mut conn = ConnInfo::new(*id, Address::internal_client(), remote());
                 conn.internal_hops = *hops;
                 conn.refusal = Some(refusal.clone());
                 Arc::new(conn)
@@ -105,8 +130,8 @@ impl UpstreamFacts {
     /// Of an internal connection.
     pub(crate) fn refusal(&self) -> Option<&RefusalSlot> {
         match self {
-            Self::Tcp { .. } => None,
-            Self::Internal { refusal, .. } => Some(refusal),
+            Self::Tcp4 { .. } | Self::Tcp(_) => None,
+            Self::Internal(end) => Some(&end.2),
             Self::Full(conn) => conn.refusal.as_ref(),
         }
     }

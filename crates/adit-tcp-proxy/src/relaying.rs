@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use adit_codec::{RecvStream, SendStream};
-use adit_filter::{AccessLogType, Lifecycle, ResponseFlag, StreamInfo};
+use adit_filter::{AccessLogType, BoxFuture, Lifecycle, ResponseFlag, StreamInfo};
 use adit_io::{Cause, DirectionEnd, Peer, Relay, Side, SideMut, Summary};
 use adit_stats::{Counter, GaugeHold};
 use tokio::time::{Instant, Sleep};
@@ -21,7 +21,9 @@ pub(crate) struct Relaying {
     pub(crate) relay: Relay,
     pub(crate) down: Side,
     pub(crate) up: Up,
-    pub(crate) session: Arc<Session>,
+    pub(crate) session: Session,
+    /// Ready when the worker closes, or with `check_drain_close` earlier.
+    pub(crate) closing: Option<BoxFuture<'static, ()>>,
     /// When the next periodic line is due.
     pub(crate) ticker: Option<Pin<Box<Sleep>>>,
     /// Counts a client that is gone while its last bytes wait for the upstream.
@@ -57,7 +59,8 @@ impl Relaying {
             Up::Plain(side) | Up::Bytes(side) => side.as_mut(),
             Up::Tunnel(send, recv) => SideMut { source: &mut **recv, sink: &mut **send },
         };
-        let polled = self.relay.poll_relay(cx, self.down.as_mut(), up);
+        let close = self.relay.poll_closing(cx, &mut self.closing);
+        let polled = self.relay.poll_relay(cx, self.down.as_mut(), up, Some(&self.session), close);
         if self.flush.is_none() && self.relay.flushes_upstream() {
             let stats = &self.session.proxy.stats;
             stats.upstream_flush_total.inc();
@@ -134,7 +137,7 @@ pub(crate) fn ticker(interval: Duration) -> Pin<Box<Sleep>> {
 
 /// `check_drain_close`: ready when the worker closes, or when the connection moves while it drains.
 pub(crate) struct DrainClose {
-    closing: Pin<Box<dyn Future<Output = ()> + Send>>,
+    closing: BoxFuture<'static, ()>,
     lifecycle: Arc<dyn Lifecycle>,
     closed: Counter,
     /// A connection that just began has moved nothing.
@@ -142,8 +145,8 @@ pub(crate) struct DrainClose {
 }
 
 impl DrainClose {
-    pub(crate) fn new(lifecycle: Arc<dyn Lifecycle>, closed: Counter) -> Self {
-        Self { closing: lifecycle.closing(), lifecycle, closed, begun: false }
+    pub(crate) fn new(closing: BoxFuture<'static, ()>, lifecycle: Arc<dyn Lifecycle>, closed: Counter) -> Self {
+        Self { closing, lifecycle, closed, begun: false }
     }
 }
 

@@ -1,16 +1,14 @@
 //! A connection, from the listener to its end.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use adit_filter::{
-    AccessLogType, BoxFuture, Connection, ListenerInfo, NetworkTerminal, ResponseFlag, StreamInfo, WorkerEnv,
-};
-use adit_io::{Refusal, Relay, RelayOptions, Side};
-use tokio::time::Instant;
+use adit_filter::{AccessLogType, BoxFuture, Connection, NetworkTerminal, ResponseFlag, StreamInfo, WorkerEnv};
+use adit_io::{Io, Refusal, Relay, RelayOptions, Side};
+use tokio::time::{Instant, Sleep};
 
 use crate::TcpProxy;
 use crate::client::{Client, Left};
@@ -66,33 +64,33 @@ enum Outcome {
     Closing,
 }
 
-/// The two timers of a connection, both from its start.
-struct Timers {
+/// The two timers of a connection, both from its start, and what ends it while it waits: held until the relay takes them over.
+struct Waits {
     idle: Option<Duration>,
     max: Option<Duration>,
     start: Instant,
+    /// Set to the first of the two.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Ready when the worker closes.
+    closing: BoxFuture<'static, ()>,
 }
 
-impl Timers {
-    fn at(&self, after: Option<Duration>) -> Option<Instant> {
-        self.start.checked_add(after?)
+impl Waits {
+    fn new(idle: Option<Duration>, max: Option<Duration>, closing: BoxFuture<'static, ()>) -> Self {
+        let start = Instant::now();
+        let first = [idle, max].into_iter().flatten().min().and_then(|after| start.checked_add(after));
+        Self { idle, max, start, timer: first.map(|at| Box::pin(tokio::time::sleep_until(at))), closing }
     }
 
-    /// Ready at the first of them.
-    async fn expired(&self) -> Outcome {
-        let (idle, max) = (self.at(self.idle), self.at(self.max));
-        match (idle, max) {
-            (None, None) => std::future::pending().await,
-            (Some(idle), max) if max.is_none_or(|max| idle < max) => {
-                tokio::time::sleep_until(idle).await;
-                Outcome::Idle
-            }
-            (_, Some(max)) => {
-                tokio::time::sleep_until(max).await;
-                Outcome::TooLong
-            }
-            (Some(_), None) => std::future::pending().await,
+    /// Ready when the connection is to wait no more.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        if let Some(timer) = &mut self.timer
+            && timer.as_mut().poll(cx).is_ready()
+        {
+            let idle_first = self.idle.is_some_and(|idle| self.max.is_none_or(|max| idle < max));
+            return Poll::Ready(if idle_first { Outcome::Idle } else { Outcome::TooLong });
         }
+        self.closing.as_mut().poll(cx).map(|()| Outcome::Closing)
     }
 }
 
@@ -101,65 +99,80 @@ async fn establish(proxy: Arc<TcpProxy>, connection: Connection) -> Result<Relay
     if proxy.logs.on_start {
         proxy.log(&info, AccessLogType::TcpConnectionStart);
     }
-    let timers = Timers { idle: proxy.idle_timeout(&info), max: proxy.max_duration(), start: Instant::now() };
     let Connection { io, listener, worker, guards, .. } = connection;
+    let mut waits = Waits::new(proxy.idle_timeout(&info), proxy.max_duration(), worker.lifecycle.closing());
     let early = proxy.early_data(&info);
     let tunnelled = proxy.tunnel_for(&info).is_some();
     let mut client = Client::new(io, early, tunnelled, proxy.stats.early_data_received_count_total.clone());
     let mut refused = (None, false);
-    let outcome = match wait_for_data(&proxy, &worker, &mut client, &timers).await {
+    // With `upstream_connect_mode` `ON_DOWNSTREAM_DATA` the client is to speak first.
+    let silent = match proxy.wait_for_data {
+        true => {
+            poll_fn(|cx| match client.poll_first_bytes(cx) {
+                Poll::Ready(first) => Poll::Ready(first.err().map(Outcome::Left)),
+                Poll::Pending => waits.poll_over(cx).map(Some),
+            })
+            .await
+        }
+        false => None,
+    };
+    let outcome = match silent {
         Some(outcome) => outcome,
         None => {
+            client.look_away();
             let mut connecting = Connecting::new(&proxy, &worker, &mut info);
-            let outcome = tokio::select! {
-                biased;
-                result = connecting.run() => result.map_or_else(Outcome::Failed, Outcome::Up),
-                left = client.left() => Outcome::Left(left),
-                expired = timers.expired() => expired,
-                () = worker.lifecycle.closing() => Outcome::Closing,
+            let outcome = {
+                let mut run = pin!(connecting.run());
+                poll_fn(|cx| match run.as_mut().poll(cx) {
+                    Poll::Ready(Ok(up)) => Poll::Ready(Outcome::Up(up)),
+                    Poll::Ready(Err(failure)) => Poll::Ready(Outcome::Failed(failure)),
+                    Poll::Pending => match client.poll_left(cx) {
+                        Poll::Ready(left) => Poll::Ready(Outcome::Left(left)),
+                        Poll::Pending => waits.poll_over(cx),
+                    },
+                })
+                .await
             };
             refused = (connecting.refused, connecting.looped);
             outcome
         }
     };
-    match outcome {
-        Outcome::Up(up) => {
-            if let Some(slot) = &info.conn.refusal {
-                match &up.stream {
-                    UpStream::Plain(io) => {
-                        io.info.refusal.as_ref().map_or_else(|| slot.open(), |next| slot.follow(next))
-                    }
-                    UpStream::Tunnel(..) => slot.open(),
-                }
-            }
-            Ok(relaying(proxy, &info, client, listener, &worker, up, &timers, guards).await)
-        }
+    let up = match outcome {
+        Outcome::Up(up) => up,
         outcome => {
-            explain(&proxy, &outcome, &mut info);
-            if let Some(slot) = &info.conn.refusal {
-                let upstream = info.upstream.as_ref();
-                let details = upstream.and_then(|upstream| upstream.transport_failure.as_deref()).unwrap_or_default();
-                let (status, looped) = refused;
-                slot.set(Refusal { status, flags: info.flags.to_bits(), details: details.into(), looped });
-            }
-            proxy.log_end(&mut info);
-            client.close().await;
-            Err(info)
+            refuse(&proxy, &outcome, refused, &mut info);
+            // Rare, and larger than all else here.
+            Box::pin(client.close()).await;
+            return Err(info);
+        }
+    };
+    if let Some(slot) = &info.conn.refusal {
+        match &up.stream {
+            UpStream::Plain(io) => io.info.refusal.as_ref().map_or_else(|| slot.open(), |next| slot.follow(next)),
+            UpStream::Tunnel(..) => slot.open(),
         }
     }
+    let Established { stream, host, conn, version, guard, attempts, buffer_limit, meter } = up;
+    let trailers = proxy.tunnel.as_ref().is_some_and(|tunnel| tunnel.propagate_trailers);
+    let up = Up::new(stream, trailers).await;
+    let buffer_limit = buffer_limit.min(listener.buffer_limit);
+    let upstream = Upstream { host, conn, version, attempts, ready: info.started.elapsed(), meter };
+    let session = Session::new(proxy, &info, listener, upstream);
+    // Most connections have no guards of their own.
+    let guard = if guards.is_empty() { guard } else { Box::new((guard, guards)) };
+    Ok(relaying(session, client.into_io(), up, &worker, waits, buffer_limit, guard))
 }
 
-/// With `upstream_connect_mode` `ON_DOWNSTREAM_DATA`, waits for the client to speak; an outcome if it never does.
-async fn wait_for_data(proxy: &TcpProxy, worker: &WorkerEnv, client: &mut Client, timers: &Timers) -> Option<Outcome> {
-    if !proxy.wait_for_data {
-        return None;
+/// Accounts for a connection that got no upstream, and tells who made an internal one.
+fn refuse(proxy: &TcpProxy, outcome: &Outcome, refused: (Option<u16>, bool), info: &mut StreamInfo) {
+    explain(proxy, outcome, info);
+    if let Some(slot) = &info.conn.refusal {
+        let upstream = info.upstream.as_ref();
+        let details = upstream.and_then(|upstream| upstream.transport_failure.as_deref()).unwrap_or_default();
+        let (status, looped) = refused;
+        slot.set(Refusal { status, flags: info.flags.to_bits(), details: details.into(), looped });
     }
-    tokio::select! {
-        biased;
-        first = client.first_bytes() => first.err().map(Outcome::Left),
-        expired = timers.expired() => Some(expired),
-        () = worker.lifecycle.closing() => Some(Outcome::Closing),
-    }
+    proxy.log_end(info);
 }
 
 /// What logs say of a connection that got no upstream.
@@ -185,49 +198,40 @@ fn explain(proxy: &TcpProxy, outcome: &Outcome, info: &mut StreamInfo) {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the whole of the connect phase comes together here")]
-async fn relaying(
-    proxy: Arc<TcpProxy>,
-    info: &StreamInfo,
-    client: Client,
-    listener: Arc<ListenerInfo>,
+fn relaying(
+    session: Session,
+    client: Io,
+    up: Up,
     worker: &WorkerEnv,
-    up: Established,
-    timers: &Timers,
-    downstream: Vec<Box<dyn Send>>,
+    waits: Waits,
+    buffer_limit: usize,
+    guard: Box<dyn Send>,
 ) -> Relaying {
-    let Established { stream, host, conn, version, guard, attempts, buffer_limit, meter } = up;
-    let buffer_limit = buffer_limit.min(listener.buffer_limit);
-    let upstream = Upstream { host, conn, version, attempts, ready: info.started.elapsed(), meter };
-    let session = Arc::new(Session::new(proxy, info, listener, upstream));
     let proxy = &session.proxy;
     if proxy.logs.on_connected {
         proxy.log(&session.info(0, 0), AccessLogType::TcpUpstreamConnected);
     }
+    let Waits { idle, max, start, timer, closing } = waits;
     let closing: BoxFuture<'static, ()> = if proxy.check_drain_close {
-        Box::pin(DrainClose::new(worker.lifecycle.clone(), proxy.stats.downstream_cx_drain_close.clone()))
+        let closed = proxy.stats.downstream_cx_drain_close.clone();
+        Box::pin(DrainClose::new(closing, worker.lifecycle.clone(), closed))
     } else {
-        worker.lifecycle.closing()
+        closing
     };
-    let trailers = proxy.tunnel.as_ref().is_some_and(|tunnel| tunnel.propagate_trailers);
-    let up = Up::new(stream, trailers).await;
-    let io = client.into_io();
     let options = RelayOptions {
-        idle_timeout: timers.idle,
-        max_duration: timers.max.map(|max| max.saturating_sub(timers.start.elapsed())),
+        idle_timeout: idle,
+        max_duration: max.map(|max| max.saturating_sub(start.elapsed())),
         buffer_limit,
-        observer: Some(session.clone()),
-        closing: Some(closing),
         ..RelayOptions::default()
     };
     Relaying {
-        relay: Relay::new(options),
-        down: Side::from(io),
+        relay: Relay::with_timer(&options, timer),
+        down: Side::from(client),
         up,
         ticker: proxy.logs.interval.filter(|_| !proxy.logs.logs.is_empty()).map(ticker),
         session,
+        closing: Some(closing),
         flush: None,
-        // Most connections have none of their own.
-        _guard: if downstream.is_empty() { guard } else { Box::new((guard, downstream)) },
+        _guard: guard,
     }
 }

@@ -47,9 +47,22 @@ enum State {
     Open,
     Ending,
     Flushing,
-    Done(DirectionEnd),
+    Done,
 }
 
+/// What becomes of the sink once the source ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum AtEnd {
+    /// The end is passed on.
+    #[default]
+    Pass,
+    /// It is given the end although the source had not ended.
+    Close,
+    /// What looks like an end is none.
+    Withhold,
+}
+
+/// Small: an idle tunnel has two.
 #[derive(Default)]
 pub(super) struct Lane {
     /// Bytes that the sink took.
@@ -58,14 +71,15 @@ pub(super) struct Lane {
     stash: Option<Box<Bytes>>,
     /// As `stash`, inside the kernel; given back as soon as it is empty.
     pub(super) pipe: Option<Box<Pipe>>,
+    /// How it ended, if not as it should. Boxed likewise.
+    failure: Option<Box<DirectionEnd>>,
     pub(super) mode: Mode,
     state: State,
     pub(super) wait: Wait,
     read_size: u8,
     active: bool,
     unflushed: bool,
-    closing: bool,
-    withhold_end: bool,
+    at_end: AtEnd,
 }
 
 impl Lane {
@@ -88,14 +102,14 @@ impl Lane {
                         self.stash = Some(Box::new(held));
                     }
                     ready!(result)?;
-                    if self.withhold_end {
+                    if self.at_end == AtEnd::Withhold {
                         self.finish(DirectionEnd::Reset(StreamError::Reset(adit_http::ErrorCode::Cancel)));
                     } else {
                         self.state = State::Ending;
                     }
                 }
                 State::Ending if last && sink.end_at_close() => {
-                    self.finish(if self.closing { DirectionEnd::Closed } else { DirectionEnd::End });
+                    self.finish(self.end());
                 }
                 State::Ending => {
                     self.wait = Wait::Sink;
@@ -105,9 +119,9 @@ impl Lane {
                 State::Flushing => {
                     self.wait = Wait::Sink;
                     ready!(sink.poll_flush(cx)).map_err(Failure::Sink)?;
-                    self.finish(if self.closing { DirectionEnd::Closed } else { DirectionEnd::End });
+                    self.finish(self.end());
                 }
-                State::Done(_) => return Poll::Ready(Ok(())),
+                State::Done => return Poll::Ready(Ok(())),
             }
         }
     }
@@ -124,7 +138,7 @@ impl Lane {
         let start = self.bytes;
         loop {
             ready!(self.poll_deliver(cx, sink, held))?;
-            if self.closing {
+            if self.at_end == AtEnd::Close {
                 return Poll::Ready(Ok(()));
             }
             if self.bytes - start >= TURN as u64 {
@@ -256,12 +270,12 @@ impl Lane {
     }
 
     pub(super) fn is_done(&self) -> bool {
-        matches!(self.state, State::Done(_))
+        matches!(self.state, State::Done)
     }
 
     /// The source gave its end.
     pub(super) fn is_ended(&self) -> bool {
-        matches!(self.state, State::Done(DirectionEnd::End))
+        self.is_done() && self.failure.is_none()
     }
 
     pub(super) fn wait(&self) -> Wait {
@@ -271,25 +285,32 @@ impl Lane {
     /// Reads no more; ends the sink after what is held.
     pub(super) fn close(&mut self) {
         if matches!(self.state, State::Open) {
-            self.closing = true;
+            self.at_end = AtEnd::Close;
         }
     }
 
     /// From now on what looks like an end is none.
     pub(super) fn withhold_end(&mut self) {
-        self.withhold_end = true;
+        self.at_end = AtEnd::Withhold;
+    }
+
+    /// How the direction ends when the sink has taken its end.
+    fn end(&self) -> DirectionEnd {
+        if self.at_end == AtEnd::Close { DirectionEnd::Closed } else { DirectionEnd::End }
     }
 
     pub(super) fn finish(&mut self, end: DirectionEnd) {
-        self.state = State::Done(end);
+        self.state = State::Done;
+        self.failure = (end != DirectionEnd::End).then(|| Box::new(end));
         self.stash = None;
         self.pipe = None;
     }
 
     pub(super) fn summary(&self) -> DirectionSummary {
-        let end = match self.state {
-            State::Done(end) => end,
-            _ => DirectionEnd::Cut,
+        let end = match (&self.failure, self.state) {
+            (Some(failure), _) => **failure,
+            (None, State::Done) => DirectionEnd::End,
+            (None, _) => DirectionEnd::Cut,
         };
         DirectionSummary { bytes: self.bytes, end }
     }

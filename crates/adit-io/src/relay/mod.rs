@@ -14,8 +14,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use adit_http::{ErrorCode, StreamError};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
+use crate::moment::{Moment, Span};
 use crate::{ByteSink, ByteSource, Side, SideMut};
 use lane::{Failure, Lane, Wait};
 
@@ -25,10 +26,13 @@ pub const DEFAULT_BUFFER_LIMIT: usize = 1 << 20;
 /// How long bytes at hand may still take to leave once the relay is over: 1 s.
 pub const LINGER: Duration = Duration::from_secs(1);
 
-/// Both endpoints of a relay.
+/// Both endpoints of a relay, and what its owner says at a poll.
 struct Sides<'a> {
     down: SideMut<'a>,
     up: SideMut<'a>,
+    observer: Option<&'a dyn RelayObserver>,
+    /// An orderly shutdown is asked for.
+    close: bool,
 }
 
 impl Sides<'_> {
@@ -191,7 +195,9 @@ pub enum Cause {
 /// upstream that says that it needs nothing more ([`StreamError::Stopped`] with [`ErrorCode::NoError`]) ends its own direction
 /// only.
 pub fn relay(downstream: Side, upstream: Side, options: RelayOptions) -> RelayFuture {
-    RelayFuture { sides: Some((downstream, upstream)), relay: Relay::new(options) }
+    let relay = Relay::new(&options);
+    let RelayOptions { observer, closing, .. } = options;
+    RelayFuture { relay, sides: Some((downstream, upstream)), observer, closing }
 }
 
 /// The future of [`relay`]. Gives its sides up as it finishes.
@@ -199,6 +205,8 @@ pub fn relay(downstream: Side, upstream: Side, options: RelayOptions) -> RelayFu
 pub struct RelayFuture {
     relay: Relay,
     sides: Option<(Side, Side)>,
+    observer: Option<Arc<dyn RelayObserver>>,
+    closing: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl RelayFuture {
@@ -218,13 +226,16 @@ impl Future for RelayFuture {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Summary> {
         let this = &mut *self;
+        let close = this.relay.poll_closing(cx, &mut this.closing);
+        let observer = this.observer.as_deref();
         let summary = match &mut this.sides {
             Some((down, up)) => {
-                std::task::ready!(this.relay.poll_relay(cx, down.as_mut(), up.as_mut()))
+                std::task::ready!(this.relay.poll_relay(cx, down.as_mut(), up.as_mut(), observer, close))
             }
             None => this.relay.summary(Cause::Ended),
         };
         this.sides = None;
+        this.closing = None;
         Poll::Ready(summary)
     }
 }
@@ -241,18 +252,12 @@ impl Future for RelayFuture {
 #[derive(Debug, Clone, Copy)]
 enum Phase {
     Running,
-    /// The sink towards `by` failed; what its source still has at hand goes to the other side.
-    Lingering {
-        by: Peer,
-        error: StreamError,
-    },
+    /// The sink towards this peer failed; what its source still has at hand goes to the other side.
+    Lingering(Peer),
     /// As `Lingering`, and the other side was given the end. A reset would overtake its last bytes, so it waits.
-    Tail {
-        by: Peer,
-        error: StreamError,
-    },
+    Tail(Peer),
     /// We end both directions after the bytes that are held.
-    Finishing(Cause),
+    Finishing,
 }
 
 /// The state of a relay without its sides, for owners that need a half back afterwards (trailers).
@@ -261,35 +266,39 @@ enum Phase {
 /// last end may be left to it ([`ByteSink::end_at_close`]).
 pub struct Relay {
     lanes: [Lane; 2],
+    idle_timeout: Option<Span>,
+    /// When a byte last moved; read only with an idle timeout.
+    last_activity: Option<Moment>,
+    /// End of [`RelayOptions::max_duration`], or of [`LINGER`] once the relay is ending.
+    deadline: Option<Moment>,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Why it ends, once it does.
+    cause: Option<Box<Cause>>,
+    buffer_limit: u32,
     phase: Phase,
     started: bool,
     timeout_action: TimeoutAction,
-    idle_timeout: Option<Duration>,
-    buffer_limit: usize,
-    /// When a byte last moved; read only with an idle timeout.
-    last_activity: Option<Instant>,
-    /// End of [`RelayOptions::max_duration`], or of [`LINGER`] once the relay is ending.
-    deadline: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
-    observer: Option<Arc<dyn RelayObserver>>,
-    closing: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Relay {
-    /// A relay that has moved nothing yet.
-    pub fn new(options: RelayOptions) -> Self {
+    /// A relay that has moved nothing yet. Who observes it and when it is to close is told at each poll.
+    pub fn new(options: &RelayOptions) -> Self {
+        Self::with_timer(options, None)
+    }
+
+    /// As [`Relay::new`], with a timer that goes on to serve: set to a moment no later than the first that `options` ask for.
+    pub fn with_timer(options: &RelayOptions, timer: Option<Pin<Box<Sleep>>>) -> Self {
         Self {
             lanes: [Lane::default(), Lane::default()],
+            idle_timeout: options.idle_timeout.map(Span::from),
+            last_activity: None,
+            deadline: options.max_duration.map(|max| Moment::now().after(max.into())),
+            timer,
+            cause: None,
+            buffer_limit: u32::try_from(options.buffer_limit.max(1)).unwrap_or(u32::MAX),
             phase: Phase::Running,
             started: false,
             timeout_action: options.timeout_action,
-            idle_timeout: options.idle_timeout,
-            buffer_limit: options.buffer_limit.max(1),
-            last_activity: None,
-            deadline: options.max_duration.and_then(|max| Instant::now().checked_add(max)),
-            timer: None,
-            observer: options.observer,
-            closing: options.closing,
         }
     }
 
@@ -313,19 +322,40 @@ impl Relay {
         up.is_ended() && down.is_source_over() && !down.is_done()
     }
 
+    /// Whether an orderly shutdown is asked for, which the relay still heeds; true once, and `closing` is gone then.
+    pub fn poll_closing(
+        &self,
+        cx: &mut Context<'_>,
+        closing: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    ) -> bool {
+        let heeded = matches!(self.phase, Phase::Running | Phase::Lingering(_));
+        let asked = heeded && closing.as_mut().is_some_and(|closing| closing.as_mut().poll(cx).is_ready());
+        if asked {
+            *closing = None;
+        }
+        asked
+    }
+
     /// Moves what can be moved. Ready once the relay is over; sinks are then ended, but for their close, or reset, sources
-    /// stopped.
-    pub fn poll_relay<'a>(&mut self, cx: &mut Context<'_>, down: SideMut<'a>, up: SideMut<'a>) -> Poll<Summary> {
-        let mut sides = Sides { down, up };
+    /// stopped. `close` asks for an orderly shutdown, as [`RelayOptions::closing`] does.
+    pub fn poll_relay<'a>(
+        &mut self,
+        cx: &mut Context<'_>,
+        down: SideMut<'a>,
+        up: SideMut<'a>,
+        observer: Option<&'a dyn RelayObserver>,
+        close: bool,
+    ) -> Poll<Summary> {
+        let mut sides = Sides { down, up, observer, close };
         if !self.started {
             self.start();
         }
         loop {
             let outcome = match self.phase {
                 Phase::Running => self.poll_running(cx, &mut sides),
-                Phase::Lingering { by, error } => self.poll_lingering(cx, &mut sides, by, error),
-                Phase::Tail { by, error } => self.poll_tail(cx, &mut sides, by, error),
-                Phase::Finishing(cause) => self.poll_finishing(cx, &mut sides, cause),
+                Phase::Lingering(by) => self.poll_lingering(cx, &mut sides, by),
+                Phase::Tail(by) => self.poll_tail(cx, &mut sides, by),
+                Phase::Finishing => self.poll_finishing(cx, &mut sides),
             };
             match outcome {
                 Poll::Ready(Turn::Again) => {}
@@ -337,12 +367,14 @@ impl Relay {
 
     fn start(&mut self) {
         self.started = true;
-        self.last_activity = self.idle_timeout.map(|_| Instant::now());
-        self.arm();
+        self.last_activity = self.idle_timeout.map(|_| Moment::now());
+        if self.timer.is_none() {
+            self.arm();
+        }
     }
 
     fn poll_running(&mut self, cx: &mut Context<'_>, sides: &mut Sides<'_>) -> Poll<Turn> {
-        if self.poll_closing(cx) {
+        if sides.close {
             return Poll::Ready(self.start_finishing(Cause::Closing, LINGER));
         }
         let first = self.poll_lane(Direction::DownToUp, cx, sides);
@@ -369,21 +401,13 @@ impl Relay {
         self.poll_timers(cx).map(|cause| self.time_out(cause))
     }
 
-    /// Whether an orderly shutdown was asked for; true once.
-    fn poll_closing(&mut self, cx: &mut Context<'_>) -> bool {
-        let asked = self.closing.as_mut().is_some_and(|closing| closing.as_mut().poll(cx).is_ready());
-        if asked {
-            self.closing = None;
-        }
-        asked
-    }
-
     fn poll_lane(
         &mut self,
         direction: Direction,
         cx: &mut Context<'_>,
         sides: &mut Sides<'_>,
     ) -> Poll<Result<(), Failure>> {
+        let observer = sides.observer;
         let (source, sink) = sides.ends(direction);
         // Only here is the end of both directions the end of the relay, and its owner's drop next.
         let last = matches!(self.phase, Phase::Running) && self.lanes[1 - direction as usize].is_ended();
@@ -392,11 +416,11 @@ impl Relay {
             return Poll::Ready(Ok(()));
         }
         let (bytes, paused) = (lane.bytes, lane.is_paused());
-        let result = lane.poll(cx, source, sink, self.buffer_limit, last);
+        let result = lane.poll(cx, source, sink, self.buffer_limit as usize, last);
         if lane.take_active() && self.idle_timeout.is_some() {
-            self.last_activity = Some(Instant::now());
+            self.last_activity = Some(Moment::now());
         }
-        if let Some(observer) = &self.observer {
+        if let Some(observer) = observer {
             if lane.bytes != bytes {
                 observer.on_bytes(direction, lane.bytes - bytes);
             }
@@ -456,10 +480,11 @@ impl Relay {
                 // Linux answers EPIPE, which is `Stopped`, where the peer's FIN came before its RST: then an end that is
                 // read now is that FIN. Else it is only how a socket reads once its error was taken.
                 let back = &mut self.lanes[1 - direction as usize];
-                self.phase = Phase::Lingering { by: to, error };
+                self.phase = Phase::Lingering(to);
+                self.cause = Some(Box::new(Cause::Reset { by: to, error }));
                 if !matches!(error, StreamError::Stopped(_)) {
                     back.withhold_end();
-                    self.deadline = Instant::now().checked_add(LINGER);
+                    self.deadline = Some(Moment::now().after(LINGER.into()));
                     self.arm();
                 }
                 Some(Turn::Again)
@@ -467,17 +492,11 @@ impl Relay {
         }
     }
 
-    fn poll_lingering(
-        &mut self,
-        cx: &mut Context<'_>,
-        sides: &mut Sides<'_>,
-        by: Peer,
-        error: StreamError,
-    ) -> Poll<Turn> {
-        let over = Poll::Ready(Turn::Over(Cause::Reset { by, error }));
-        if self.poll_closing(cx) {
-            let linger = Instant::now().checked_add(LINGER);
-            self.deadline = self.deadline.into_iter().chain(linger).min();
+    fn poll_lingering(&mut self, cx: &mut Context<'_>, sides: &mut Sides<'_>, by: Peer) -> Poll<Turn> {
+        let over = Poll::Ready(Turn::Over(self.cause()));
+        if sides.close {
+            let linger = Moment::now().after(LINGER.into());
+            self.deadline = Some(self.deadline.map_or(linger, |deadline| deadline.min(linger)));
             self.arm();
         }
         let direction = match by {
@@ -486,8 +505,8 @@ impl Relay {
         };
         match self.poll_lane(direction, cx, sides) {
             Poll::Ready(Ok(())) if self.lanes[direction as usize].is_ended() => {
-                self.phase = Phase::Tail { by, error };
-                self.deadline = Instant::now().checked_add(LINGER);
+                self.phase = Phase::Tail(by);
+                self.deadline = Some(Moment::now().after(LINGER.into()));
                 self.arm();
                 return Poll::Ready(Turn::Again);
             }
@@ -511,19 +530,19 @@ impl Relay {
         if self.poll_timers(cx).is_ready() { over } else { Poll::Pending }
     }
 
-    fn poll_tail(&mut self, cx: &mut Context<'_>, sides: &mut Sides<'_>, by: Peer, error: StreamError) -> Poll<Turn> {
+    fn poll_tail(&mut self, cx: &mut Context<'_>, sides: &mut Sides<'_>, by: Peer) -> Poll<Turn> {
         let sink = match by {
             Peer::Downstream => &mut *sides.up.sink,
             Peer::Upstream => &mut *sides.down.sink,
         };
         if sink.poll_stopped(cx).is_ready() || self.poll_deadline(cx) {
-            return Poll::Ready(Turn::Over(Cause::Reset { by, error }));
+            return Poll::Ready(Turn::Over(self.cause()));
         }
         Poll::Pending
     }
 
-    fn poll_finishing(&mut self, cx: &mut Context<'_>, sides: &mut Sides<'_>, cause: Cause) -> Poll<Turn> {
-        let over = Poll::Ready(Turn::Over(cause));
+    fn poll_finishing(&mut self, cx: &mut Context<'_>, sides: &mut Sides<'_>) -> Poll<Turn> {
+        let over = Poll::Ready(Turn::Over(self.cause()));
         for direction in [Direction::DownToUp, Direction::UpToDown] {
             match self.poll_lane(direction, cx, sides) {
                 Poll::Ready(Err(Failure::Source(error))) => {
@@ -542,8 +561,9 @@ impl Relay {
         for lane in &mut self.lanes {
             lane.close();
         }
-        self.phase = Phase::Finishing(cause);
-        self.deadline = Instant::now().checked_add(linger);
+        self.phase = Phase::Finishing;
+        self.cause = Some(Box::new(cause));
+        self.deadline = Some(Moment::now().after(linger.into()));
         self.arm();
         Turn::Again
     }
@@ -552,7 +572,7 @@ impl Relay {
     fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<Cause> {
         while let Some(timer) = &mut self.timer {
             std::task::ready!(timer.as_mut().poll(cx));
-            let now = Instant::now();
+            let now = Moment::now();
             if self.deadline.is_some_and(|at| at <= now) {
                 return Poll::Ready(Cause::MaxDuration);
             }
@@ -576,7 +596,7 @@ impl Relay {
     /// Whether the time to linger is over.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> bool {
         loop {
-            if self.deadline.is_none_or(|at| at <= Instant::now()) {
+            if self.deadline.is_none_or(|at| at <= Moment::now()) {
                 return true;
             }
             match &mut self.timer {
@@ -591,13 +611,18 @@ impl Relay {
         }
     }
 
-    fn idle_at(&self) -> Option<Instant> {
-        self.last_activity?.checked_add(self.idle_timeout?)
+    fn idle_at(&self) -> Option<Moment> {
+        Some(self.last_activity?.after(self.idle_timeout?))
+    }
+
+    /// Why it ends, once that is known.
+    fn cause(&self) -> Cause {
+        self.cause.as_deref().copied().unwrap_or(Cause::Ended)
     }
 
     /// Sets the one timer to whatever comes first.
     fn arm(&mut self) {
-        let idle = if matches!(self.phase, Phase::Running | Phase::Lingering { .. }) { self.idle_at() } else { None };
+        let idle = if matches!(self.phase, Phase::Running | Phase::Lingering(_)) { self.idle_at() } else { None };
         let at = match (self.deadline, idle) {
             (Some(deadline), Some(idle)) => deadline.min(idle),
             (Some(at), None) | (None, Some(at)) => at,
@@ -606,6 +631,7 @@ impl Relay {
                 return;
             }
         };
+        let at = at.instant();
         match &mut self.timer {
             Some(timer) => timer.as_mut().reset(at),
             None => self.timer = Some(Box::pin(tokio::time::sleep_until(at))),
@@ -626,7 +652,7 @@ impl Relay {
                 lane.finish(DirectionEnd::Cut);
             }
         }
-        let Sides { down, up } = sides;
+        let Sides { down, up, .. } = sides;
         if let Some(code) = code {
             down.sink.reset(code);
             up.sink.reset(code);
@@ -640,7 +666,6 @@ impl Relay {
             up.source.stop(code);
         }
         self.timer = None;
-        self.closing = None;
         self.summary(cause)
     }
 
