@@ -16,9 +16,7 @@ pub(crate) struct Moment(NonZeroU64);
 
 impl Moment {
     pub(crate) fn now() -> Self {
-        let now = Instant::now();
-        let since = now.saturating_duration_since(base(now));
-        Self(NonZeroU64::MIN.saturating_add(nanos(since)))
+        Instant::now().into()
     }
 
     /// So much later, or as late as can be told.
@@ -28,6 +26,13 @@ impl Moment {
 
     pub(crate) fn instant(self) -> Instant {
         BASE.get().copied().unwrap_or_else(Instant::now) + Duration::from_nanos(self.0.get() - 1)
+    }
+}
+
+impl From<Instant> for Moment {
+    fn from(at: Instant) -> Self {
+        let since = at.saturating_duration_since(base(at));
+        Self(NonZeroU64::MIN.saturating_add(nanos(since)))
     }
 }
 

@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use adit_http::{ErrorCode, StreamError};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use crate::moment::{Moment, Span};
 use crate::{ByteSink, ByteSource, Side, SideMut};
@@ -267,16 +267,21 @@ enum Phase {
 pub struct Relay {
     lanes: [Lane; 2],
     idle_timeout: Option<Span>,
-    /// When a byte last moved; read only with an idle timeout.
-    last_activity: Option<Moment>,
+    /// When a byte last moved; read only with an idle timeout. As the clock gave it, since it is set for each message.
+    last_activity: Option<Instant>,
     /// End of [`RelayOptions::max_duration`], or of [`LINGER`] once the relay is ending.
     deadline: Option<Moment>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// The address of the data of the waker that the timer has; 0 where it may have none. The timer holds that waker until it
+    /// wakes it, so that the address is not another's before.
+    timer_waker: usize,
     /// Why it ends, once it does.
     cause: Option<Box<Cause>>,
     buffer_limit: u32,
     phase: Phase,
     started: bool,
+    /// A byte moved since `last_activity` was set.
+    moved: bool,
     timeout_action: TimeoutAction,
 }
 
@@ -294,10 +299,12 @@ impl Relay {
             last_activity: None,
             deadline: options.max_duration.map(|max| Moment::now().after(max.into())),
             timer,
+            timer_waker: 0,
             cause: None,
             buffer_limit: u32::try_from(options.buffer_limit.max(1)).unwrap_or(u32::MAX),
             phase: Phase::Running,
             started: false,
+            moved: false,
             timeout_action: options.timeout_action,
         }
     }
@@ -367,7 +374,7 @@ impl Relay {
 
     fn start(&mut self) {
         self.started = true;
-        self.last_activity = self.idle_timeout.map(|_| Moment::now());
+        self.last_activity = self.idle_timeout.map(|_| Instant::now());
         if self.timer.is_none() {
             self.arm();
         }
@@ -417,9 +424,7 @@ impl Relay {
         }
         let (bytes, paused) = (lane.bytes, lane.is_paused());
         let result = lane.poll(cx, source, sink, self.buffer_limit as usize, last);
-        if lane.take_active() && self.idle_timeout.is_some() {
-            self.last_activity = Some(Moment::now());
-        }
+        self.moved |= lane.take_active();
         if let Some(observer) = observer {
             if lane.bytes != bytes {
                 observer.on_bytes(direction, lane.bytes - bytes);
@@ -570,8 +575,20 @@ impl Relay {
 
     /// Which timeout is over.
     fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<Cause> {
+        let Some(timer) = &self.timer else { return Poll::Pending };
+        let now = Instant::now();
+        // Asking it costs several times what the clock does.
+        let asked = self.timer_waker != 0 && self.timer_waker == cx.waker().data() as usize;
+        let early = asked && now < timer.deadline();
+        self.note_activity(now);
+        if early {
+            return Poll::Pending;
+        }
         while let Some(timer) = &mut self.timer {
-            std::task::ready!(timer.as_mut().poll(cx));
+            if timer.as_mut().poll(cx).is_pending() {
+                self.timer_waker = cx.waker().data() as usize;
+                return Poll::Pending;
+            }
             let now = Moment::now();
             if self.deadline.is_some_and(|at| at <= now) {
                 return Poll::Ready(Cause::MaxDuration);
@@ -611,8 +628,15 @@ impl Relay {
         }
     }
 
+    /// Takes note that bytes moved up to `now`, if they did.
+    fn note_activity(&mut self, now: Instant) {
+        if std::mem::take(&mut self.moved) && self.idle_timeout.is_some() {
+            self.last_activity = Some(now);
+        }
+    }
+
     fn idle_at(&self) -> Option<Moment> {
-        Some(self.last_activity?.after(self.idle_timeout?))
+        Some(Moment::from(self.last_activity?).after(self.idle_timeout?))
     }
 
     /// Why it ends, once that is known.
@@ -622,6 +646,10 @@ impl Relay {
 
     /// Sets the one timer to whatever comes first.
     fn arm(&mut self) {
+        if self.moved {
+            self.note_activity(Instant::now());
+        }
+        self.timer_waker = 0;
         let idle = if matches!(self.phase, Phase::Running | Phase::Lingering(_)) { self.idle_at() } else { None };
         let at = match (self.deadline, idle) {
             (Some(deadline), Some(idle)) => deadline.min(idle),
