@@ -99,15 +99,16 @@ pub(crate) async fn run(listener: Arc<WorkerListener>, acceptor: Acceptor, stop:
     });
     let mut pause = Pause::default();
     loop {
-        let failed = tokio::select! {
+        let turn = tokio::select! {
             biased;
             () = &mut stop => return,
-            failed = turn(&listener, &acceptor) => failed,
+            turn = turn(&listener, &acceptor) => turn,
         };
-        match failed {
-            None => tokio::task::yield_now().await,
-            Some(error) if is_transient(&error) => {}
-            Some(error) => {
+        match turn {
+            Turn::Over => tokio::task::yield_now().await,
+            Turn::Dry => {}
+            Turn::Failed(error) if is_transient(&error) => {}
+            Turn::Failed(error) => {
                 pause.log(&listener, &error);
                 tokio::select! {
                     biased;
@@ -119,30 +120,40 @@ pub(crate) async fn run(listener: Arc<WorkerListener>, acceptor: Acceptor, stop:
     }
 }
 
+/// How a turn ended.
+enum Turn {
+    /// There were as many connections as may be taken at once: others get their turn.
+    Over,
+    /// Those that were there are taken.
+    Dry,
+    Failed(io::Error),
+}
+
 /// Waits for connections and takes those that are there, up to a limit.
-async fn turn(listener: &Arc<WorkerListener>, acceptor: &Acceptor) -> Option<io::Error> {
+async fn turn(listener: &Arc<WorkerListener>, acceptor: &Acceptor) -> Turn {
     let transparent = listener.plan.transparent;
     let limit = listener.plan.accepts_per_event.unwrap_or(ACCEPTS_PER_TURN);
     let mut accepted = 0;
-    let error = poll_fn(|cx| {
+    let turn = poll_fn(|cx| {
         while accepted < limit {
             match acceptor.poll_accept(cx, transparent) {
                 Poll::Ready(Ok(io)) => {
                     accepted += 1;
                     place(listener, io);
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Some(error)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Turn::Failed(error)),
                 Poll::Pending if accepted == 0 => return Poll::Pending,
-                Poll::Pending => break,
+                // Pending also where the task has used up its turn, and is woken at once then.
+                Poll::Pending => return Poll::Ready(Turn::Dry),
             }
         }
-        Poll::Ready(None)
+        Poll::Ready(Turn::Over)
     })
     .await;
     if accepted > 0 {
         listener.plan.stats.connections_accepted_per_socket_event.record(u64::from(accepted));
     }
-    error
+    turn
 }
 
 /// Starts the task of a connection, on this worker unless the load is to be balanced.
