@@ -166,6 +166,21 @@ async fn connect(
     ctx: Option<&TransportContext>,
     hops: Hops<'_>,
 ) -> Result<Io, TransportError> {
+    match (ctx, host.address()) {
+        (None, Address::Ip(remote)) if host.facts.additional.is_empty() => tcp(*remote, core).await,
+        // Many times larger, and there is more to do than to make a box for it.
+        _ => Box::pin(connect_through(core, host, internal, ctx, hops)).await,
+    }
+}
+
+/// By the transport socket, if there is one to do something, or to any of several addresses.
+async fn connect_through(
+    core: &Core,
+    host: &HostState,
+    internal: &dyn InternalConnector,
+    ctx: Option<&TransportContext>,
+    hops: Hops<'_>,
+) -> Result<Io, TransportError> {
     let factory: Option<&Arc<dyn TransportSocketFactory>> = core.plan.transport(host.facts.transport);
     let (Some(factory), Some(ctx)) = (factory, ctx) else {
         return dial_any(core, host, host.address(), internal, None, hops).await;

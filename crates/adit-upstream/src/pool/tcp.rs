@@ -88,40 +88,37 @@ impl WorkerCluster {
     pub(crate) async fn tcp_ticket(&self, host: &Arc<HostState>, priority: Priority) -> Result<TcpTicket, Failed> {
         let Some(this) = self.this.upgrade() else { return Err(Failed::new(FailureKind::Local, "")) };
         let pending = Pending::take(&self.core, host, priority)?;
-        let waiting = {
-            let mut state = lock(&self.state);
-            let serial = state.pools.next_serial();
-            let pools = state.pools.of(host);
-            let Some(pool) = pools.tcp.get_mut(slot(priority)) else {
-                return Err(Failed::new(FailureKind::Local, ""));
-            };
-            // A pool without a connection may always make one, or its streams would wait for nothing.
-            if host.try_place(priority)
-                || (pool.live == 0 && {
-                    host.place(priority);
-                    true
-                })
-            {
-                pool.live += 1;
-                None
-            } else {
-                self.core.stats.traffic.upstream_cx_overflow.inc();
-                let (sender, receiver) = oneshot::channel();
-                pool.waiters.push_back((serial, sender));
-                Some((serial, receiver))
-            }
-        };
-        if let Some((serial, receiver)) = waiting {
-            let mut waiting = Waiting { cluster: &this, host, priority, serial, receiver };
-            match (&mut waiting.receiver).await {
-                Ok(Ok(())) => {}
-                Ok(Err(failed)) => return Err(failed),
-                Err(_) => return Err(Failed::new(FailureKind::Local, "")),
-            }
+        if let Some((serial, receiver)) = self.take_place(host, priority)? {
+            // Rare, and larger than all else here.
+            Box::pin(Waiting { cluster: &this, host, priority, serial, receiver }.granted()).await?;
         }
         self.count_connection(host);
         let slot = Slot { cluster: this, host: host.clone(), priority };
         Ok(TcpTicket { slot: Some(slot), pending: Some(pending) })
+    }
+
+    /// A place in the pool, or one in its queue.
+    fn take_place(&self, host: &Arc<HostState>, priority: Priority) -> Result<Option<Queued>, Failed> {
+        let mut state = lock(&self.state);
+        let serial = state.pools.next_serial();
+        let pools = state.pools.of(host);
+        let Some(pool) = pools.tcp.get_mut(slot(priority)) else {
+            return Err(Failed::new(FailureKind::Local, ""));
+        };
+        // A pool without a connection may always make one, or its streams would wait for nothing.
+        if host.try_place(priority)
+            || (pool.live == 0 && {
+                host.place(priority);
+                true
+            })
+        {
+            pool.live += 1;
+            return Ok(None);
+        }
+        self.core.stats.traffic.upstream_cx_overflow.inc();
+        let (sender, receiver) = oneshot::channel();
+        pool.waiters.push_back((serial, sender));
+        Ok(Some((serial, receiver)))
     }
 
     pub(crate) fn count_connection(&self, host: &HostState) {
@@ -182,6 +179,9 @@ fn tcp_pool<'a>(state: &'a mut State, host: &HostState, priority: Priority) -> O
     state.pools.hosts.get_mut(&host.id)?.tcp.get_mut(slot(priority))
 }
 
+/// A waiter's number, and what it is told.
+type Queued = (u64, oneshot::Receiver<Result<(), Failed>>);
+
 /// A place in the queue, left when dropped.
 struct Waiting<'a> {
     cluster: &'a Arc<WorkerCluster>,
@@ -189,6 +189,15 @@ struct Waiting<'a> {
     priority: Priority,
     serial: u64,
     receiver: oneshot::Receiver<Result<(), Failed>>,
+}
+
+impl Waiting<'_> {
+    async fn granted(mut self) -> Result<(), Failed> {
+        match (&mut self.receiver).await {
+            Ok(granted) => granted,
+            Err(_) => Err(Failed::new(FailureKind::Local, "")),
+        }
+    }
 }
 
 impl Drop for Waiting<'_> {
