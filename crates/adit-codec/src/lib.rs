@@ -99,8 +99,19 @@ pub trait SendStream: ByteSink {
 
 /// The halves of an accepted tunnel as bytes, without the codec wherever it has nothing left to do. Never waits. A server connection
 /// whose one stream was taken from it so is over.
-pub async fn tunnel_side(mut recv: Box<dyn RecvStream>, mut send: Box<dyn SendStream>) -> Side {
-    match std::future::poll_fn(|cx| Poll::Ready(send.detach(cx))).await {
+pub async fn tunnel_side(recv: Box<dyn RecvStream>, mut send: Box<dyn SendStream>) -> Side {
+    let detached = std::future::poll_fn(|cx| Poll::Ready(send.detach(cx))).await;
+    side(recv, send, detached)
+}
+
+/// [`tunnel_side`], for who has a context at hand.
+pub fn tunnel_side_in(cx: &mut Context<'_>, recv: Box<dyn RecvStream>, mut send: Box<dyn SendStream>) -> Side {
+    let detached = send.detach(cx);
+    side(recv, send, detached)
+}
+
+fn side(mut recv: Box<dyn RecvStream>, send: Box<dyn SendStream>, detached: Option<Sink>) -> Side {
+    match detached {
         Some(sink) => Side { source: recv.detach().unwrap_or_else(|| Source::Other(recv)), sink },
         None => Side::new(recv, send),
     }

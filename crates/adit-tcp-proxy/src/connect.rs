@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::TcpProxy;
 use crate::config::TunnelPlan;
+use crate::session::Upstream;
 use crate::tunnel::{self, Answered, Refused};
 
 /// The address that replaces the choice of a host, where a filter set one.
@@ -34,14 +35,9 @@ pub(crate) enum Failure {
 /// An upstream that accepted.
 pub(crate) struct Established {
     pub(crate) stream: UpStream,
-    pub(crate) host: Arc<dyn Host>,
-    pub(crate) conn: Arc<ConnInfo>,
-    pub(crate) version: Option<Version>,
+    pub(crate) upstream: Upstream,
     pub(crate) guard: Box<dyn Send>,
-    pub(crate) attempts: u32,
     pub(crate) buffer_limit: usize,
-    /// Of a tunnel's request and answer.
-    pub(crate) meter: Option<Arc<Meter>>,
 }
 
 pub(crate) enum UpStream {
@@ -124,7 +120,8 @@ impl<'a> Connecting<'a> {
                     }
                     Err(again) => Input::AttemptFailed { again },
                 },
-                Action::SendRequest => match self.request(&mut stage, exchange.attempts()).await {
+                // In a box, as most connections have no request to send.
+                Action::SendRequest => match Box::pin(self.request(&mut stage, exchange.attempts())).await {
                     Ok(answer) => Input::Answer(answer),
                     Err(again) => Input::AttemptFailed { again },
                 },
@@ -277,17 +274,17 @@ impl<'a> Connecting<'a> {
     /// The way for payload is open.
     fn accepted(&self, stage: Stage, permit: Permit, attempts: u32) -> Option<Established> {
         let buffer_limit = self.cluster.as_ref().map_or(usize::MAX, |cluster| cluster.settings().buffer_limit);
+        let ready = self.info.started.elapsed();
         match stage {
             Stage::Plain(upstream) => {
                 let TcpUpstream { io, host, guard } = upstream.release(permit);
-                let conn = io.info.clone();
-                let stream = UpStream::Plain(io);
-                Some(Established { stream, host, conn, version: None, guard, attempts, buffer_limit, meter: None })
+                let upstream = Upstream { host, conn: io.info.clone(), version: None, attempts, ready, meter: None };
+                Some(Established { stream: UpStream::Plain(io), upstream, guard, buffer_limit })
             }
             Stage::Answered(HttpParts { host, conn, version, guard, meter }, send, recv) => {
-                let version = Some(version);
+                let upstream = Upstream { host, conn, version: Some(version), attempts, ready, meter };
                 let stream = UpStream::Tunnel(send.release(permit), recv);
-                Some(Established { stream, host, conn, version, guard, attempts, buffer_limit, meter })
+                Some(Established { stream, upstream, guard, buffer_limit })
             }
             Stage::Nothing | Stage::Pooled(_) => None,
         }
@@ -296,7 +293,7 @@ impl<'a> Connecting<'a> {
 
 async fn pause_until(at: Option<Instant>) {
     match at {
-        Some(at) if at > Instant::now() => tokio::time::sleep_until(at).await,
+        Some(at) if at > Instant::now() => Box::pin(tokio::time::sleep_until(at)).await,
         _ => tokio::task::yield_now().await,
     }
 }

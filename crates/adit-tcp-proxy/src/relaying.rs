@@ -42,11 +42,11 @@ pub(crate) enum Up {
 }
 
 impl Up {
-    pub(crate) async fn new(stream: UpStream, trailers: bool) -> Self {
+    pub(crate) fn new(cx: &mut Context<'_>, stream: UpStream, trailers: bool) -> Self {
         match stream {
             UpStream::Plain(io) => Self::Plain(Side::from(io)),
             UpStream::Tunnel(send, recv) if trailers => Self::Tunnel(send, recv),
-            UpStream::Tunnel(send, recv) => Self::Bytes(adit_codec::tunnel_side(recv, send).await),
+            UpStream::Tunnel(send, recv) => Self::Bytes(adit_codec::tunnel_side_in(cx, recv, send)),
         }
     }
 }

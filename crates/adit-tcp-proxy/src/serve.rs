@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::TcpProxy;
 use crate::client::{Client, Left};
-use crate::connect::{Connecting, Established, Failure, UpStream};
+use crate::connect::{Connecting, Established, Failure};
 use crate::relaying::{DrainClose, Relaying, Up, ticker};
 use crate::session::{Session, Upstream};
 
@@ -54,9 +54,9 @@ impl Future for Serving {
     }
 }
 
-/// How waiting for an upstream ended.
-enum Outcome {
-    Up(Established),
+/// Why there is no upstream.
+#[derive(Clone, Copy)]
+enum Ended {
     Failed(Failure),
     Left(Left),
     Idle,
@@ -83,14 +83,14 @@ impl Waits {
     }
 
     /// Ready when the connection is to wait no more.
-    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         if let Some(timer) = &mut self.timer
             && timer.as_mut().poll(cx).is_ready()
         {
             let idle_first = self.idle.is_some_and(|idle| self.max.is_none_or(|max| idle < max));
-            return Poll::Ready(if idle_first { Outcome::Idle } else { Outcome::TooLong });
+            return Poll::Ready(if idle_first { Ended::Idle } else { Ended::TooLong });
         }
-        self.closing.as_mut().poll(cx).map(|()| Outcome::Closing)
+        self.closing.as_mut().poll(cx).map(|()| Ended::Closing)
     }
 }
 
@@ -106,29 +106,29 @@ async fn establish(proxy: Arc<TcpProxy>, connection: Connection) -> Result<Relay
     let mut client = Client::new(io, early, tunnelled, proxy.stats.early_data_received_count_total.clone());
     let mut refused = (None, false);
     // With `upstream_connect_mode` `ON_DOWNSTREAM_DATA` the client is to speak first.
-    let silent = match proxy.wait_for_data {
+    let spoken = match proxy.wait_for_data {
         true => {
             poll_fn(|cx| match client.poll_first_bytes(cx) {
-                Poll::Ready(first) => Poll::Ready(first.err().map(Outcome::Left)),
-                Poll::Pending => waits.poll_over(cx).map(Some),
+                Poll::Ready(first) => Poll::Ready(first.map_err(Ended::Left)),
+                Poll::Pending => waits.poll_over(cx).map(Err),
             })
             .await
         }
-        false => None,
+        false => Ok(()),
     };
-    let outcome = match silent {
-        Some(outcome) => outcome,
-        None => {
+    let outcome = match spoken {
+        Err(ended) => Err(ended),
+        Ok(()) => {
             client.look_away();
             let mut connecting = Connecting::new(&proxy, &worker, &mut info);
             let outcome = {
                 let mut run = pin!(connecting.run());
                 poll_fn(|cx| match run.as_mut().poll(cx) {
-                    Poll::Ready(Ok(up)) => Poll::Ready(Outcome::Up(up)),
-                    Poll::Ready(Err(failure)) => Poll::Ready(Outcome::Failed(failure)),
+                    Poll::Ready(Ok(established)) => Poll::Ready(Ok(tunnel(cx, &proxy, established))),
+                    Poll::Ready(Err(failure)) => Poll::Ready(Err(Ended::Failed(failure))),
                     Poll::Pending => match client.poll_left(cx) {
-                        Poll::Ready(left) => Poll::Ready(Outcome::Left(left)),
-                        Poll::Pending => waits.poll_over(cx),
+                        Poll::Ready(left) => Poll::Ready(Err(Ended::Left(left))),
+                        Poll::Pending => waits.poll_over(cx).map(Err),
                     },
                 })
                 .await
@@ -137,35 +137,44 @@ async fn establish(proxy: Arc<TcpProxy>, connection: Connection) -> Result<Relay
             outcome
         }
     };
-    let up = match outcome {
-        Outcome::Up(up) => up,
-        outcome => {
-            refuse(&proxy, &outcome, refused, &mut info);
+    let Tunnel { up, upstream, guard, buffer_limit } = match outcome {
+        Ok(tunnel) => tunnel,
+        Err(ended) => {
+            refuse(&proxy, ended, refused, &mut info);
             // Rare, and larger than all else here.
             Box::pin(client.close()).await;
             return Err(info);
         }
     };
     if let Some(slot) = &info.conn.refusal {
-        match &up.stream {
-            UpStream::Plain(io) => io.info.refusal.as_ref().map_or_else(|| slot.open(), |next| slot.follow(next)),
-            UpStream::Tunnel(..) => slot.open(),
-        }
+        // That of a tunnel's connection is of all its streams.
+        let next = if matches!(up, Up::Plain(_)) { upstream.conn.refusal.as_ref() } else { None };
+        next.map_or_else(|| slot.open(), |next| slot.follow(next));
     }
-    let Established { stream, host, conn, version, guard, attempts, buffer_limit, meter } = up;
-    let trailers = proxy.tunnel.as_ref().is_some_and(|tunnel| tunnel.propagate_trailers);
-    let up = Up::new(stream, trailers).await;
     let buffer_limit = buffer_limit.min(listener.buffer_limit);
-    let upstream = Upstream { host, conn, version, attempts, ready: info.started.elapsed(), meter };
     let session = Session::new(proxy, &info, listener, upstream);
     // Most connections have no guards of their own.
     let guard = if guards.is_empty() { guard } else { Box::new((guard, guards)) };
     Ok(relaying(session, client.into_io(), up, &worker, waits, buffer_limit, guard))
 }
 
+/// What a connection got, ready to be relayed.
+struct Tunnel {
+    up: Up,
+    upstream: Upstream,
+    guard: Box<dyn Send>,
+    buffer_limit: usize,
+}
+
+fn tunnel(cx: &mut Context<'_>, proxy: &TcpProxy, established: Established) -> Tunnel {
+    let Established { stream, upstream, guard, buffer_limit } = established;
+    let trailers = proxy.tunnel.as_ref().is_some_and(|tunnel| tunnel.propagate_trailers);
+    Tunnel { up: Up::new(cx, stream, trailers), upstream, guard, buffer_limit }
+}
+
 /// Accounts for a connection that got no upstream, and tells who made an internal one.
-fn refuse(proxy: &TcpProxy, outcome: &Outcome, refused: (Option<u16>, bool), info: &mut StreamInfo) {
-    explain(proxy, outcome, info);
+fn refuse(proxy: &TcpProxy, ended: Ended, refused: (Option<u16>, bool), info: &mut StreamInfo) {
+    explain(proxy, ended, info);
     if let Some(slot) = &info.conn.refusal {
         let upstream = info.upstream.as_ref();
         let details = upstream.and_then(|upstream| upstream.transport_failure.as_deref()).unwrap_or_default();
@@ -176,21 +185,21 @@ fn refuse(proxy: &TcpProxy, outcome: &Outcome, refused: (Option<u16>, bool), inf
 }
 
 /// What logs say of a connection that got no upstream.
-fn explain(proxy: &TcpProxy, outcome: &Outcome, info: &mut StreamInfo) {
-    match outcome {
-        Outcome::Up(_) | Outcome::Closing => {}
-        Outcome::Failed(failure) => {
-            info.local_close_reason = Some(format!("tcp_initializion_failure:{}", *failure as u8).into());
+fn explain(proxy: &TcpProxy, ended: Ended, info: &mut StreamInfo) {
+    match ended {
+        Ended::Closing => {}
+        Ended::Failed(failure) => {
+            info.local_close_reason = Some(format!("tcp_initializion_failure:{}", failure as u8).into());
         }
-        Outcome::Left(left) => {
+        Ended::Left(left) => {
             info.flags.set(ResponseFlag::DownstreamConnectionTermination);
-            info.downstream_close_type = Some(if *left == Left::Reset { "RemoteReset" } else { "Normal" });
+            info.downstream_close_type = Some(if left == Left::Reset { "RemoteReset" } else { "Normal" });
         }
-        Outcome::Idle => {
+        Ended::Idle => {
             proxy.stats.idle_timeout.inc();
             info.local_close_reason = Some("tcp_session_idle_timeout".into());
         }
-        Outcome::TooLong => {
+        Ended::TooLong => {
             proxy.stats.max_downstream_connection_duration.inc();
             info.flags.set(ResponseFlag::DurationTimeout);
             info.local_close_reason = Some("max_connection_duration_reached".into());
