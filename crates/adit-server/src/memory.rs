@@ -77,6 +77,9 @@ const LARGE: i32 = 4 << 20;
 pub(crate) fn keep_blocks() {
     // SAFETY: these take no pointer.
     unsafe {
+        // Small blocks join with what is free beside them: most of what is left beside a task or a socket's registration, which
+        // are aligned to 128 bytes, is of a size that nobody asks for.
+        libc::mallopt(libc::M_MXFAST, 0);
         libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
         libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
     }
