@@ -213,7 +213,8 @@ pub trait ClientConn: Send {
     /// its peer.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<Capabilities, StreamError>>;
 
-    /// Opens a stream; only directly after [`ClientConn::poll_ready`] said so. With `end` the request has no body.
+    /// Opens a stream; only after [`ClientConn::poll_ready`] said so, while its waker was not called since. With `end` the
+    /// request has no body.
     fn open(&mut self, head: &RequestHead, end: bool) -> Result<OutgoingStream, StreamError>;
 
     /// How many streams are open.

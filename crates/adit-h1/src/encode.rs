@@ -2,7 +2,7 @@
 
 use adit_http::{ErrorCode, RequestHead, RequestKind, ResponseHead, StreamError, hop_by_hop};
 use bytes::BytesMut;
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
 use crate::config::{ClientConfig, HeaderCase};
@@ -16,21 +16,26 @@ fn is_ours(name: &HeaderName) -> bool {
 
 /// Which fields a head has that its form depends on, and about how many bytes all of them take; found in one pass, as each
 /// look-up of a field that is not there would cost as much.
-struct Has {
-    length: bool,
+struct Has<'m> {
+    /// The first content-length, and how many there are.
+    length: Option<&'m HeaderValue>,
+    lengths: usize,
     connection: bool,
     upgrade: bool,
     room: usize,
 }
 
-impl Has {
-    fn of(map: &HeaderMap) -> Self {
-        let mut has = Self { length: false, connection: false, upgrade: false, room: 96 };
+impl<'m> Has<'m> {
+    fn of(map: &'m HeaderMap) -> Self {
+        let mut has = Self { length: None, lengths: 0, connection: false, upgrade: false, room: 96 };
         for (name, value) in map {
             let name = name.as_str();
             has.room += name.len() + value.len() + 4;
             match name {
-                "content-length" => has.length = true,
+                "content-length" => {
+                    has.length.get_or_insert(value);
+                    has.lengths += 1;
+                }
                 "connection" => has.connection = true,
                 "upgrade" => has.upgrade = true,
                 _ => {}
@@ -39,9 +44,13 @@ impl Has {
         has
     }
 
-    /// See [`fields::length_of`].
-    fn length_of(&self, map: &HeaderMap) -> Result<Option<u64>, Refusal> {
-        if self.length { fields::length_of(map) } else { Ok(None) }
+    /// As [`fields::length_of`].
+    fn length_of(&self) -> Result<Option<u64>, Refusal> {
+        match (self.length, self.lengths) {
+            (None, _) => Ok(None),
+            (Some(value), 1) => fields::parse_length(value.as_bytes()).map(Some).ok_or(Refusal::CODEC),
+            (Some(_), _) => Err(Refusal::CODEC),
+        }
     }
 }
 
@@ -150,7 +159,7 @@ pub(crate) fn response(
 
     out.reserve(has.room);
     status_line(out, status, to.old);
-    let no_length = has.length && (tunnel || status == StatusCode::NO_CONTENT);
+    let no_length = has.lengths > 0 && (tunnel || status == StatusCode::NO_CONTENT);
     fields_of(out, case, &head.headers, |name| is_ours(name) || (no_length && name == header::CONTENT_LENGTH));
     if switched {
         switch_fields(out, case, &head.headers);
@@ -166,10 +175,12 @@ pub(crate) fn response(
         }
     }
     match body {
-        Out::Nothing if !has.length && may_have_body(status) && !to.head => field(out, case, "content-length", b"0"),
+        Out::Nothing if has.lengths == 0 && may_have_body(status) && !to.head => {
+            field(out, case, "content-length", b"0")
+        }
         Out::Chunked => field(out, case, "transfer-encoding", b"chunked"),
         // As a GET would be answered (RFC 9112 section 6.1).
-        Out::Nothing | Out::Discard if to.head && !to.old && !has.length && may_have_body(status) => {
+        Out::Nothing | Out::Discard if to.head && !to.old && has.lengths == 0 && may_have_body(status) => {
             field(out, case, "transfer-encoding", b"chunked");
         }
         _ => {}
@@ -182,8 +193,8 @@ fn may_have_body(status: StatusCode) -> bool {
     !status.is_informational() && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
 }
 
-fn response_body(head: &ResponseHead, has: &Has, end: bool, to: Answering) -> Option<Out> {
-    let length = has.length_of(&head.headers).ok()?;
+fn response_body(head: &ResponseHead, has: &Has<'_>, end: bool, to: Answering) -> Option<Out> {
+    let length = has.length_of().ok()?;
     if to.head || !may_have_body(head.status) {
         return Some(if end { Out::Nothing } else { Out::Discard });
     }
@@ -300,7 +311,7 @@ pub(crate) fn request(
     field(out, case, "host", authority.as_bytes());
     let connect = matches!(head.kind, RequestKind::Connect(_));
     fields_of(out, case, &head.headers, |name| {
-        is_ours(name) || (connect && has.length && name == header::CONTENT_LENGTH)
+        is_ours(name) || (connect && has.lengths > 0 && name == header::CONTENT_LENGTH)
     });
     if let RequestKind::Upgrade(token) = &head.kind {
         if !has.upgrade {
@@ -312,7 +323,7 @@ pub(crate) fn request(
     let must_say =
         !matches!(head.method, Method::GET | Method::HEAD | Method::DELETE | Method::TRACE | Method::CONNECT);
     match body {
-        Out::Nothing if must_say && !has.length => {
+        Out::Nothing if must_say && has.lengths == 0 => {
             field(out, case, "content-length", b"0");
         }
         Out::Chunked => field(out, case, "transfer-encoding", b"chunked"),
@@ -322,11 +333,11 @@ pub(crate) fn request(
     Ok(body)
 }
 
-fn request_body(head: &RequestHead, has: &Has, end: bool) -> Option<Out> {
+fn request_body(head: &RequestHead, has: &Has<'_>, end: bool) -> Option<Out> {
     if head.kind.is_tunnel() {
         return Some(Out::Raw);
     }
-    match (end, has.length_of(&head.headers).ok()?) {
+    match (end, has.length_of().ok()?) {
         (true, None | Some(0)) => Some(Out::Nothing),
         (true, Some(_)) => None,
         (false, Some(length)) => Some(Out::Length(length)),

@@ -28,7 +28,7 @@ pub(crate) struct Said {
     pub(crate) connection: Option<Options>,
     pub(crate) proxy_connection: Option<Options>,
     /// `te` or `keep-alive` is there.
-    other_hop_by_hop: bool,
+    te_or_keep_alive: bool,
 }
 
 /// Those connection options that we know (RFC 9110 section 7.6.1).
@@ -37,27 +37,44 @@ pub(crate) struct Options {
     pub(crate) close: bool,
     pub(crate) keep_alive: bool,
     pub(crate) upgrade: bool,
+    /// Any other, the name of a field above all.
+    others: bool,
 }
 
 impl Options {
     fn read(&mut self, value: &HeaderValue) {
         // As in `has_token`: what is not text names nothing.
         for token in hop_by_hop::tokens(value.to_str().unwrap_or_default().as_bytes()) {
-            self.close |= token.eq_ignore_ascii_case(b"close");
-            self.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
-            self.upgrade |= token.eq_ignore_ascii_case(b"upgrade");
+            if token.eq_ignore_ascii_case(b"upgrade") {
+                self.upgrade = true;
+            } else if token.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else if token.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else {
+                self.others = true;
+            }
         }
     }
 }
 
 impl Said {
-    /// Whether there is a field that must not cross a hop.
-    pub(crate) fn hop_by_hop(&self) -> bool {
-        self.other_hop_by_hop
+    /// Whether there is a field that [`hop_by_hop::strip`] would remove.
+    pub(crate) fn must_strip(&self, keep_upgrade: bool) -> bool {
+        self.te_or_keep_alive
             || self.transfer_encoding
-            || self.upgrades > 0
-            || self.connection.is_some()
             || self.proxy_connection.is_some()
+            || self.connection.is_some_and(|options| options.others || !keep_upgrade)
+            || (self.upgrades > 0 && !keep_upgrade)
+    }
+
+    /// See [`framing`].
+    pub(crate) fn framing(&self, map: &mut HeaderMap, allow_chunked_length: bool) -> Result<Framing, Refusal> {
+        match (self.transfer_encoding, self.content_length) {
+            (true, _) => framing(map, allow_chunked_length),
+            (false, true) => Ok(length_of(map)?.map_or(Framing::Unsaid, Framing::Length)),
+            (false, false) => Ok(Framing::Unsaid),
+        }
     }
 
     /// `connection: upgrade` is there.
@@ -84,7 +101,7 @@ impl Said {
             "upgrade" => self.upgrades += 1,
             "connection" => self.connection.get_or_insert_default().read(value),
             "proxy-connection" => self.proxy_connection.get_or_insert_default().read(value),
-            "te" | "keep-alive" => self.other_hop_by_hop = true,
+            "te" | "keep-alive" => self.te_or_keep_alive = true,
             _ => {}
         }
     }
@@ -166,7 +183,7 @@ pub(crate) fn length_of(map: &HeaderMap) -> Result<Option<u64>, Refusal> {
     if values.next().is_some() { Err(Refusal::CODEC) } else { Ok(Some(length)) }
 }
 
-fn parse_length(text: &[u8]) -> Option<u64> {
+pub(crate) fn parse_length(text: &[u8]) -> Option<u64> {
     if text.is_empty() || text.len() > 19 {
         return None;
     }

@@ -102,7 +102,7 @@ fn parse_with<'h>(
     let (Some(method), Some(path), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
         return Err(Refusal::CODEC);
     };
-    if !cfg.allow_custom_methods && !KNOWN_METHODS.contains(&method) {
+    if !cfg.allow_custom_methods && method != "GET" && !KNOWN_METHODS.contains(&method) {
         return Err(Refusal::CODEC);
     }
     let line = Line {
@@ -157,8 +157,7 @@ fn assemble(
         return Err(Refusal::CODEC);
     }
     let old = line.version == Version::HTTP_10;
-    let framed = said.content_length || said.transfer_encoding;
-    let framing = if framed { fields::framing(&mut map, cfg.allow_chunked_length)? } else { Framing::Unsaid };
+    let framing = said.framing(&mut map, cfg.allow_chunked_length)?;
     if old && framing == Framing::Chunked {
         return Err(Refusal::CODEC);
     }
@@ -172,8 +171,9 @@ fn assemble(
     };
     let body = body(&kind, framing, &mut map)?;
     let expect_continue = said.expect && !old && !cfg.proxy_100_continue && takes_continue(&mut map);
-    if said.hop_by_hop() {
-        hop_by_hop::strip(&mut map, matches!(kind, RequestKind::Upgrade(_)));
+    let keep_upgrade = matches!(kind, RequestKind::Upgrade(_));
+    if said.must_strip(keep_upgrade) {
+        hop_by_hop::strip(&mut map, keep_upgrade);
     }
     let authority = target.authority.or_else(|| cfg.default_host_for_http_10.clone().filter(|_| old));
     let head = RequestHead {

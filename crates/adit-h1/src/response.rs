@@ -73,11 +73,10 @@ fn assemble(
 ) -> Result<Response, Refusal> {
     let old = version == Version::HTTP_10;
     let mut alive = said.keep_alive(old);
-    let framed = said.content_length || said.transfer_encoding;
     let switched = status == StatusCode::SWITCHING_PROTOCOLS;
     let interim = status.is_informational() && !switched;
     let body = if switched {
-        let framing = if framed { fields::framing(&mut map, true)? } else { Framing::Unsaid };
+        let framing = said.framing(&mut map, true)?;
         if old || !is_wanted_switch(&map, said, asked) || !matches!(framing, Framing::Unsaid | Framing::Length(0)) {
             return Err(Refusal::CODEC);
         }
@@ -90,7 +89,7 @@ fn assemble(
         unframe(&mut map, said);
         Body::Raw
     } else {
-        let framing = if framed { fields::framing(&mut map, cfg.allow_chunked_length)? } else { Framing::Unsaid };
+        let framing = said.framing(&mut map, cfg.allow_chunked_length)?;
         if old && framing == Framing::Chunked {
             return Err(Refusal::TRANSFER_ENCODING);
         }
@@ -109,7 +108,7 @@ fn assemble(
     alive &= !matches!(body, Body::Raw | Body::UntilClose);
     let offers = said.upgrades > 0 && matches!(asked.kind, RequestKind::Upgrade(_)) && !switched && !interim;
     let upgrade = if offers { map.get(header::UPGRADE).cloned() } else { None };
-    if said.hop_by_hop() {
+    if said.must_strip(switched) {
         hop_by_hop::strip(&mut map, switched);
     }
     if let Some(upgrade) = upgrade {

@@ -28,7 +28,7 @@ pub(crate) fn parse(
 ) -> Result<Target, Refusal> {
     if method == Method::CONNECT {
         let text = std::str::from_utf8(target).map_err(|_| Refusal::URL)?;
-        ConnectTarget::parse(text).map_err(|_| Refusal::URL)?;
+        ConnectTarget::check(text).map_err(|_| Refusal::URL)?;
         let authority = Authority::from_maybe_shared(target.clone()).map_err(|_| Refusal::URL)?;
         return Ok(Target { connect: Some(authority.clone()), authority: Some(authority), path: None, scheme });
     }

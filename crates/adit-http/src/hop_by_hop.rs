@@ -34,7 +34,15 @@ fn texts<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = 
 
 /// Whether a comma-separated list of tokens in any of the values of `name` holds `token`, without case.
 pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    texts(headers, name).flat_map(tokens).any(|item| item.eq_ignore_ascii_case(token.as_bytes()))
+    // Loops, not adapters: this is asked of every upgrade, several times.
+    for text in texts(headers, name) {
+        for item in tokens(text) {
+            if item.eq_ignore_ascii_case(token.as_bytes()) {
+                return true;
+            }
+        }
+    }
+    false
 }
 
 /// Removes every field that must not cross a hop: the fixed ones, and those that `connection` names (but never one that

@@ -35,23 +35,13 @@ impl ConnectTarget {
 
     /// Parses a target; one without a port takes `default_port` (HTTP/2 and HTTP/3 clients may leave it out).
     pub fn parse_with_default(text: &str, default_port: Option<u16>) -> Result<Self, TargetError> {
-        let (host, rest) = if let Some(inner) = text.strip_prefix('[') {
-            let (host, rest) = inner.split_once(']').ok_or(TargetError::Host)?;
-            host.parse::<Ipv6Addr>().map_err(|_| TargetError::Host)?;
-            (host, rest)
-        } else {
-            let end = text.find(':').unwrap_or(text.len());
-            let (host, rest) = text.split_at(end);
-            check_name(host)?;
-            (host, rest)
-        };
-        let port = match (rest.strip_prefix(':'), default_port) {
-            (Some(port), _) => parse_port(port)?,
-            (None, Some(port)) if rest.is_empty() => port,
-            (None, _) if rest.is_empty() => return Err(TargetError::NoPort),
-            (None, _) => return Err(TargetError::Host),
-        };
+        let (host, port) = split(text, default_port)?;
         Ok(Self { host: host.into(), port })
+    }
+
+    /// Whether [`ConnectTarget::parse`] would take it.
+    pub fn check(text: &str) -> Result<(), TargetError> {
+        split(text, None).map(|_| ())
     }
 
     /// The address to dial, if the host is an IP address.
@@ -73,6 +63,27 @@ impl std::fmt::Display for ConnectTarget {
             write!(f, "{}:{}", self.host, self.port)
         }
     }
+}
+
+/// Host, without brackets, and port of a target.
+fn split(text: &str, default_port: Option<u16>) -> Result<(&str, u16), TargetError> {
+    let (host, rest) = if let Some(inner) = text.strip_prefix('[') {
+        let (host, rest) = inner.split_once(']').ok_or(TargetError::Host)?;
+        host.parse::<Ipv6Addr>().map_err(|_| TargetError::Host)?;
+        (host, rest)
+    } else {
+        let end = text.bytes().position(|byte| byte == b':').unwrap_or(text.len());
+        let (host, rest) = text.split_at(end);
+        check_name(host)?;
+        (host, rest)
+    };
+    let port = match (rest.strip_prefix(':'), default_port) {
+        (Some(port), _) => parse_port(port)?,
+        (None, Some(port)) if rest.is_empty() => port,
+        (None, _) if rest.is_empty() => return Err(TargetError::NoPort),
+        (None, _) => return Err(TargetError::Host),
+    };
+    Ok((host, port))
 }
 
 /// The target in the path of a CONNECT-UDP by Envoy's fixed template,
@@ -129,17 +140,21 @@ fn check_name(host: &str) -> Result<(), TargetError> {
     if host.is_empty() || !plain || host.len() > 254 {
         return Err(TargetError::Host);
     }
-    let name = host.strip_suffix('.').unwrap_or(host);
-    if name.len() > 253 || name.split('.').any(|label| label.is_empty() || label.len() > 63) {
-        return Err(TargetError::Host);
+    let name = host.as_bytes();
+    let name = name.strip_suffix(b".").unwrap_or(name);
+    let mut last: &[u8] = b"";
+    for label in name.split(|byte| *byte == b'.') {
+        if label.is_empty() || label.len() > 63 {
+            return Err(TargetError::Host);
+        }
+        last = label;
     }
-    let last = name.rsplit('.').next().unwrap_or(name);
-    let numeric = last.bytes().all(|b| b.is_ascii_digit())
+    let numeric = last.iter().all(u8::is_ascii_digit)
         || last
-            .strip_prefix("0x")
-            .or(last.strip_prefix("0X"))
-            .is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
-    if numeric && host.parse::<std::net::Ipv4Addr>().is_err() {
+            .strip_prefix(b"0x")
+            .or(last.strip_prefix(b"0X"))
+            .is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+    if name.len() > 253 || (numeric && host.parse::<std::net::Ipv4Addr>().is_err()) {
         return Err(TargetError::Host);
     }
     Ok(())

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, Wake, Waker};
 
-use adit_codec::{Capabilities, ClientConn};
+use adit_codec::{Capabilities, ClientConn, OutgoingStream};
 use adit_filter::upstream::Priority;
-use adit_http::{ErrorCode, StreamError};
+use adit_http::{ErrorCode, RequestHead, StreamError};
 use adit_io::ConnInfo;
 use http::Version;
 use tokio::time::Instant;
@@ -41,6 +41,9 @@ pub(crate) struct Conn {
     pub fresh: bool,
     /// It stands in its pool's list of those that can take a stream.
     pub listed: bool,
+    /// What an idle connection of HTTP/1 said when it was asked last, until its waker is called or it is used: nothing else
+    /// changes it, so it need not be asked again before its next stream.
+    idle: Option<Capabilities>,
     waker: Waker,
     queued: Arc<ConnWaker>,
 }
@@ -118,22 +121,36 @@ impl Conn {
             left: limits.1,
             fresh: true,
             listed: false,
+            idle: None,
             waker: queued.clone().into(),
             queued,
         }
     }
 
     /// The cluster's task has seen that the waker was called.
-    pub fn acknowledge(&self) {
+    pub fn acknowledge(&mut self) {
+        self.idle = None;
         self.queued.queued.store(false, Relaxed);
+    }
+
+    /// Opens a stream that was promised.
+    pub fn open(&mut self, head: &RequestHead, end: bool) -> Result<OutgoingStream, StreamError> {
+        self.idle = None;
+        self.conn.open(head, end)
     }
 
     /// Asks the codec; leaves the waker with it.
     pub fn ready(&mut self) -> Ready {
-        match self.conn.poll_ready(&mut Context::from_waker(&self.waker)) {
+        let idle = self.idle.filter(|_| !self.queued.queued.load(Relaxed));
+        let asked = match idle {
+            Some(capabilities) => Poll::Ready(Ok(capabilities)),
+            None => self.conn.poll_ready(&mut Context::from_waker(&self.waker)),
+        };
+        match asked {
             Poll::Pending => Ready::Busy,
             Poll::Ready(Err(error)) => Ready::Gone(Gone::of(&error)),
             Poll::Ready(Ok(capabilities)) => {
+                self.idle = Some(capabilities).filter(|_| self.version < Version::HTTP_2);
                 let ours = self.max_streams.saturating_sub(self.conn.live_streams());
                 let left = self.left.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
                 let room = capabilities.open.min(ours).saturating_sub(self.reserved).min(left);

@@ -45,7 +45,7 @@ impl Opener for Reservation {
         // A multiplexed connection may have changed since it was asked; one of HTTP/1 is all ours since then, and the
         // caller learns of its end from the stream. HTTP/3 must be asked for each stream, HTTP/2 only if it refuses.
         let gone_since = conn.version == Version::HTTP_3 && matches!(conn.ready(), Ready::Gone(_));
-        let mut opened = if gone_since { Err(gone) } else { conn.conn.open(head, end) };
+        let mut opened = if gone_since { Err(gone) } else { conn.open(head, end) };
         if opened.is_err() && conn.version == Version::HTTP_2 && matches!(conn.ready(), Ready::Gone(_)) {
             opened = Err(gone);
         }
