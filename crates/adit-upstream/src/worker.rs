@@ -72,7 +72,7 @@ impl WorkerCluster {
             shared,
             deps,
             quic,
-            kicks: Arc::default(),
+            kicks: Arc::new(Kicks::new(this.clone())),
             this: this.clone(),
             peers: OnceLock::new(),
         })
@@ -123,13 +123,14 @@ impl WorkerCluster {
         state.pools.prune();
     }
 
-    /// What the transport socket may use; `None` where the stream is used as it is.
+    /// What the transport socket may use; `None` where the stream is used as it is. In a box: it is large, and most streams
+    /// have none.
     pub(crate) fn context(
         &self,
         host: &Arc<HostState>,
         need: &Need<'_>,
         alpn: &'static [&'static str],
-    ) -> Option<TransportContext> {
+    ) -> Option<Box<TransportContext>> {
         let factory = self.core.plan.transport(host.facts.transport)?;
         if factory.is_raw() {
             return None;
@@ -137,7 +138,7 @@ impl WorkerCluster {
         let http = &self.core.plan.http;
         let of_state = need.state.text(SERVER_NAME_KEY).filter(|name| !name.is_empty()).map(Box::from);
         let auto_sni = of_state.or_else(|| http.auto_sni.as_ref().and_then(|header| sni(need.request?, header)));
-        Some(TransportContext {
+        Some(Box::new(TransportContext {
             host: host.clone(),
             cluster_metadata: self.core.plan.settings.metadata.clone(),
             clusters: self.peers.get().and_then(Weak::upgrade).map(|peers| peers as Arc<dyn Clusters>),
@@ -148,7 +149,7 @@ impl WorkerCluster {
             auto_san_validation: http.auto_san_validation.is_some(),
             verify_name: http.auto_san_validation.as_ref().and_then(|header| Some(asked_for(need.request?, header))),
             alpn,
-        })
+        }))
     }
 
     async fn connect_tcp(&self, need: &Need<'_>) -> Result<TcpUpstream, ConnectFailure> {
@@ -157,7 +158,7 @@ impl WorkerCluster {
         let ticket = self.tcp_ticket(&host, need.priority).await.map_err(fail)?;
         let ctx = self.context(&host, need, &[]);
         let hops = Hops { downstream: need.downstream };
-        let result = establish(&self.core, &host, &*self.deps.internal, ctx.as_ref(), hops).await;
+        let result = establish(&self.core, &host, &*self.deps.internal, ctx.as_deref(), hops).await;
         match result {
             Ok(io) => Ok(self.tcp_upstream(io, host, ticket)),
             Err(failed) => {

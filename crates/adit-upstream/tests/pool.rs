@@ -6,7 +6,7 @@ mod support;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use adit_filter::upstream::FailureKind;
+use adit_filter::upstream::{FailureKind, HttpUpstream};
 use support::{Wish, acquire, cluster, exchange, expect_accepted, ok, origin, pending, refusing, soon, until, world};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -115,6 +115,41 @@ async fn max_connections_makes_the_second_wait_and_max_pending_refuses_the_third
     soon(exchange(second, "/")).await;
     expect_accepted(&origin.accepted, 1).await;
     world.expect_gauge("cluster.a.circuit_breakers.default.rq_pending_open", 0).await;
+}
+
+/// Its own stream takes a connection of HTTP/1 back when it ends; whoever waits, or comes meanwhile, is not kept waiting by a
+/// stream that has its answer and is slow to pass it on.
+#[tokio::test]
+async fn a_stream_that_has_its_answer_keeps_nobody_from_its_connection() {
+    let origin = origin(ok).await;
+    let limits = "circuit_breakers: { thresholds: [{ max_connections: 1 }] }";
+    let world = world(&cluster("a", &[origin.port], limits));
+    let a = world.cluster("a");
+    let wish = Wish { head: Some(support::get("/")), ..Wish::default() };
+    let need = wish.need();
+    let first = soon(acquire(&a)).await.ok().unwrap();
+    let mut second = a.http(&need);
+    assert!(pending(&mut second).await);
+    // The first is read to its end and goes on holding what it was given.
+    let (guard, first) = take_guard(first);
+    soon(exchange(first, "/")).await;
+    let second = soon(second).await.ok().unwrap();
+    drop(guard);
+    // Nobody waits while the second is read; the third comes while it holds on.
+    let (guard, second) = take_guard(second);
+    soon(exchange(second, "/")).await;
+    let third = soon(acquire(&a)).await.ok().unwrap();
+    drop(guard);
+    soon(exchange(third, "/")).await;
+    soon(exchange(acquire(&a).await.ok().unwrap(), "/")).await;
+    expect_accepted(&origin.accepted, 1).await;
+    world.expect_gauge("cluster.a.upstream_rq_active", 0).await;
+}
+
+/// The guard of a stream beside the rest of it.
+fn take_guard(mut upstream: HttpUpstream) -> (Box<dyn Send>, HttpUpstream) {
+    let guard = std::mem::replace(&mut upstream.guard, Box::new(()));
+    (guard, upstream)
 }
 
 #[tokio::test]

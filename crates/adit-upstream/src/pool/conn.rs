@@ -45,7 +45,7 @@ pub(crate) struct Conn {
     /// changes it, so it need not be asked again before its next stream.
     idle: Option<Capabilities>,
     waker: Waker,
-    queued: Arc<ConnWaker>,
+    pub queued: Arc<ConnWaker>,
 }
 
 /// What can be done with a connection now.
@@ -82,6 +82,24 @@ pub(crate) struct ConnWaker {
     id: ConnId,
     kicks: Arc<Kicks>,
     queued: AtomicBool,
+    /// The one stream of a connection of HTTP/1 lives: it takes the connection back to its pool when it ends, unless
+    /// somebody waits for one. The task need not run for each request.
+    held: AtomicBool,
+}
+
+impl ConnWaker {
+    /// A stream has the connection to itself.
+    pub fn hold(&self) {
+        self.held.store(true, Relaxed);
+    }
+
+    /// It has ended: takes the connection back where its waker was called meanwhile.
+    pub fn release(&self) {
+        self.held.store(false, Relaxed);
+        if self.queued.load(Relaxed) {
+            self.kicks.settle(self.id);
+        }
+    }
 }
 
 impl Wake for ConnWaker {
@@ -91,7 +109,7 @@ impl Wake for ConnWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.queued.swap(true, Relaxed) {
-            self.kicks.woken(self.id);
+            self.kicks.woken(self.id, self.held.load(Relaxed));
         }
     }
 }
@@ -108,7 +126,12 @@ impl Conn {
         kicks: &Arc<Kicks>,
         limits: (usize, Option<u64>),
     ) -> Self {
-        let queued = Arc::new(ConnWaker { id, kicks: kicks.clone(), queued: AtomicBool::new(false) });
+        let queued = Arc::new(ConnWaker {
+            id,
+            kicks: kicks.clone(),
+            queued: AtomicBool::new(false),
+            held: AtomicBool::new(false),
+        });
         Self {
             serial: id.serial,
             conn,

@@ -13,37 +13,74 @@ use crate::cluster::lock;
 use crate::worker::{State, WorkerCluster};
 
 /// What the task has to look at; filled by wakers, which must not lock the pools.
-#[derive(Default)]
-pub(crate) struct Kicks(Mutex<Queue>);
+pub(crate) struct Kicks {
+    cluster: Weak<WorkerCluster>,
+    queue: Mutex<Queue>,
+}
 
 #[derive(Default)]
 struct Queue {
     conns: Vec<ConnId>,
     freed: bool,
     closed: bool,
+    /// How many wait for a connection.
+    waiting: usize,
     waker: Option<Waker>,
 }
 
 impl Kicks {
-    pub fn woken(&self, id: ConnId) {
-        self.push(|queue| queue.conns.push(id));
+    pub fn new(cluster: Weak<WorkerCluster>) -> Self {
+        Self { cluster, queue: Mutex::default() }
+    }
+
+    /// A connection's waker was called. One that is `held` is looked at by who holds it, if nobody waits.
+    pub fn woken(&self, id: ConnId, held: bool) {
+        self.push(|queue| {
+            queue.conns.push(id);
+            !held || queue.waiting > 0
+        });
+    }
+
+    /// Somebody waits for a connection, or does no longer.
+    pub fn wait(&self, begins: bool) {
+        let mut queue = lock(&self.queue);
+        queue.waiting = if begins { queue.waiting + 1 } else { queue.waiting.saturating_sub(1) };
+    }
+
+    /// Looks at a connection that was held while its waker was called, unless that was done already.
+    pub fn settle(&self, id: ConnId) {
+        let Some(cluster) = self.cluster.upgrade() else { return };
+        let mut state = lock(&cluster.state);
+        let queued = {
+            let conns = &mut lock(&self.queue).conns;
+            conns.iter().position(|woken| *woken == id).map(|at| conns.swap_remove(at))
+        };
+        if queued.is_some() {
+            cluster.woken(&mut state, id);
+        }
     }
 
     /// A place under `max_connections` is free.
     pub fn freed(&self) {
-        self.push(|queue| queue.freed = true);
+        self.push(|queue| {
+            queue.freed = true;
+            true
+        });
     }
 
     /// The cluster is gone.
     pub fn close(&self) {
-        self.push(|queue| queue.closed = true);
+        self.push(|queue| {
+            queue.closed = true;
+            true
+        });
     }
 
-    fn push(&self, change: impl FnOnce(&mut Queue)) {
+    /// `change` says whether the task has to run.
+    fn push(&self, change: impl FnOnce(&mut Queue) -> bool) {
         let waker = {
-            let mut queue = lock(&self.0);
-            change(&mut queue);
-            queue.waker.take()
+            let mut queue = lock(&self.queue);
+            if change(&mut queue) { queue.waker.take() } else { None }
         };
         if let Some(waker) = waker {
             waker.wake();
@@ -52,12 +89,12 @@ impl Kicks {
 
     /// The connections whose wakers were called, without waiting for the task's turn.
     pub fn take_woken(&self) -> Vec<ConnId> {
-        std::mem::take(&mut lock(&self.0).conns)
+        std::mem::take(&mut lock(&self.queue).conns)
     }
 
     /// What has come, once something has; `Err` when the cluster is gone.
     fn poll(&self, waker: &Waker, into: &mut Vec<ConnId>) -> Poll<Result<bool, Closed>> {
-        let mut queue = lock(&self.0);
+        let mut queue = lock(&self.queue);
         if queue.closed {
             return Poll::Ready(Err(Closed));
         }

@@ -11,7 +11,7 @@ use http::Version;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::conn::{Conn, ConnLife, Gone, Ready};
+use super::conn::{Conn, ConnLife, ConnWaker, Gone, Ready};
 use super::stream::{Reservation, StreamGuard};
 use super::tcp::Pending;
 use super::{ConnId, PoolSet};
@@ -71,12 +71,12 @@ struct Waiter {
 /// All that a connect needs of the stream that caused it.
 struct Ask {
     host: Arc<HostState>,
-    ctx: Option<TransportContext>,
+    ctx: Option<Box<TransportContext>>,
     downstream: Option<Arc<ConnInfo>>,
 }
 
 /// What a connection is made with, and which pool it is for.
-type MadeWith = (Option<TransportContext>, Key);
+type MadeWith = (Option<Box<TransportContext>>, Key);
 
 /// How HTTP/3 is spoken with an origin.
 struct Http3 {
@@ -92,6 +92,8 @@ struct Wish {
     downstream: Option<Arc<ConnInfo>>,
     extended_connect: bool,
     wait: bool,
+    /// An exchange, whose connection of HTTP/1 serves another when it is over: a tunnel's does not.
+    exchange: bool,
 }
 
 impl Wish {
@@ -101,6 +103,7 @@ impl Wish {
             downstream: need.downstream.cloned(),
             extended_connect: need.extended_connect,
             wait: need.wait,
+            exchange: need.request.is_some_and(|request| !request.kind.is_tunnel()),
         }
     }
 }
@@ -108,7 +111,7 @@ impl Wish {
 /// A pool that has no connection ready, and what one is made with.
 struct Missing {
     pool: u64,
-    ctx: Option<TransportContext>,
+    ctx: Option<Box<TransportContext>>,
 }
 
 /// A stream on a connection.
@@ -117,6 +120,7 @@ struct Grant {
     info: Arc<ConnInfo>,
     version: Version,
     life: Arc<ConnLife>,
+    waker: Arc<ConnWaker>,
     extended_connect: bool,
 }
 
@@ -300,11 +304,15 @@ impl WorkerCluster {
         if !StreamGuard::take(&self.core, &host, wish.priority) {
             return Err(fail(Failed::new(FailureKind::Overflow, "")));
         }
+        let holds = (wish.exchange && grant.version < Version::HTTP_2).then(|| {
+            grant.waker.hold();
+            grant.waker
+        });
         Ok(HttpUpstream {
             opener: Box::new(reservation),
             version: grant.version,
             conn: grant.info,
-            guard: Box::new(StreamGuard { life: grant.life, priority: wish.priority }),
+            guard: Box::new(StreamGuard { life: grant.life, priority: wish.priority, holds }),
             host,
         })
     }
@@ -346,6 +354,7 @@ impl WorkerCluster {
                         info: conn.info.clone(),
                         version: conn.version,
                         life: conn.life.clone(),
+                        waker: conn.queued.clone(),
                         extended_connect: capabilities.extended_connect,
                     };
                     if full {
@@ -381,6 +390,7 @@ impl WorkerCluster {
             }
             serial
         };
+        self.kicks.wait(true);
         let mut waiting = Waiting { cluster: self, host: host.id, pool, serial, receiver };
         match (&mut waiting.receiver).await {
             Ok(result) => result,
@@ -468,7 +478,7 @@ impl WorkerCluster {
             Some(Version::HTTP_3) => Box::pin(self.connect_http3(&ask)).await,
             _ => {
                 let hops = Hops { downstream: ask.downstream.as_ref() };
-                let io = establish(&self.core, host, &*self.deps.internal, ask.ctx.as_ref(), hops).await;
+                let io = establish(&self.core, host, &*self.deps.internal, ask.ctx.as_deref(), hops).await;
                 io.and_then(|io| self.with_codec(io, wanted))
             }
         };
@@ -721,6 +731,7 @@ struct Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
+        self.cluster.kicks.wait(false);
         let mut state = lock(&self.cluster.state);
         if let Some(queue) = state.pools.pool(self.host, self.pool) {
             queue.waiters.retain(|waiter| waiter.serial != self.serial);

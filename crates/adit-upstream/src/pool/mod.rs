@@ -2,7 +2,8 @@
 //!
 //! TCP connections are not pooled, only counted and queued. HTTP connections are: a codec's own waker (see
 //! [`adit_codec::ClientConn::poll_ready`]) tells when an idle one was closed or a busy one is free, and one task for the
-//! cluster, not one for each connection, acts on it.
+//! cluster, not one for each connection, acts on it. An exchange that has a connection of HTTP/1 to itself takes it back
+//! itself when it ends (see [`Kicks::settle`]).
 
 mod conn;
 mod driver;

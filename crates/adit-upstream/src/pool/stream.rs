@@ -9,7 +9,7 @@ use adit_http::{ErrorCode, RequestHead, StreamError};
 use http::Version;
 
 use super::ConnId;
-use super::conn::{Conn, ConnLife, Ready};
+use super::conn::{Conn, ConnLife, ConnWaker, Ready};
 use crate::alternate::Learning;
 use crate::cluster::{Core, lock};
 use crate::host::HostState;
@@ -74,6 +74,8 @@ fn origin(conn: &Conn) -> Option<(Box<str>, u16)> {
 pub(crate) struct StreamGuard {
     pub life: Arc<ConnLife>,
     pub priority: Priority,
+    /// Of a connection of HTTP/1 that an exchange has to itself.
+    pub holds: Option<Arc<ConnWaker>>,
 }
 
 impl StreamGuard {
@@ -98,5 +100,8 @@ impl Drop for StreamGuard {
         core.stats.traffic.upstream_rq_active.dec();
         self.life.host.stats.rq_active.fetch_sub(1, Relaxed);
         self.life.touch();
+        if let Some(waker) = &self.holds {
+            waker.release();
+        }
     }
 }

@@ -161,8 +161,9 @@ pub fn cluster(name: &str, ports: &[u16], more: &str) -> String {
     )
 }
 
+/// For an exchange, no tunnel.
 pub async fn acquire(cluster: &Arc<dyn Cluster>) -> Result<HttpUpstream, ConnectFailure> {
-    let wish = Wish::default();
+    let wish = Wish { head: Some(get("/")), ..Wish::default() };
     let need = wish.need();
     cluster.http(&need).await
 }
