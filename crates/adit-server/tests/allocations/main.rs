@@ -67,7 +67,7 @@ fn requests(adit: &Adit, report: &mut Report) {
         exchange(&mut client, GET);
     }
     let (allocations, live) = measure.stop();
-    report.line("GET h1 -> h1", "allocations", per_each(allocations), 38.0);
+    report.line("GET h1 -> h1", "allocations", per_each(allocations), 22.5);
     report.line("GET h1 -> h1", "bytes left behind", per_each(live), GROWTH);
     counting::shown("GET h1 -> h1", || exchange(&mut client, GET));
 }
