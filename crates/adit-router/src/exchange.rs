@@ -171,10 +171,12 @@ impl<'r> Exchange<'r> {
     ) -> Result<Option<TcpUpstream>, Missed> {
         let result = {
             let (request, info, mut client) = stream.split();
+            let (cluster, forward, hash) = (&self.cluster, self.forward, self.hash);
             let hosts = self.rare.as_ref().map_or(&[][..], |rare| &rare.hosts);
-            let need = Need { hash: self.hash, ..need(self.forward, hosts, request, info) };
-            let cluster = &self.cluster;
-            let mut connecting = Box::pin(async { taken(cluster.tcp(&need).await?).await });
+            let mut connecting = Box::pin(async move {
+                let need = Need { hash, ..need(forward, hosts, request, info) };
+                taken(cluster.tcp(&need).await?).await
+            });
             let waits = &mut self.waits;
             std::future::poll_fn(|cx| {
                 if early(cx) {

@@ -15,6 +15,7 @@ use crate::reply;
 use crate::table::RouteEntry;
 use crate::table::rewrite::Redirect;
 use crate::table::route::{Action, DirectResponse, Forward};
+use crate::tunnel::Driver;
 
 /// Set to 1 by who took the request in early data (RFC 8470 section 5.1).
 const EARLY_DATA: HeaderName = HeaderName::from_static("early-data");
@@ -140,7 +141,13 @@ impl Router {
             Box::pin(session.run(stream)).await;
             return None;
         }
-        exchange.establish(stream, raw, terminates).await
+        let mut driver = Driver::new(&mut exchange, stream, raw, terminates);
+        let tunnel = driver.run(stream).await;
+        if tunnel.is_none() {
+            // Nobody reads what the client still sends.
+            stream.recv = None;
+        }
+        tunnel
     }
 
     async fn no_cluster(&self, entry: &RouteEntry, forward: &Forward, stream: &mut HttpStream) {

@@ -10,8 +10,8 @@ use std::task::{Context, Poll};
 use adit_codec::{PendingResponse, RecvStream, SendStream};
 use adit_filter::upstream::{Host, HttpUpstream, Report, TcpUpstream};
 use adit_filter::{HttpStream, LocalReply, StandingTunnel};
-use adit_http::{ErrorCode, RequestKind, ResponseHead, StreamError};
-use adit_io::Side;
+use adit_http::{ErrorCode, RequestKind, ResponseHead};
+use adit_io::{Side, Sink};
 use adit_upgrade::{
     Action, Actions, Ask, Cause, Exchange as Machine, Input, Permit, Plan, State, Verdict, Withheld, judge,
 };
@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use crate::body::RequestBody;
 use crate::exchange::{Exchange, Missed, Next, stream_failure};
 use crate::plain::{Sent, reject, tell_reset};
+use crate::proxy_protocol::ProxyProtocol;
 use crate::reply::{self, Failure};
 use crate::standing::{Standing, Upstream};
 use crate::table::route::ConnectConfig;
@@ -28,10 +29,25 @@ use crate::tcp_errors::{ConnectSink, ConnectSource};
 use crate::waits::Interrupt;
 use crate::websocket::Handshake;
 
-/// An upstream connection before the request was sent.
-enum Ready {
+/// How far an attempt came.
+#[derive(Default)]
+enum Attempt {
+    #[default]
+    None,
+    /// There is a connection.
     Http(HttpUpstream),
     Tcp(TcpUpstream),
+    /// The request was sent.
+    Pending(Pending),
+}
+
+impl Attempt {
+    fn pending(&mut self) -> Option<&mut Pending> {
+        match self {
+            Self::Pending(pending) => Some(pending),
+            _ => None,
+        }
+    }
 }
 
 /// An upstream that was sent the request.
@@ -43,7 +59,8 @@ struct Pending {
     guard: Box<dyn Send>,
 }
 
-struct Driver<'e, 'r> {
+/// One request for a tunnel on its way to the acceptance.
+pub(crate) struct Driver<'e, 'r> {
     exchange: &'e mut Exchange<'r>,
     machine: Machine,
     ask: Ask,
@@ -52,51 +69,44 @@ struct Driver<'e, 'r> {
     /// The client's direction, where it is terminated here: its end is a half-close. Else it stays with the stream, which
     /// notices a client that leaves while the upstream's answer is awaited.
     recv: Option<Box<dyn RecvStream>>,
-    ready: Option<Ready>,
-    pending: Option<Pending>,
+    attempt: Attempt,
     handshake: Handshake,
     /// The head that was last received.
     head: Option<ResponseHead>,
     /// The answer, once it is decided that there is no tunnel.
-    reply: Option<LocalReply>,
+    reply: Option<Box<LocalReply>>,
     /// Why the client is not answered with `reply`.
     gone: Option<Interrupt>,
 }
 
-impl Exchange<'_> {
-    /// Sees a request for a tunnel to the upstream's acceptance, or answers it. `raw` has it terminated here.
-    pub(crate) async fn establish(
-        &mut self,
+impl<'e, 'r> Driver<'e, 'r> {
+    /// For a request for a tunnel; `raw` has it terminated here.
+    pub(crate) fn new(
+        exchange: &'e mut Exchange<'r>,
         stream: &mut HttpStream,
         raw: bool,
         connect: Option<ConnectConfig>,
-    ) -> Option<Box<dyn StandingTunnel>> {
+    ) -> Self {
         stream.end_is_leaving = !raw;
-        let mut driver = Driver {
-            exchange: self,
+        Self {
+            exchange,
             machine: Machine::new(),
             ask: Ask::of(&stream.request.kind).unwrap_or(Ask::Post),
             raw,
             connect,
             recv: if raw { stream.recv.take() } else { None },
-            ready: None,
-            pending: None,
+            attempt: Attempt::None,
             handshake: Handshake::default(),
             head: None,
             reply: None,
             gone: None,
-        };
-        let tunnel = driver.run(stream).await;
-        if tunnel.is_none() {
-            // Nobody reads what the client still sends.
-            stream.recv = None;
         }
-        tunnel
     }
 }
 
 impl Driver<'_, '_> {
-    async fn run(&mut self, stream: &mut HttpStream) -> Option<Box<dyn StandingTunnel>> {
+    /// Sees the request to the upstream's acceptance, or answers it. Of what then still comes from the client nothing is read.
+    pub(crate) async fn run(&mut self, stream: &mut HttpStream) -> Option<Box<dyn StandingTunnel>> {
         let mut actions = Actions::default();
         self.machine.handle(now(), Input::Request(self.ask), &mut actions);
         loop {
@@ -117,7 +127,7 @@ impl Driver<'_, '_> {
                 }
                 Some(Action::Accept(permit)) => return self.accept(stream, permit).await,
                 Some(Action::TryExpired) => {
-                    if let Some(pending) = &self.pending {
+                    if let Some(pending) = self.attempt.pending() {
                         pending.host.report(Report::PerTryTimeout);
                     }
                     self.failed(stream, &Failure::TryTimeout { idle: false })
@@ -162,11 +172,11 @@ impl Driver<'_, '_> {
         let missed = if self.raw {
             match self.connect_raw(stream).await {
                 Ok(Some(upstream)) => {
-                    self.ready = Some(Ready::Tcp(upstream));
+                    self.attempt = Attempt::Tcp(upstream);
                     return Input::Connected;
                 }
                 Ok(None) => {
-                    self.reply = Some(self.exchange.reply(reply::early_connect_data(), stream));
+                    self.reply = Some(Box::new(self.exchange.reply(reply::early_connect_data(), stream)));
                     return Input::AttemptFailed { again: None };
                 }
                 Err(missed) => missed,
@@ -175,7 +185,7 @@ impl Driver<'_, '_> {
             let extended = matches!(stream.request.kind, RequestKind::Upgrade(_));
             match self.exchange.connect(stream, extended).await {
                 Ok(upstream) => {
-                    self.ready = Some(Ready::Http(upstream));
+                    self.attempt = Attempt::Http(upstream);
                     return Input::Connected;
                 }
                 Err(missed) => missed,
@@ -221,7 +231,9 @@ impl Driver<'_, '_> {
 
     /// Opens the stream; what is to be told to the machine when that fails.
     fn send_request(&mut self, stream: &mut HttpStream) -> Option<Input> {
-        let Some(Ready::Http(upstream)) = self.ready.take() else { return Some(Input::AttemptFailed { again: None }) };
+        let Attempt::Http(upstream) = std::mem::take(&mut self.attempt) else {
+            return Some(Input::AttemptFailed { again: None });
+        };
         let mut head = Cow::Borrowed(&stream.request);
         self.handshake = Handshake::begin(&mut head, upstream.version);
         let (host, version, guard) = (upstream.host, upstream.version, upstream.guard);
@@ -231,7 +243,7 @@ impl Driver<'_, '_> {
                 self.exchange.sent(stream);
                 self.exchange.waits.start_try(None, self.exchange.timeouts.per_try_idle);
                 let send = Withheld::new(opened.send);
-                self.pending = Some(Pending { send, response: opened.response, host, version, guard });
+                self.attempt = Attempt::Pending(Pending { send, response: opened.response, host, version, guard });
                 None
             }
             Err(error) => {
@@ -245,7 +257,7 @@ impl Driver<'_, '_> {
     async fn wait(&mut self, stream: &mut HttpStream) -> Input {
         self.set_deadline();
         let waits = &mut self.exchange.waits;
-        let Some(pending) = self.pending.as_mut().filter(|_| self.machine.state() == State::AwaitResponse) else {
+        let Some(pending) = self.attempt.pending().filter(|_| self.machine.state() == State::AwaitResponse) else {
             let interrupt = std::future::poll_fn(|cx| waits.poll(cx, stream)).await;
             return self.interrupted(stream, interrupt);
         };
@@ -266,7 +278,7 @@ impl Driver<'_, '_> {
     }
 
     fn answered(&mut self, stream: &mut HttpStream, mut head: ResponseHead) -> Input {
-        let Some(pending) = &self.pending else { return Input::AttemptFailed { again: None } };
+        let Some(pending) = self.attempt.pending() else { return Input::AttemptFailed { again: None } };
         let answer = judge(self.ask, &head, pending.version, Some(stream.request.version));
         match answer.verdict() {
             Verdict::Interim => self.exchange.charge(stream, head.status),
@@ -282,8 +294,8 @@ impl Driver<'_, '_> {
             Verdict::Interim => {}
             Verdict::Accepted => {
                 if !self.handshake.finish(&stream.request, pending.version, &mut head) {
-                    self.reply =
-                        Some(self.exchange.reply(reply::invalid_answer(self.exchange.retry.retried()), stream));
+                    let reply = reply::invalid_answer(self.exchange.retry.retried());
+                    self.reply = Some(Box::new(self.exchange.reply(reply, stream)));
                     return Input::AttemptFailed { again: None };
                 }
             }
@@ -296,7 +308,8 @@ impl Driver<'_, '_> {
             }
             Verdict::Invalid => {
                 self.exchange.charge(stream, StatusCode::BAD_GATEWAY);
-                self.reply = Some(self.exchange.reply(reply::invalid_answer(self.exchange.retry.retried()), stream));
+                let reply = reply::invalid_answer(self.exchange.retry.retried());
+                self.reply = Some(Box::new(self.exchange.reply(reply, stream)));
             }
         }
         self.head = Some(head);
@@ -305,10 +318,10 @@ impl Driver<'_, '_> {
 
     /// What a failed attempt means to the machine. Another one is always possible: no payload was sent.
     fn failed(&mut self, stream: &mut HttpStream, failure: &Failure) -> Input {
-        match self.exchange.after_failure(stream, failure, self.pending.is_some(), true) {
+        match self.exchange.after_failure(stream, failure, self.attempt.pending().is_some(), true) {
             Next::Again(pause) => Input::AttemptFailed { again: Some(pause) },
             Next::Reply(reply) => {
-                self.reply = Some(reply);
+                self.reply = Some(Box::new(reply));
                 Input::AttemptFailed { again: None }
             }
         }
@@ -318,37 +331,38 @@ impl Driver<'_, '_> {
         match interrupt {
             Interrupt::Response => Input::Tick,
             Interrupt::PerTry | Interrupt::PerTryIdle => {
-                if let Some(pending) = &self.pending {
+                if let Some(pending) = self.attempt.pending() {
                     pending.host.report(Report::PerTryIdleTimeout);
                 }
                 self.failed(stream, &Failure::TryTimeout { idle: true })
             }
             Interrupt::Client(_) => {
-                let host = self.pending.as_ref().map(|pending| pending.host.clone());
+                let host = self.attempt.pending().map(|pending| pending.host.clone());
                 self.exchange.interrupted(stream, interrupt, host.as_deref());
                 self.gone = Some(interrupt);
                 Input::ClientGone
             }
             Interrupt::Idle | Interrupt::MaxDuration => {
-                let host = self.pending.as_ref().map(|pending| pending.host.clone());
-                self.reply = self.exchange.interrupted(stream, interrupt, host.as_deref());
+                let host = self.attempt.pending().map(|pending| pending.host.clone());
+                self.reply = self.exchange.interrupted(stream, interrupt, host.as_deref()).map(Box::new);
                 Input::AttemptFailed { again: None }
             }
         }
     }
 
     fn drop_upstream(&mut self) {
-        if let Some(pending) = self.pending.take() {
+        if let Some(pending) = self.attempt.pending() {
             pending.host.report(Report::SentReset);
         }
-        self.ready = None;
+        self.attempt = Attempt::None;
         self.head = None;
     }
 
     async fn refuse(&mut self, stream: &mut HttpStream, cause: Cause) {
         let reply = match cause {
             Cause::Upstream => {
-                let (Some(pending), Some(head)) = (self.pending.take(), self.head.take()) else { return };
+                let attempt = std::mem::take(&mut self.attempt);
+                let (Attempt::Pending(pending), Some(head)) = (attempt, self.head.take()) else { return };
                 let Pending { send, response, host, version, guard } = pending;
                 self.exchange.waits.response = None;
                 let sent = Sent { response, upload: None, host, version, guard };
@@ -365,7 +379,7 @@ impl Driver<'_, '_> {
                 self.exchange.charge(stream, StatusCode::GATEWAY_TIMEOUT);
                 Some(self.exchange.reply(reply::response_timeout(), stream))
             }
-            Cause::AttemptFailed | Cause::Invalid | Cause::Local => self.reply.take(),
+            Cause::AttemptFailed | Cause::Invalid | Cause::Local => self.reply.take().map(|reply| *reply),
         };
         let reply = reply.unwrap_or_else(|| reply::invalid_answer(false));
         // A client that left meanwhile has nothing to be told.
@@ -373,39 +387,63 @@ impl Driver<'_, '_> {
     }
 
     async fn accept(&mut self, stream: &mut HttpStream, permit: Permit) -> Option<Box<dyn StandingTunnel>> {
-        let recv = self.recv.take().or_else(|| stream.recv.take())?;
-        let (mut head, up, host, guard, version) = match (self.ready.take(), self.pending.take(), self.head.take()) {
-            (Some(Ready::Tcp(upstream)), _, _) => {
-                let head = ResponseHead::new(StatusCode::OK);
-                self.exchange.sent(stream);
-                let side = match self.raw_side(stream, upstream.io, permit).await {
-                    Ok(side) => side,
-                    Err(Some(error)) => {
-                        Box::pin(self.lost_before_answer(stream, &*upstream.host, &error)).await;
-                        return None;
-                    }
-                    Err(None) => return None,
-                };
-                self.exchange.received(stream, &*upstream.host, &head);
-                (head, side, upstream.host, upstream.guard, None)
-            }
-            (_, Some(pending), Some(head)) => {
-                let side =
-                    halves(&stream.request.kind, pending.response.into_recv(), pending.send.release(permit)).await;
-                (head, side, pending.host, pending.guard, Some(pending.version))
-            }
-            _ => return None,
+        if self.recv.is_none() {
+            self.recv = Some(stream.recv.take()?);
+        }
+        // A `?` would hold what it looks at for as long as what follows.
+        let up = match self.upstream_side(stream, permit).await {
+            Some(up) => up,
+            None => return None,
         };
+        let sink = self.answer(stream, &*up.1.host)?;
+        let down = halves(&stream.request.kind, self.recv.take()?, sink).await;
+        Some(Box::new(Standing::new(stream, down, up.0, up.1)))
+    }
+
+    /// The upstream's side. `None` once the client was told that there is none, or left.
+    async fn upstream_side(&mut self, stream: &mut HttpStream, permit: Permit) -> Option<(Side, Upstream)> {
+        if self.raw {
+            let (mut side, upstream) = self.raw_side(stream, permit)?;
+            if let Some(version) = self.connect.and_then(|connect| connect.proxy_protocol)
+                && !Box::pin(self.send_preamble(stream, version, &mut side.sink, &*upstream.host)).await
+            {
+                return None;
+            }
+            let head = ResponseHead::new(StatusCode::OK);
+            self.exchange.received(stream, &*upstream.host, &head);
+            self.head = Some(head);
+            if stream.request.version >= Version::HTTP_2 {
+                side = Side::new(Box::new(ConnectSource(side.source)), Box::new(ConnectSink(side.sink)));
+            }
+            return Some((side, upstream));
+        }
+        let Attempt::Pending(Pending { send, response, host, version, guard }) = std::mem::take(&mut self.attempt)
+        else {
+            return None;
+        };
+        let side = halves(&stream.request.kind, response.into_recv(), send.release(permit)).await;
+        Some((side, Upstream { host, guard, version: Some(version), max: self.exchange.waits.max }))
+    }
+
+    fn raw_side(&mut self, stream: &mut HttpStream, permit: Permit) -> Option<(Side, Upstream)> {
+        let Attempt::Tcp(TcpUpstream { io, host, guard }) = std::mem::take(&mut self.attempt) else { return None };
+        self.exchange.sent(stream);
+        let Side { source, sink } = Side::from(io);
+        let side = Side { source, sink: Withheld::new(sink).release(permit) };
+        Some((side, Upstream { host, guard, version: None, max: self.exchange.waits.max }))
+    }
+
+    /// Passes the acceptance on; `None` when the client left.
+    fn answer(&mut self, stream: &mut HttpStream, host: &dyn Host) -> Option<Box<dyn SendStream>> {
+        let mut head = self.head.take()?;
         // RFC 9110 sections 9.3.6 and 15.2: a tunnel has no framing.
         head.headers.remove(header::CONTENT_LENGTH);
         head.headers.remove(header::TRANSFER_ENCODING);
-        self.exchange.finish_head(stream, &mut head, &*host, false);
+        self.exchange.finish_head(stream, &mut head, host, false);
         match stream.respond(head, false) {
             Ok(sink) => {
                 stream.tunnel_established();
-                let down = halves(&stream.request.kind, recv, sink).await;
-                let upstream = Upstream { host, guard, version, max: self.exchange.waits.max };
-                Some(Box::new(Standing::new(stream, down, up, upstream)))
+                Some(sink)
             }
             Err(error) => {
                 host.report(Report::SentReset);
@@ -415,49 +453,42 @@ impl Driver<'_, '_> {
         }
     }
 
-    /// The upstream broke while the PROXY preamble was written. What it would give to a reader now looks like an end.
-    async fn lost_before_answer(&mut self, stream: &mut HttpStream, host: &dyn Host, error: &StreamError) {
-        host.report(Report::ReceivedReset);
-        let failure = stream_failure(stream, error, Version::HTTP_11);
-        let reply = failure.reply(self.exchange.retry.retried());
-        self.exchange.charge(stream, reply.status);
-        let reply = self.exchange.reply(reply, stream);
-        // A client that left meanwhile has nothing to be told.
-        let _ = stream.reply(reply).await;
-    }
-
-    /// The raw upstream's side, after the PROXY preamble was written. An error when that failed, `Err(None)` when the client
-    /// left meanwhile, or time was up.
-    async fn raw_side(
+    /// Writes the PROXY preamble of a raw upstream. False when that failed, the client left meanwhile, or time was up.
+    async fn send_preamble(
         &mut self,
         stream: &mut HttpStream,
-        io: adit_io::Io,
-        permit: Permit,
-    ) -> Result<Side, Option<StreamError>> {
-        let Side { source, sink } = Side::from(io);
-        let mut sink = Withheld::new(sink).release(permit);
-        if let Some(version) = self.connect.and_then(|connect| connect.proxy_protocol) {
-            let mut preamble = version.preamble(&stream.info.conn);
-            let waits = &mut self.exchange.waits;
-            let interrupt = std::future::poll_fn(|cx| match sink.poll_send(cx, &mut preamble, false) {
-                Poll::Ready(result) => Poll::Ready(result.map(|()| None)),
-                Poll::Pending => waits.poll(cx, stream).map(|interrupt| Ok(Some(interrupt))),
-            })
-            .await
-            .map_err(Some)?;
-            if let Some(interrupt) = interrupt {
+        version: ProxyProtocol,
+        sink: &mut Sink,
+        host: &dyn Host,
+    ) -> bool {
+        let mut preamble = version.preamble(&stream.info.conn);
+        let waits = &mut self.exchange.waits;
+        let sent = std::future::poll_fn(|cx| match sink.poll_send(cx, &mut preamble, false) {
+            Poll::Ready(result) => Poll::Ready(Ok(result)),
+            Poll::Pending => waits.poll(cx, stream).map(Err),
+        })
+        .await;
+        match sent {
+            Ok(Ok(())) => return true,
+            // What the upstream would give to a reader now looks like an end.
+            Ok(Err(error)) => {
+                host.report(Report::ReceivedReset);
+                let failure = stream_failure(stream, &error, Version::HTTP_11);
+                let reply = failure.reply(self.exchange.retry.retried());
+                self.exchange.charge(stream, reply.status);
+                let reply = self.exchange.reply(reply, stream);
+                // A client that left meanwhile has nothing to be told.
+                let _ = stream.reply(reply).await;
+            }
+            Err(interrupt) => {
                 sink.reset(ErrorCode::Cancel);
                 match self.exchange.interrupted(stream, interrupt, None) {
-                    Some(reply) => drop(Box::pin(stream.reply(reply)).await),
+                    Some(reply) => drop(stream.reply(reply).await),
                     None => stream.reset(ErrorCode::Cancel),
                 }
-                return Err(None);
             }
         }
-        if stream.request.version >= Version::HTTP_2 {
-            return Ok(Side::new(Box::new(ConnectSource(source)), Box::new(ConnectSink(sink))));
-        }
-        Ok(Side { source, sink })
+        false
     }
 }
 
