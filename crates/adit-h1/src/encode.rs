@@ -17,27 +17,24 @@ fn is_ours(name: &HeaderName) -> bool {
 /// Which fields a head has that its form depends on, and about how many bytes all of them take; found in one pass, as each
 /// look-up of a field that is not there would cost as much.
 struct Has<'m> {
-    /// The first content-length, and how many there are.
-    length: Option<&'m HeaderValue>,
-    lengths: usize,
-    connection: bool,
-    upgrade: bool,
+    map: &'m HeaderMap,
+    length: Values<'m>,
+    connection: Values<'m>,
+    upgrade: Values<'m>,
     room: usize,
 }
 
 impl<'m> Has<'m> {
     fn of(map: &'m HeaderMap) -> Self {
-        let mut has = Self { length: None, lengths: 0, connection: false, upgrade: false, room: 96 };
+        let none = Values { first: None, count: 0 };
+        let mut has = Self { map, length: none, connection: none, upgrade: none, room: 96 };
         for (name, value) in map {
             let name = name.as_str();
             has.room += name.len() + value.len() + 4;
             match name {
-                "content-length" => {
-                    has.length.get_or_insert(value);
-                    has.lengths += 1;
-                }
-                "connection" => has.connection = true,
-                "upgrade" => has.upgrade = true,
+                "content-length" => has.length.add(value),
+                "connection" => has.connection.add(value),
+                "upgrade" => has.upgrade.add(value),
                 _ => {}
             }
         }
@@ -46,10 +43,47 @@ impl<'m> Has<'m> {
 
     /// As [`fields::length_of`].
     fn length_of(&self) -> Result<Option<u64>, Refusal> {
-        match (self.length, self.lengths) {
+        match (self.length.first, self.length.count) {
             (None, _) => Ok(None),
             (Some(value), 1) => fields::parse_length(value.as_bytes()).map(Some).ok_or(Refusal::CODEC),
             (Some(_), _) => Err(Refusal::CODEC),
+        }
+    }
+
+    /// Whether `connection` names this.
+    fn connection_names(&self, option: &str) -> bool {
+        match (self.connection.first, self.connection.count) {
+            (None, _) => false,
+            // As a rule it names one thing.
+            (Some(value), 1) if value.as_bytes().eq_ignore_ascii_case(option.as_bytes()) => true,
+            _ => hop_by_hop::has_token(self.map, &header::CONNECTION, option),
+        }
+    }
+}
+
+/// The values of one field: the first, and how many there are.
+#[derive(Clone, Copy)]
+struct Values<'m> {
+    first: Option<&'m HeaderValue>,
+    count: usize,
+}
+
+impl<'m> Values<'m> {
+    fn add(&mut self, value: &'m HeaderValue) {
+        self.first.get_or_insert(value);
+        self.count += 1;
+    }
+
+    fn any(&self) -> bool {
+        self.count > 0
+    }
+
+    /// Writes them.
+    fn write(&self, out: &mut BytesMut, case: HeaderCase, map: &HeaderMap, name: &HeaderName) {
+        match self.first {
+            Some(only) if self.count == 1 => field(out, case, name.as_str(), only.as_bytes()),
+            Some(_) => map.get_all(name).iter().for_each(|value| field(out, case, name.as_str(), value.as_bytes())),
+            None => {}
         }
     }
 }
@@ -154,19 +188,19 @@ pub(crate) fn response(
     let tunnel = switched || (to.connect && status.is_success());
     let has = Has::of(&head.headers);
     let body = if tunnel { Out::Raw } else { response_body(head, &has, end, to).ok_or(bad)? };
-    let told_to_close = has.connection && hop_by_hop::has_token(&head.headers, &header::CONNECTION, "close");
+    let told_to_close = has.connection_names("close");
     let keep = to.keep && !tunnel && !to.upgrade && !to.connect && !told_to_close && body != Out::UntilClose;
 
     out.reserve(has.room);
     status_line(out, status, to.old);
-    let no_length = has.lengths > 0 && (tunnel || status == StatusCode::NO_CONTENT);
+    let no_length = has.length.any() && (tunnel || status == StatusCode::NO_CONTENT);
     fields_of(out, case, &head.headers, |name| is_ours(name) || (no_length && name == header::CONTENT_LENGTH));
     if switched {
-        switch_fields(out, case, &head.headers);
+        switch_fields(out, case, &has);
     } else if !tunnel {
-        if to.upgrade && has.upgrade {
+        if to.upgrade && has.upgrade.any() {
             // What the origin would switch to instead, a 426 above all (RFC 9110 section 15.5.22).
-            upgrade_fields(out, case, &head.headers);
+            has.upgrade.write(out, case, has.map, &header::UPGRADE);
             field(out, case, "connection", b"upgrade, close");
         } else if !keep {
             field(out, case, "connection", b"close");
@@ -175,12 +209,12 @@ pub(crate) fn response(
         }
     }
     match body {
-        Out::Nothing if has.lengths == 0 && may_have_body(status) && !to.head => {
+        Out::Nothing if !has.length.any() && may_have_body(status) && !to.head => {
             field(out, case, "content-length", b"0")
         }
         Out::Chunked => field(out, case, "transfer-encoding", b"chunked"),
         // As a GET would be answered (RFC 9112 section 6.1).
-        Out::Nothing | Out::Discard if to.head && !to.old && has.lengths == 0 && may_have_body(status) => {
+        Out::Nothing | Out::Discard if to.head && !to.old && !has.length.any() && may_have_body(status) => {
             field(out, case, "transfer-encoding", b"chunked");
         }
         _ => {}
@@ -208,20 +242,12 @@ fn response_body(head: &ResponseHead, has: &Has<'_>, end: bool, to: Answering) -
 }
 
 /// The fields of a 101: what the answer says of the switch, and `connection: upgrade` in any case.
-fn switch_fields(out: &mut BytesMut, case: HeaderCase, map: &HeaderMap) {
-    upgrade_fields(out, case, map);
-    if hop_by_hop::has_token(map, &header::CONNECTION, "upgrade") {
-        for value in map.get_all(header::CONNECTION) {
-            field(out, case, "connection", value.as_bytes());
-        }
+fn switch_fields(out: &mut BytesMut, case: HeaderCase, has: &Has<'_>) {
+    has.upgrade.write(out, case, has.map, &header::UPGRADE);
+    if has.connection_names("upgrade") {
+        has.connection.write(out, case, has.map, &header::CONNECTION);
     } else {
         field(out, case, "connection", b"upgrade");
-    }
-}
-
-fn upgrade_fields(out: &mut BytesMut, case: HeaderCase, map: &HeaderMap) {
-    for value in map.get_all(header::UPGRADE) {
-        field(out, case, "upgrade", value.as_bytes());
     }
 }
 
@@ -311,19 +337,19 @@ pub(crate) fn request(
     field(out, case, "host", authority.as_bytes());
     let connect = matches!(head.kind, RequestKind::Connect(_));
     fields_of(out, case, &head.headers, |name| {
-        is_ours(name) || (connect && has.lengths > 0 && name == header::CONTENT_LENGTH)
+        is_ours(name) || (connect && has.length.any() && name == header::CONTENT_LENGTH)
     });
     if let RequestKind::Upgrade(token) = &head.kind {
-        if !has.upgrade {
+        if !has.upgrade.any() {
             field(out, case, "upgrade", token.as_str().as_bytes());
         }
-        switch_fields(out, case, &head.headers);
+        switch_fields(out, case, &has);
     }
     // As Envoy: with every method but those that have no body as a rule.
     let must_say =
         !matches!(head.method, Method::GET | Method::HEAD | Method::DELETE | Method::TRACE | Method::CONNECT);
     match body {
-        Out::Nothing if must_say && has.lengths == 0 => {
+        Out::Nothing if must_say && !has.length.any() => {
             field(out, case, "content-length", b"0");
         }
         Out::Chunked => field(out, case, "transfer-encoding", b"chunked"),
