@@ -10,13 +10,17 @@ use http::{HeaderMap, Method, StatusCode, Version, header};
 ///
 /// Compares without case, as Envoy's upgrade types do; keeps the spelling it came with.
 #[derive(Debug, Clone)]
-pub struct Token(Box<str>);
+pub struct Token(Cow<'static, str>);
 
 impl Token {
     /// A token of visible ASCII, spaces and tabs (an `Upgrade` value may be a list); `None` when empty or otherwise.
     pub fn new(value: &str) -> Option<Self> {
+        // Nearly all of them, and copied on the way of each.
+        if value == "websocket" {
+            return Some(Self(Cow::Borrowed("websocket")));
+        }
         let ok = !value.is_empty() && value.bytes().all(|b| matches!(b, b' ' | b'\t' | 0x21..=0x7e));
-        ok.then(|| Self(value.into()))
+        ok.then(|| Self(Cow::Owned(value.to_owned())))
     }
 
     /// As it was spelled.

@@ -45,7 +45,7 @@ fn requests_and_tunnels_allocate_no_more_than_they_did() {
     let adit = Adit::start();
     let mut report = Report::default();
     requests(&adit, &mut report);
-    let websocket = Bounds { name: "WebSocket h1 -> h1", open: 60.0, echo: 0.0, live: 2560.0, end: 5.0 };
+    let websocket = Bounds { name: "WebSocket h1 -> h1", open: 58.0, echo: 0.0, live: 2560.0, end: 5.0 };
     tunnels(&adit.websocket, WEBSOCKET, &websocket, &mut report);
     let connect = Bounds { name: "CONNECT over h1, terminated", open: 45.0, echo: 0.0, live: 2540.0, end: 5.0 };
     tunnels(&adit.connect, CONNECT, &connect, &mut report);
