@@ -33,6 +33,8 @@ struct Script {
     holds: bool,
     /// `poll_send` takes nothing.
     blocked: bool,
+    /// `poll_send` takes from the task's budget, as a socket does.
+    costs: bool,
 }
 
 #[derive(Clone, Default)]
@@ -62,8 +64,11 @@ impl ByteSource for Half {
 }
 
 impl ByteSink for Half {
-    fn poll_send(&mut self, _cx: &mut Context<'_>, data: &mut Bytes, end: bool) -> Poll<Result<(), StreamError>> {
+    fn poll_send(&mut self, cx: &mut Context<'_>, data: &mut Bytes, end: bool) -> Poll<Result<(), StreamError>> {
         let mut script = self.0.lock().unwrap();
+        if script.costs {
+            std::task::ready!(tokio::task::coop::poll_proceed(cx)).made_progress();
+        }
         if let Some(error) = script.gone {
             return Poll::Ready(Err(error));
         }
@@ -225,6 +230,20 @@ async fn an_end_behind_which_the_relay_goes_on_is_sent() {
 }
 
 /// An orderly shutdown does not wait for a reader of a tunnel that is broken already.
+/// A timer that is asked by a task without budget says nothing and tells nobody.
+#[tokio::test(start_paused = true)]
+async fn timeouts_hold_for_a_task_that_used_up_its_budget() {
+    for chunks in [1, 127, 128, 129, 300] {
+        let options = RelayOptions { idle_timeout: Some(Duration::from_secs(10)), ..RelayOptions::default() };
+        let Fakes { relay, down, up } = Fakes::with(vec![Step::Chunk("x"); chunks], [], options);
+        up.1.0.lock().unwrap().costs = true;
+        let relay = tokio::time::timeout(Duration::from_secs(3600), tokio::spawn(relay)).await;
+        assert_eq!(relay.expect("it ends").unwrap().cause, Cause::IdleTimeout, "{chunks}");
+        assert_eq!(up.1.0.lock().unwrap().sent.len(), chunks);
+        drop(down);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn closing_ends_a_relay_that_lingers() {
     let (close, closed) = tokio::sync::oneshot::channel::<()>();
