@@ -65,9 +65,14 @@ pub struct StreamInfo {
 impl StreamInfo {
     /// A stream that starts now on this connection.
     pub fn new(conn: Arc<ConnInfo>) -> Self {
+        Self::started(conn, SystemTime::now(), Instant::now())
+    }
+
+    /// A stream that started then on this connection.
+    pub fn started(conn: Arc<ConnInfo>, start: SystemTime, started: Instant) -> Self {
         Self {
-            start: SystemTime::now(),
-            started: Instant::now(),
+            start,
+            started,
             conn,
             protocol: None,
             response_code: 0,

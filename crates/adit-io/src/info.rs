@@ -33,14 +33,19 @@ pub struct ConnInfo {
 }
 
 impl ConnInfo {
-    /// Facts of a plain connection.
+    /// Facts of a plain connection that begins now.
     pub fn new(id: u64, local: Address, remote: Address) -> Self {
+        Self::started(SystemTime::now(), id, local, remote)
+    }
+
+    /// Facts of a plain connection that began then.
+    pub fn started(start: SystemTime, id: u64, local: Address, remote: Address) -> Self {
         Self {
             id,
             local,
             remote,
             direct_remote: None,
-            start: SystemTime::now(),
+            start,
             server_name: None,
             offered_alpn: Vec::new(),
             transport: "raw_buffer",

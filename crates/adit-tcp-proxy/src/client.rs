@@ -27,7 +27,6 @@ pub(crate) struct Client {
     sent: bool,
     /// Ready at the socket's error event.
     error: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    early_reads: Counter,
 }
 
 /// ```text
@@ -54,7 +53,7 @@ pub(crate) enum Left {
 }
 
 impl Client {
-    pub(crate) fn new(io: Io, early_data: Option<usize>, end_is_leaving: bool, early_reads: Counter) -> Self {
+    pub(crate) fn new(io: Io, early_data: Option<usize>, end_is_leaving: bool) -> Self {
         let error = io.tcp_socket().map(|socket| {
             let event = adit_io::error_event(socket.clone());
             Box::pin(event) as Pin<Box<dyn Future<Output = ()> + Send>>
@@ -66,7 +65,7 @@ impl Client {
             true if io.ahead().len() < limit => Watch::Reading,
             true => Watch::Enough,
         };
-        Self { io, limit, end_is_leaving, watch, sent, error, early_reads }
+        Self { io, limit, end_is_leaving, watch, sent, error }
     }
 
     /// Looks at the client no more than is needed from here on.
@@ -79,8 +78,8 @@ impl Client {
     }
 
     /// Ready when the client sent something, or left.
-    pub(crate) fn poll_first_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Left>> {
-        match self.poll_left(cx) {
+    pub(crate) fn poll_first_bytes(&mut self, cx: &mut Context<'_>, early_reads: &Counter) -> Poll<Result<(), Left>> {
+        match self.poll_left(cx, early_reads) {
             Poll::Ready(left) => Poll::Ready(Err(left)),
             Poll::Pending if self.sent => Poll::Ready(Ok(())),
             // An end with nothing before it: nothing will ever come.
@@ -89,8 +88,8 @@ impl Client {
         }
     }
 
-    /// Ready when the client left. Holds early data as it comes.
-    pub(crate) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Left> {
+    /// Ready when the client left. Holds early data as it comes, and counts the reads of it.
+    pub(crate) fn poll_left(&mut self, cx: &mut Context<'_>, early_reads: &Counter) -> Poll<Left> {
         if let Some(error) = &mut self.error
             && error.as_mut().poll(cx).is_ready()
         {
@@ -115,7 +114,7 @@ impl Client {
                     self.sent = true;
                     let held = self.io.ahead().len();
                     if held > before && self.limit > 0 {
-                        self.early_reads.inc();
+                        early_reads.inc();
                     }
                     self.watch = if held < self.limit { Watch::Reading } else { Watch::Enough };
                 }

@@ -56,16 +56,15 @@ impl ClientFacts {
     /// All of them, of a connection that began at `start`.
     pub(crate) fn full(&self, start: SystemTime) -> Arc<ConnInfo> {
         let tcp = |id, local: SocketAddr, remote: SocketAddr| {
-            Arc::new(ConnInfo { start, ..ConnInfo::new(id, local.into(), remote.into()) })
+            Arc::new(ConnInfo::started(start, id, local.into(), remote.into()))
         };
         match self {
             Self::Tcp4 { id, local, remote } => tcp(*id, (*local).into(), (*remote).into()),
             Self::Tcp(ends) => tcp(ends.id, ends.local, ends.remote),
             Self::Internal(end) => Arc::new(ConnInfo {
-                start,
                 internal_hops: end.hops,
                 refusal: Some(end.refusal.clone()),
-                ..ConnInfo::new(end.id, end.local.clone(), Address::internal_client())
+                ..ConnInfo::started(start, end.id, end.local.clone(), Address::internal_client())
             }),
             Self::Full(conn) => conn.clone(),
         }
@@ -88,7 +87,7 @@ pub(crate) enum UpstreamFacts {
     /// The same with any address.
     Tcp(Box<(u64, SocketAddr)>),
     /// The connecting end of an internal connection: the rest follows from the host.
-    Internal(Box<(u64, u8, RefusalSlot)>),
+    Internal(Box<(u64, RefusalSlot)>),
     /// Anything else.
     Full(Arc<ConnInfo>),
 }
@@ -103,27 +102,19 @@ impl UpstreamFacts {
                 Self::Tcp4 { id: conn.id, local: *local }
             }
             (Address::Ip(local), None) if conn.internal_hops == 0 => Self::Tcp(Box::new((conn.id, *local))),
-            (local, Some(refusal)) if is_internal_client(local) => {
-                Self::Internal(Box::new((conn.id, conn.internal_hops, refusal.clone())))
-            }
+            (local, Some(refusal)) if is_internal_client(local) => Self::Internal(Box::new((conn.id, refusal.clone()))),
             _ => Self::Full(conn),
         }
     }
 
-    /// All of them but when the connection began, which no log asks.
-    pub(crate) fn full(&self, host: &dyn Host) -> Arc<ConnInfo> {
+    /// The connection's id, our end of it and the far one, and all of its facts where there are more.
+    pub(crate) fn ends(&self, host: &dyn Host) -> (u64, Address, Address, Option<Arc<ConnInfo>>) {
         let remote = || host.info().address.clone();
         match self {
-            Self::Tcp4 { id, local } => Arc::new(ConnInfo::new(*id, SocketAddr::V4(*local).into(), remote())),
-            Self::Tcp(end) => Arc::new(ConnInfo::new(end.0, end.1.into(), remote())),
-            Self::Internal(end) => {
-                let (id, hops, refusal) = &**end;
-                let mut conn = ConnInfo::new(*id, Address::internal_client(), remote());
-                conn.internal_hops = *hops;
-                conn.refusal = Some(refusal.clone());
-                Arc::new(conn)
-            }
-            Self::Full(conn) => conn.clone(),
+            Self::Tcp4 { id, local } => (*id, SocketAddr::V4(*local).into(), remote(), None),
+            Self::Tcp(end) => (end.0, end.1.into(), remote(), None),
+            Self::Internal(end) => (end.0, Address::internal_client(), remote(), None),
+            Self::Full(conn) => (conn.id, conn.local.clone(), conn.remote.clone(), Some(conn.clone())),
         }
     }
 
@@ -131,7 +122,7 @@ impl UpstreamFacts {
     pub(crate) fn refusal(&self) -> Option<&RefusalSlot> {
         match self {
             Self::Tcp4 { .. } | Self::Tcp(_) => None,
-            Self::Internal(end) => Some(&end.2),
+            Self::Internal(end) => Some(&end.1),
             Self::Full(conn) => conn.refusal.as_ref(),
         }
     }

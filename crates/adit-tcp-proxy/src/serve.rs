@@ -19,7 +19,7 @@ use crate::session::{Session, Upstream};
 impl NetworkTerminal for TcpProxy {
     fn serve(self: Arc<Self>, connection: Connection) -> BoxFuture<'static, StreamInfo> {
         self.stats.downstream_cx_total.inc();
-        Box::pin(Serving::Connecting(Box::pin(establish(self, connection))))
+        Box::pin(Serving::Connecting(establish(self, connection)))
     }
 
     fn refused(&self, info: &mut StreamInfo) {
@@ -67,10 +67,12 @@ enum Ended {
 /// The two timers of a connection, both from its start, and what ends it while it waits: held until the relay takes them over.
 struct Waits {
     idle: Option<Duration>,
-    max: Option<Duration>,
-    start: Instant,
+    /// End of `max_downstream_connection_duration`.
+    max: Option<Instant>,
     /// Set to the first of the two.
     timer: Option<Pin<Box<Sleep>>>,
+    /// Idle comes first.
+    idle_first: bool,
     /// Ready when the worker closes.
     closing: BoxFuture<'static, ()>,
 }
@@ -78,8 +80,12 @@ struct Waits {
 impl Waits {
     fn new(idle: Option<Duration>, max: Option<Duration>, closing: BoxFuture<'static, ()>) -> Self {
         let start = Instant::now();
-        let first = [idle, max].into_iter().flatten().min().and_then(|after| start.checked_add(after));
-        Self { idle, max, start, timer: first.map(|at| Box::pin(tokio::time::sleep_until(at))), closing }
+        // What is beyond the clock's range never comes.
+        let (idle_at, max) =
+            (idle.and_then(|idle| start.checked_add(idle)), max.and_then(|max| start.checked_add(max)));
+        let idle_first = idle_at.is_some_and(|idle| max.is_none_or(|max| idle < max));
+        let first = if idle_first { idle_at } else { max };
+        Self { idle, max, timer: first.map(|at| Box::pin(tokio::time::sleep_until(at))), idle_first, closing }
     }
 
     /// Ready when the connection is to wait no more.
@@ -87,75 +93,79 @@ impl Waits {
         if let Some(timer) = &mut self.timer
             && timer.as_mut().poll(cx).is_ready()
         {
-            let idle_first = self.idle.is_some_and(|idle| self.max.is_none_or(|max| idle < max));
-            return Poll::Ready(if idle_first { Ended::Idle } else { Ended::TooLong });
+            return Poll::Ready(if self.idle_first { Ended::Idle } else { Ended::TooLong });
         }
         self.closing.as_mut().poll(cx).map(|()| Ended::Closing)
     }
 }
 
-async fn establish(proxy: Arc<TcpProxy>, connection: Connection) -> Result<Relaying, Box<StreamInfo>> {
+/// From a client that waits to the relay. Not an `async fn`, in whose future what it is given has a place of its own beside that
+/// where it is used.
+fn establish(proxy: Arc<TcpProxy>, connection: Connection) -> BoxFuture<'static, Result<Relaying, Box<StreamInfo>>> {
     let mut info = Box::new(connection.stream_info());
-    if proxy.logs.on_start {
-        proxy.log(&info, AccessLogType::TcpConnectionStart);
-    }
     let Connection { io, listener, worker, guards, .. } = connection;
-    let mut waits = Waits::new(proxy.idle_timeout(&info), proxy.max_duration(), worker.lifecycle.closing());
     let early = proxy.early_data(&info);
     let tunnelled = proxy.tunnel_for(&info).is_some();
-    let mut client = Client::new(io, early, tunnelled, proxy.stats.early_data_received_count_total.clone());
-    let mut refused = (None, false);
-    // With `upstream_connect_mode` `ON_DOWNSTREAM_DATA` the client is to speak first.
-    let spoken = match proxy.wait_for_data {
-        true => {
-            poll_fn(|cx| match client.poll_first_bytes(cx) {
-                Poll::Ready(first) => Poll::Ready(first.map_err(Ended::Left)),
-                Poll::Pending => waits.poll_over(cx).map(Err),
-            })
-            .await
+    let mut client = Client::new(io, early, tunnelled);
+    Box::pin(async move {
+        if proxy.logs.on_start {
+            proxy.log(&info, AccessLogType::TcpConnectionStart);
         }
-        false => Ok(()),
-    };
-    let outcome = match spoken {
-        Err(ended) => Err(ended),
-        Ok(()) => {
-            client.look_away();
-            let mut connecting = Connecting::new(&proxy, &worker, &mut info);
-            let outcome = {
-                let mut run = pin!(connecting.run());
-                poll_fn(|cx| match run.as_mut().poll(cx) {
-                    Poll::Ready(Ok(established)) => Poll::Ready(Ok(tunnel(cx, &proxy, established))),
-                    Poll::Ready(Err(failure)) => Poll::Ready(Err(Ended::Failed(failure))),
-                    Poll::Pending => match client.poll_left(cx) {
-                        Poll::Ready(left) => Poll::Ready(Err(Ended::Left(left))),
-                        Poll::Pending => waits.poll_over(cx).map(Err),
-                    },
+        let mut waits = Waits::new(proxy.idle_timeout(&info), proxy.max_duration(), worker.lifecycle.closing());
+        let early_reads = &proxy.stats.early_data_received_count_total;
+        let mut refused = (None, false);
+        // With `upstream_connect_mode` `ON_DOWNSTREAM_DATA` the client is to speak first.
+        let spoken = match proxy.wait_for_data {
+            true => {
+                poll_fn(|cx| match client.poll_first_bytes(cx, early_reads) {
+                    Poll::Ready(first) => Poll::Ready(first.map_err(Ended::Left)),
+                    Poll::Pending => waits.poll_over(cx).map(Err),
                 })
                 .await
-            };
-            refused = (connecting.refused, connecting.looped);
-            outcome
+            }
+            false => Ok(()),
+        };
+        let outcome = match spoken {
+            Err(ended) => Err(ended),
+            Ok(()) => {
+                client.look_away();
+                let mut connecting = Connecting::new(&proxy, &worker, &mut info);
+                let outcome = {
+                    let mut run = pin!(connecting.run());
+                    poll_fn(|cx| match run.as_mut().poll(cx) {
+                        Poll::Ready(Ok(established)) => Poll::Ready(Ok(tunnel(cx, &proxy, established))),
+                        Poll::Ready(Err(failure)) => Poll::Ready(Err(Ended::Failed(failure))),
+                        Poll::Pending => match client.poll_left(cx, early_reads) {
+                            Poll::Ready(left) => Poll::Ready(Err(Ended::Left(left))),
+                            Poll::Pending => waits.poll_over(cx).map(Err),
+                        },
+                    })
+                    .await
+                };
+                refused = (connecting.refused, connecting.looped);
+                outcome
+            }
+        };
+        let Tunnel { up, upstream, guard, buffer_limit } = match outcome {
+            Ok(tunnel) => tunnel,
+            Err(ended) => {
+                refuse(&proxy, ended, refused, &mut info);
+                // Rare, and larger than all else here.
+                Box::pin(client.close()).await;
+                return Err(info);
+            }
+        };
+        if let Some(slot) = &info.conn.refusal {
+            // That of a tunnel's connection is of all its streams.
+            let next = if matches!(up, Up::Plain(_)) { upstream.conn.refusal.as_ref() } else { None };
+            next.map_or_else(|| slot.open(), |next| slot.follow(next));
         }
-    };
-    let Tunnel { up, upstream, guard, buffer_limit } = match outcome {
-        Ok(tunnel) => tunnel,
-        Err(ended) => {
-            refuse(&proxy, ended, refused, &mut info);
-            // Rare, and larger than all else here.
-            Box::pin(client.close()).await;
-            return Err(info);
-        }
-    };
-    if let Some(slot) = &info.conn.refusal {
-        // That of a tunnel's connection is of all its streams.
-        let next = if matches!(up, Up::Plain(_)) { upstream.conn.refusal.as_ref() } else { None };
-        next.map_or_else(|| slot.open(), |next| slot.follow(next));
-    }
-    let buffer_limit = buffer_limit.min(listener.buffer_limit);
-    let session = Session::new(proxy, &info, listener, upstream);
-    // Most connections have no guards of their own.
-    let guard = if guards.is_empty() { guard } else { Box::new((guard, guards)) };
-    Ok(relaying(session, client.into_io(), up, &worker, waits, buffer_limit, guard))
+        let buffer_limit = buffer_limit.min(listener.buffer_limit);
+        let session = Session::new(proxy, &info, listener, upstream);
+        // Most connections have no guards of their own.
+        let guard = if guards.is_empty() { guard } else { Box::new((guard, guards)) };
+        Ok(relaying(session, client.into_io(), up, &worker, waits, buffer_limit, guard))
+    })
 }
 
 /// What a connection got, ready to be relayed.
@@ -220,7 +230,7 @@ fn relaying(
     if proxy.logs.on_connected {
         proxy.log(&session.info(0, 0), AccessLogType::TcpUpstreamConnected);
     }
-    let Waits { idle, max, start, timer, closing } = waits;
+    let Waits { idle, max, timer, closing, .. } = waits;
     let closing: BoxFuture<'static, ()> = if proxy.check_drain_close {
         let closed = proxy.stats.downstream_cx_drain_close.clone();
         Box::pin(DrainClose::new(closing, worker.lifecycle.clone(), closed))
@@ -229,7 +239,7 @@ fn relaying(
     };
     let options = RelayOptions {
         idle_timeout: idle,
-        max_duration: max.map(|max| max.saturating_sub(start.elapsed())),
+        max_duration: max.map(|max| max.saturating_duration_since(Instant::now())),
         buffer_limit,
         ..RelayOptions::default()
     };

@@ -75,9 +75,7 @@ impl Session {
 
     /// As logs see it.
     pub(crate) fn info(&self, received: u64, sent: u64) -> StreamInfo {
-        let mut info = StreamInfo::new(self.client.full(self.start));
-        info.start = self.start;
-        info.started = self.started;
+        let mut info = StreamInfo::started(self.client.full(self.start), self.start, self.started);
         info.state = self.state.clone();
         info.metadata = self.metadata.clone();
         info.flags = self.flags;
@@ -106,14 +104,14 @@ impl Session {
     }
 
     fn upstream_info(&self, received: u64, sent: u64) -> UpstreamInfo {
-        let conn = self.upstream.full(&*self.host);
+        let (id, local, remote, conn) = self.upstream.ends(&*self.host);
         UpstreamInfo {
             host: Some(self.host.clone()),
             cluster: Some(self.host.info().cluster.clone()),
-            local: Some(conn.local.clone()),
-            remote: Some(conn.remote.clone()),
-            connection_id: conn.id,
-            conn: Some(conn),
+            local: Some(local),
+            remote: Some(remote),
+            connection_id: id,
+            conn,
             protocol: self.version,
             attempts: self.attempts,
             pool_ready: Some(self.ready),
