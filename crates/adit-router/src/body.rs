@@ -194,6 +194,11 @@ impl Pump {
         Self { sink, data: Bytes::new(), phase, moved: 0, stalled: false, dirty: false }
     }
 
+    /// The source has given all that it had.
+    pub(crate) fn is_dry(&self) -> bool {
+        matches!(self.phase, Phase::Sending(true) | Phase::Trailers(_) | Phase::Flushing | Phase::Done)
+    }
+
     /// Ready once everything, the end included, has left.
     pub(crate) fn poll<B: Body>(
         &mut self,

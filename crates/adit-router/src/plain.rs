@@ -32,8 +32,8 @@ pub(crate) struct Sent {
 
 /// An answer whose head was passed on.
 pub(crate) struct Passing {
-    /// Held while the stream lives.
-    _guard: Box<dyn Send>,
+    /// Held until the upstream has done with the request, however long the client then takes.
+    guard: Option<Box<dyn Send>>,
     download: Pump,
     recv: ResponseBody,
     upload: Option<Pump>,
@@ -298,7 +298,9 @@ impl Exchange<'_> {
         let end = bodiless || recv.0.is_end();
         body.forget();
         match stream.respond(head, end) {
-            Ok(sink) => Some(Passing { _guard: guard, download: Pump::new(sink, end), recv, upload, host, version }),
+            Ok(sink) => {
+                Some(Passing { guard: Some(guard), download: Pump::new(sink, end), recv, upload, host, version })
+            }
             Err(error) => {
                 host.report(Report::SentReset);
                 stream.client_gone(error);
@@ -332,7 +334,7 @@ impl Exchange<'_> {
         body: &mut RequestBody,
         passing: &mut Passing,
     ) -> Poll<Result<(), Cut>> {
-        let Passing { upload, recv, download, host, .. } = passing;
+        let Passing { upload, recv, download, host, guard, .. } = passing;
         if let Some(pump) = upload {
             let before = pump.moved;
             let polled = pump.poll(cx, body, &mut stream.info);
@@ -354,6 +356,9 @@ impl Exchange<'_> {
         let (before, stalled) = (download.moved, download.stalled);
         let polled = download.poll(cx, recv, &mut stream.info);
         let moved = download.moved != before;
+        if upload.is_none() && download.is_dry() {
+            *guard = None;
+        }
         if stalled != download.stalled {
             host.report(Report::FlowControl { paused: download.stalled });
         }

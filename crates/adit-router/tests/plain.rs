@@ -94,6 +94,26 @@ async fn a_slow_client_holds_the_upstream_back() {
     running.task.abort();
 }
 
+/// An answer that is read whole leaves its place at the upstream to others, however slowly the client takes it.
+#[tokio::test(start_paused = true)]
+async fn a_slow_client_does_not_keep_the_upstream() {
+    let upstream = Upstream::accepting(200, &[]);
+    let body = upstream.body.clone();
+    let case =
+        Case::new(&route_all(|_| {}), FakeCluster::new("c", vec![Attempt::Http(upstream)]), get("/"), Half::empty());
+    case.down.limit(10);
+    let running = case.spawn();
+    let held = || std::sync::Arc::strong_count(&running.cluster.guards) - 1;
+    body.push("0123456789");
+    settle().await;
+    assert_eq!((running.down.total(), held()), (10, 1), "its end has not come");
+    body.push("01234");
+    body.finish();
+    settle().await;
+    assert_eq!((running.down.total(), running.down.ended(), held()), (10, false, 0));
+    running.task.abort();
+}
+
 #[tokio::test(start_paused = true)]
 async fn failures_have_envoys_words() {
     let text = "upstream connect error or disconnect/reset before headers. ";

@@ -291,6 +291,8 @@ pub struct FakeCluster {
     pub script: Mutex<VecDeque<Attempt>>,
     pub seen: Arc<Mutex<Seen>>,
     pub permits: Mutex<usize>,
+    /// One more for each upstream request that is not over.
+    pub guards: Arc<()>,
     pub hostname: &'static str,
 }
 
@@ -310,6 +312,7 @@ impl FakeCluster {
             script: Mutex::new(script.into()),
             seen: Arc::default(),
             permits: Mutex::new(usize::MAX),
+            guards: Arc::default(),
             hostname: "",
         }
     }
@@ -382,17 +385,14 @@ impl Cluster for FakeCluster {
         Soon::Later(Box::pin(async move {
             match next {
                 Attempt::Http(upstream) => {
-                    let conn = ConnInfo::new(
-                        7,
-                        Address::Ip("127.0.0.1:1".parse().unwrap()),
-                        Address::Ip("127.0.0.1:9".parse().unwrap()),
-                    );
+                    let address = |text: &str| Address::Ip(text.parse().unwrap());
+                    let conn = ConnInfo::new(7, address("127.0.0.1:1"), address("127.0.0.1:9"));
                     Ok(HttpUpstream {
                         version: upstream.version,
                         opener: Box::new(FakeOpener { upstream, seen: self.seen.clone() }),
                         host: self.host(),
                         conn: Arc::new(conn),
-                        guard: Box::new(()),
+                        guard: Box::new(self.guards.clone()),
                     })
                 }
                 Attempt::Fail(kind, reason) => Err(failure(kind, reason)),
