@@ -146,6 +146,36 @@ async fn a_stream_that_has_its_answer_keeps_nobody_from_its_connection() {
     world.expect_gauge("cluster.a.upstream_rq_active", 0).await;
 }
 
+/// What a connection comes to while its stream holds it is found when the stream lets go.
+#[tokio::test]
+async fn a_connection_that_is_over_while_a_stream_holds_it_is_not_used_again() {
+    for (last, whole) in [
+        ("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok", true),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok and more", true),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nok", false),
+    ] {
+        let origin = origin(move |number| if number == 0 { last.to_owned() } else { ok("second") }).await;
+        let world = world(&cluster("a", &[origin.port], ""));
+        let a = world.cluster("a");
+        let (guard, first) = take_guard(soon(acquire(&a)).await.ok().unwrap());
+        if whole {
+            assert_eq!(soon(exchange(first, "/")).await.1, b"ok");
+        } else {
+            // Left in the middle of the answer.
+            let stream = first.opener.open(&support::get("/"), true).unwrap();
+            let (mut send, mut response) = (stream.send, stream.response);
+            soon(std::future::poll_fn(|cx| send.poll_flush(cx))).await.unwrap();
+            soon(std::future::poll_fn(|cx| response.poll_head(cx))).await.unwrap();
+        }
+        drop(guard);
+        let second = soon(acquire(&a)).await.ok().unwrap();
+        assert_eq!(soon(exchange(second, "/")).await.1, b"second", "{last}");
+        expect_accepted(&origin.accepted, 2).await;
+        world.expect_gauge("cluster.a.upstream_cx_active", 1).await;
+        world.expect_gauge("cluster.a.upstream_rq_active", 0).await;
+    }
+}
+
 /// The guard of a stream beside the rest of it.
 fn take_guard(mut upstream: HttpUpstream) -> (Box<dyn Send>, HttpUpstream) {
     let guard = std::mem::replace(&mut upstream.guard, Box::new(()));

@@ -1,7 +1,10 @@
 //! One pooled connection: its codec, its waker, and what is counted while it or a stream of it lives.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::task::{Context, Poll, Wake, Waker};
 
 use adit_codec::{Capabilities, ClientConn, OutgoingStream};
@@ -90,13 +93,14 @@ pub(crate) struct ConnWaker {
 impl ConnWaker {
     /// A stream has the connection to itself.
     pub fn hold(&self) {
-        self.held.store(true, Relaxed);
+        self.held.store(true, SeqCst);
     }
 
     /// It has ended: takes the connection back where its waker was called meanwhile.
     pub fn release(&self) {
-        self.held.store(false, Relaxed);
-        if self.queued.load(Relaxed) {
+        // Of this and a wake on another thread, one sees what the other wrote.
+        self.held.store(false, SeqCst);
+        if self.queued.load(SeqCst) {
             self.kicks.settle(self.id);
         }
     }
@@ -108,8 +112,8 @@ impl Wake for ConnWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if !self.queued.swap(true, Relaxed) {
-            self.kicks.woken(self.id, self.held.load(Relaxed));
+        if !self.queued.swap(true, SeqCst) {
+            self.kicks.woken(self.id, self.held.load(SeqCst));
         }
     }
 }
