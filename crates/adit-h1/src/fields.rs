@@ -59,7 +59,7 @@ impl Options {
 }
 
 impl Said {
-    /// Whether there is a field that [`hop_by_hop::strip`] would remove.
+    /// Whether [`hop_by_hop::strip`] may have something to remove.
     pub(crate) fn must_strip(&self, keep_upgrade: bool) -> bool {
         self.te_or_keep_alive
             || self.transfer_encoding

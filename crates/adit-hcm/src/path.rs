@@ -197,6 +197,22 @@ mod tests {
     }
 
     #[test]
+    fn no_option_changes_what_is_plain() {
+        let mut plain = 0;
+        let mut paths = vec![String::new()];
+        for _ in 0..6 {
+            paths = paths.iter().flat_map(|path| "/.a%2~\\".chars().map(move |char| format!("{path}{char}"))).collect();
+            for path in paths.iter().filter(|path| is_plain(path)) {
+                assert_eq!(unescape_slashes(path), **path);
+                assert_eq!(canonical(path).as_ref(), Some(path));
+                assert_eq!(merge(path), **path);
+                plain += 1;
+            }
+        }
+        assert!(plain > 100, "{plain}");
+    }
+
+    #[test]
     fn slashes() {
         let merge = PathOptions { merge_slashes: true, ..PathOptions::default() };
         assert_eq!(run("//a///b/", merge), path("/a/b/"));
