@@ -117,15 +117,6 @@ fn side(mut recv: Box<dyn RecvStream>, send: Box<dyn SendStream>, detached: Opti
     }
 }
 
-/// [`tunnel_side`], for who takes the halves apart.
-pub async fn tunnel_halves(
-    recv: Box<dyn RecvStream>,
-    send: Box<dyn SendStream>,
-) -> (Box<dyn ByteSource>, Box<dyn ByteSink>) {
-    let Side { source, sink } = tunnel_side(recv, send).await;
-    (source.into(), sink.into())
-}
-
 /// A request that a server connection received.
 pub struct IncomingStream {
     /// Its head, in canonical form.

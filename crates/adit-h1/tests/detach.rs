@@ -6,10 +6,10 @@ mod common;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use adit_codec::{ClientConn, tunnel_halves};
+use adit_codec::{ClientConn, RecvStream, SendStream, tunnel_side};
 use adit_h1::{ClientConfig, ServerConfig};
 use adit_http::StreamError;
-use adit_io::{ByteSink, ByteSource};
+use adit_io::{ByteSink, ByteSource, Side};
 use bytes::Bytes;
 use common::*;
 
@@ -22,6 +22,14 @@ async fn read(source: &mut Box<dyn ByteSource>) -> Option<Result<Bytes, StreamEr
 async fn write(sink: &mut Box<dyn ByteSink>, data: &'static str, end: bool) {
     let mut data = Bytes::from_static(data.as_bytes());
     soon(poll_fn(|cx| sink.poll_send(cx, &mut data, end))).await.unwrap();
+}
+
+async fn tunnel_halves(
+    recv: Box<dyn RecvStream>,
+    send: Box<dyn SendStream>,
+) -> (Box<dyn ByteSource>, Box<dyn ByteSink>) {
+    let Side { source, sink } = tunnel_side(recv, send).await;
+    (source.into(), sink.into())
 }
 
 #[tokio::test]
