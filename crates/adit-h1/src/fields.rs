@@ -68,13 +68,25 @@ impl Said {
             || (self.upgrades > 0 && !keep_upgrade)
     }
 
-    /// See [`framing`].
+    /// Reads the framing fields of the map strictly: more than one Content-Length is refused, equal ones too; with
+    /// `allow_chunked_length` Transfer-Encoding beats Content-Length, which is removed.
     pub(crate) fn framing(&self, map: &mut HeaderMap, allow_chunked_length: bool) -> Result<Framing, Refusal> {
-        match (self.transfer_encoding, self.content_length) {
-            (true, _) => framing(map, allow_chunked_length),
-            (false, true) => Ok(length_of(map)?.map_or(Framing::Unsaid, Framing::Length)),
-            (false, false) => Ok(Framing::Unsaid),
+        let length = if self.content_length { length_of(map)? } else { None };
+        if !self.transfer_encoding {
+            return Ok(length.map_or(Framing::Unsaid, Framing::Length));
         }
+        let mut codings = map.get_all(header::TRANSFER_ENCODING).iter();
+        let first = codings.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"));
+        if !first || codings.next().is_some() {
+            return Err(Refusal::TRANSFER_ENCODING);
+        }
+        if length.is_some() {
+            if !allow_chunked_length {
+                return Err(Refusal::LENGTH_AND_CHUNKED);
+            }
+            map.remove(header::CONTENT_LENGTH);
+        }
+        Ok(Framing::Chunked)
     }
 
     /// `connection: upgrade` is there.
@@ -152,27 +164,6 @@ pub(crate) enum Framing {
     Length(u64),
     /// Transfer-Encoding: exactly `chunked`.
     Chunked,
-}
-
-/// Reads the framing fields strictly: more than one Content-Length is refused, equal ones too; with
-/// `allow_chunked_length` Transfer-Encoding beats Content-Length, which is removed.
-pub(crate) fn framing(map: &mut HeaderMap, allow_chunked_length: bool) -> Result<Framing, Refusal> {
-    let length = length_of(map)?;
-    if !map.contains_key(header::TRANSFER_ENCODING) {
-        return Ok(length.map_or(Framing::Unsaid, Framing::Length));
-    }
-    let mut codings = map.get_all(header::TRANSFER_ENCODING).iter();
-    let first = codings.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"));
-    if !first || codings.next().is_some() {
-        return Err(Refusal::TRANSFER_ENCODING);
-    }
-    if length.is_some() {
-        if !allow_chunked_length {
-            return Err(Refusal::LENGTH_AND_CHUNKED);
-        }
-        map.remove(header::CONTENT_LENGTH);
-    }
-    Ok(Framing::Chunked)
 }
 
 /// The one Content-Length: digits only.

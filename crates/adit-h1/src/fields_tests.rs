@@ -5,6 +5,12 @@ fn map(fields: &[(&'static str, &str)]) -> HeaderMap {
     fields.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())).collect()
 }
 
+fn framing(map: &mut HeaderMap, allow_chunked_length: bool) -> Result<Framing, Refusal> {
+    let mut said = Said::default();
+    map.iter().for_each(|(name, value)| said.note(name, value));
+    said.framing(map, allow_chunked_length)
+}
+
 #[test]
 fn u27_a_content_length_is_digits_only() {
     for bad in ["", "+5", "-5", "5,5", "5, 5", "0x5", "5 5", "99999999999999999999", "5a"] {
