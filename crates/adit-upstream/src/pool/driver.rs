@@ -41,10 +41,15 @@ impl Kicks {
         });
     }
 
-    /// Somebody waits for a connection, or does no longer.
-    pub fn wait(&self, begins: bool) {
+    /// Somebody waits for a connection.
+    pub fn begin_wait(&self) {
+        lock(&self.queue).waiting += 1;
+    }
+
+    /// One of them waits no longer.
+    pub fn end_wait(&self) {
         let mut queue = lock(&self.queue);
-        queue.waiting = if begins { queue.waiting + 1 } else { queue.waiting.saturating_sub(1) };
+        queue.waiting = queue.waiting.saturating_sub(1);
     }
 
     /// Looks at a connection that was held while its waker was called, unless that was done already.

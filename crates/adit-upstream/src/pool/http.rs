@@ -390,7 +390,7 @@ impl WorkerCluster {
             }
             serial
         };
-        self.kicks.wait(true);
+        self.kicks.begin_wait();
         let mut waiting = Waiting { cluster: self, host: host.id, pool, serial, receiver };
         match (&mut waiting.receiver).await {
             Ok(result) => result,
@@ -731,7 +731,7 @@ struct Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.cluster.kicks.wait(false);
+        self.cluster.kicks.end_wait();
         let mut state = lock(&self.cluster.state);
         if let Some(queue) = state.pools.pool(self.host, self.pool) {
             queue.waiters.retain(|waiter| waiter.serial != self.serial);
