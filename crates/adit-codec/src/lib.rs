@@ -97,8 +97,8 @@ pub trait SendStream: ByteSink {
     }
 }
 
-/// The halves of an accepted tunnel as bytes, without the codec wherever it has nothing left to do. Never waits. A server connection
-/// whose one stream was taken from it so is over.
+/// The halves of an accepted tunnel as bytes, without the codec wherever it has nothing left to do. Never waits. A server
+/// connection whose one stream was taken from it so is over.
 pub async fn tunnel_side(recv: Box<dyn RecvStream>, mut send: Box<dyn SendStream>) -> Side {
     let detached = std::future::poll_fn(|cx| Poll::Ready(send.detach(cx))).await;
     side(recv, send, detached)

@@ -76,14 +76,19 @@ async fn an_early_answer_does_not_wait_for_the_request() {
     assert_eq!(case.client.header("x-envoy-upstream-service-time"), None);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_slow_client_holds_the_upstream_back() {
+/// A client that takes ten bytes, and the body that it is being sent.
+fn answering_a_slow_client() -> (Running, Half) {
     let upstream = Upstream::accepting(200, &[]);
     let body = upstream.body.clone();
     let case =
         Case::new(&route_all(|_| {}), FakeCluster::new("c", vec![Attempt::Http(upstream)]), get("/"), Half::empty());
     case.down.limit(10);
-    let running = case.spawn();
+    (case.spawn(), body)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_client_holds_the_upstream_back() {
+    let (running, body) = answering_a_slow_client();
     for _ in 0..100 {
         body.push("0123456789");
     }
@@ -97,12 +102,7 @@ async fn a_slow_client_holds_the_upstream_back() {
 /// An answer that is read whole leaves its place at the upstream to others, however slowly the client takes it.
 #[tokio::test(start_paused = true)]
 async fn a_slow_client_does_not_keep_the_upstream() {
-    let upstream = Upstream::accepting(200, &[]);
-    let body = upstream.body.clone();
-    let case =
-        Case::new(&route_all(|_| {}), FakeCluster::new("c", vec![Attempt::Http(upstream)]), get("/"), Half::empty());
-    case.down.limit(10);
-    let running = case.spawn();
+    let (running, body) = answering_a_slow_client();
     let held = || std::sync::Arc::strong_count(&running.cluster.guards) - 1;
     body.push("0123456789");
     settle().await;
