@@ -13,6 +13,7 @@ pub fn run() -> Result<()> {
 
 fn steps(flaky: &mut Vec<String>) -> Result<()> {
     let cargo = cargo();
+    crate::e2e::apt_install(if exists("make") { &[] } else { &["make"] })?;
     run_cargo(&cargo, &["fmt", "--all", "--check"])?;
     crate::tidy::run()?;
     deny(&cargo)?;

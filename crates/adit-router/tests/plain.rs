@@ -548,7 +548,7 @@ async fn a_timeout_that_the_last_hop_announced() {
     assert_eq!((case.client.status(), start.elapsed().as_millis()), (Some(504), 2500));
 }
 
-/// What a request holds while it waits: all of the router's part, and no more than the allocator has at hand (1,032 bytes).
+/// What a request holds while it waits: all of the router's part, in about a KiB.
 #[tokio::test]
 async fn the_future_of_a_stream_is_small() {
     for (head, most) in [(get("/"), 800), (upgrade("websocket"), 1032)] {

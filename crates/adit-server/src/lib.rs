@@ -33,7 +33,6 @@ use crate::logging::LogControl;
 
 /// Runs the process as its options say; the result is its exit code.
 pub fn run(options: Options) -> u8 {
-    memory::keep_blocks();
     let log = match LogControl::install(options.log_level, &options.component_log_level, options.log_path.as_deref()) {
         Ok(log) => log,
         Err(error) => {

@@ -88,8 +88,6 @@ async fn run(plans: Plans, options: Options, count: usize, log: LogControl) -> R
     if options.demonstration {
         start_demonstration(&main).await?;
     }
-    let owners = workers.iter().map(|worker| worker.spawner().clone()).collect();
-    drop(main.spawn(crate::memory::give_back(owners, drain.closing())));
     drop(main.spawn(stats.clone().run(control.clone(), plans.store.clone(), flush_interval(&plans))));
     let started = start_listeners(&plans, &manager, &workers, &listeners, &drain, &control);
     tokio::select! {

@@ -10,6 +10,12 @@ use clap::Parser;
 
 use args::Args;
 
+/// Leaves less between the blocks of idle tunnels than the C library's allocator, and gives what a peak leaves behind back to
+/// the kernel by itself, from a thread of its own.
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// `<commit>/<version>/Clean/RELEASE/rustls`, the shape of Envoy's version.
 const VERSION: &str =
     concat!(env!("ADIT_COMMIT"), "/", env!("CARGO_PKG_VERSION"), "/Clean/", env!("ADIT_BUILD_TYPE"), "/rustls");
