@@ -11,7 +11,7 @@ use http::StatusCode;
 use http::uri::Authority;
 
 use crate::throttle::Throttled;
-use crate::tunnel::{StandingTunnel, TunnelStream, note_client_gone};
+use crate::tunnel::{StandingTunnel, TunnelStream, client_gone};
 use crate::{Alarm, BoxFuture, Lent, LocalReply, ResponseFlag, Route, StreamInfo, WorkerEnv};
 
 /// What a filter decided about a request.
@@ -267,7 +267,9 @@ impl HttpStream {
 
     /// Records a client that left, or broke its protocol, before the exchange was over.
     pub fn client_gone(&mut self, error: StreamError) {
-        note_client_gone(&mut self.info, self.request.version, error);
+        let (details, flag) = client_gone(self.request.version, error);
+        self.info.details = Some(details.into());
+        self.info.flags.set(flag);
     }
 
     /// Answers a client whose request broke the protocol, as [`HttpStream::client_gone`] recorded; one that is gone is not

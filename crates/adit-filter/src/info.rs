@@ -111,18 +111,6 @@ impl StreamInfo {
         self.meter.as_ref().map_or((0, 0), |meter| meter.total_sent())
     }
 
-    /// Gives up what only logs and formats read.
-    pub(crate) fn forget_names(&mut self) {
-        self.upstream = None;
-        self.meter = None;
-        self.route_name = None;
-        self.filter_chain_name = None;
-        self.listener_name = None;
-        self.stream_id = None;
-        self.state = FilterState::default();
-        self.metadata = Metadata::default();
-    }
-
     /// The upstream's facts, made when first needed.
     pub fn upstream_mut(&mut self) -> &mut UpstreamInfo {
         self.upstream.get_or_insert_default()

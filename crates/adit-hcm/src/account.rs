@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use adit_filter::{AccessLogType, HttpStream, ResponseFlag, StreamInfo, TunnelStream};
+use adit_filter::{AccessLogType, HttpStream, ResponseFlag, ResponseFlags, StreamInfo, TunnelStream};
 use http::Version;
 
 use crate::conn::{ConnShared, Ends};
@@ -33,41 +34,80 @@ impl Account {
     /// The stream is over.
     pub(crate) fn close(&self, stream: &mut HttpStream) {
         name_cluster(stream);
-        let end =
-            End { version: stream.request.version, tunnel: stream.request.kind.is_tunnel(), answered: stream.begun() };
-        self.note(end, &mut stream.info);
+        let answered = stream.begun();
+        let info = &mut stream.info;
+        let elapsed = info.elapsed();
+        self.note(End {
+            version: stream.request.version,
+            tunnel: stream.request.kind.is_tunnel(),
+            answered,
+            answer_over: info.timing.downstream_last_sent.is_some(),
+            request_received: info.timing.request_received.is_some(),
+            code: info.response_code,
+            flags: info.flags,
+            details: info.details.as_deref(),
+            elapsed,
+        });
+        note_end(info, elapsed);
         self.0.hcm.log(&stream.info, Some(&stream.request), stream.response.as_deref(), AccessLogType::DownstreamEnd);
     }
 
     /// The stream is over, and was a tunnel.
     pub(crate) fn close_tunnel(&self, stream: &mut TunnelStream) {
-        let end = End { version: stream.version, tunnel: stream.is_tunnel, answered: true };
-        self.note(end, &mut stream.info);
-        self.0.hcm.log(&stream.info, stream.request(), stream.response(), AccessLogType::DownstreamEnd);
+        let elapsed = stream.elapsed();
+        self.note(End {
+            version: stream.version,
+            tunnel: stream.is_tunnel,
+            answered: true,
+            answer_over: stream.answer_over(),
+            request_received: stream.request_received,
+            code: stream.response_code,
+            flags: stream.flags(),
+            details: stream.details(),
+            elapsed,
+        });
+        if let Some(info) = stream.info() {
+            note_end(info, elapsed);
+        }
+        if let Some((info, request, response)) = stream.logged() {
+            self.0.hcm.log(info, Some(request), response, AccessLogType::DownstreamEnd);
+        }
     }
 
-    fn note(&self, end: End, info: &mut StreamInfo) {
+    fn note(&self, end: End<'_>) {
         let hcm = &self.0.hcm;
         let stats = &hcm.stats.http;
-        let elapsed = info.elapsed();
-        info.timing.end = Some(elapsed);
-        if info.response_code != 0 {
-            hcm.stats.completed(info.response_code);
+        if end.code != 0 {
+            hcm.stats.completed(end.code);
         }
-        if info.details.as_deref() == Some("stream_idle_timeout") {
+        if end.details == Some("stream_idle_timeout") {
             stats.downstream_rq_idle_timeout.inc();
         }
-        note_end(&self.0, end, info);
-        stats.downstream_rq_time.record(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
+        count_end(&self.0, &end);
+        stats.downstream_rq_time.record(u64::try_from(end.elapsed.as_millis()).unwrap_or(u64::MAX));
     }
 }
 
-/// What of a stream its end depends on.
-struct End {
+/// What statistics read of a stream that is over.
+struct End<'a> {
     version: Version,
     tunnel: bool,
     /// Its answer was begun.
     answered: bool,
+    /// And the last of it has left.
+    answer_over: bool,
+    request_received: bool,
+    /// 0 where there was no answer.
+    code: u16,
+    flags: ResponseFlags,
+    details: Option<&'a str>,
+    elapsed: Duration,
+}
+
+/// What logs read of the end itself.
+fn note_end(info: &mut StreamInfo, elapsed: Duration) {
+    info.timing.end = Some(elapsed);
+    info.downstream_close_type.get_or_insert("Normal");
 }
 
 impl Drop for Account {
@@ -88,35 +128,35 @@ pub(crate) fn name_cluster(stream: &mut HttpStream) {
 }
 
 /// How the end of a stream is told of its connection (Envoy's `onResetStream`, and what a connection was destroyed with).
-fn note_end(shared: &ConnShared, end: End, info: &mut StreamInfo) {
-    let End { version, tunnel, answered } = end;
-    let cut = answered && info.timing.downstream_last_sent.is_none();
+fn count_end(shared: &ConnShared, end: &End<'_>) {
+    let End { version, tunnel, flags, .. } = *end;
+    let details = end.details.unwrap_or_default();
+    let cut = end.answered && !end.answer_over;
     let stats = &shared.hcm.stats.http;
-    info.downstream_close_type.get_or_insert("Normal");
-    let left = info.flags.has(ResponseFlag::DownstreamConnectionTermination);
+    let left = flags.has(ResponseFlag::DownstreamConnectionTermination);
     if version >= Version::HTTP_2 {
-        if info.details.as_deref().is_some_and(|details| details.ends_with("remote_reset")) {
+        if details.ends_with("remote_reset") {
             stats.downstream_rq_rx_reset.inc();
         }
-    } else if left || info.timing.request_received.is_none() {
+    } else if left || !end.request_received {
         // Over HTTP/1 a request that did not end ends with its connection.
         stats.downstream_rq_rx_reset.inc();
     }
     let ended = ["stream_idle_timeout", "upstream_max_stream", "max_duration_timeout", "upstream_reset_after_response"];
-    let by_us = info.details.as_deref().is_some_and(|text| ended.iter().any(|details| text.starts_with(details)));
-    if !left && (cut || tunnel && by_us && info.response_code < 400) {
+    let by_us = ended.iter().any(|start| details.starts_with(start));
+    if !left && (cut || tunnel && by_us && end.code < 400) {
         // What was being answered was reset.
         stats.downstream_rq_tx_reset.inc();
-        if version < Version::HTTP_2 && info.timing.request_received.is_some() {
+        if version < Version::HTTP_2 && end.request_received {
             stats.downstream_rq_rx_reset.inc();
         }
         shared.ends.note(Ends::LOCAL);
     }
-    let codec = info.details.as_deref().is_some_and(|text| text.starts_with("http1.") && !text.contains("underscore"));
-    if codec && info.flags.has(ResponseFlag::DownstreamProtocolError) {
+    let codec = details.starts_with("http1.") && !details.contains("underscore");
+    if codec && flags.has(ResponseFlag::DownstreamProtocolError) {
         stats.downstream_cx_protocol_error.inc();
     }
-    if info.details.as_deref() == Some("request_payload_too_large") {
+    if details == "request_payload_too_large" {
         stats.downstream_rq_too_large.inc();
     }
     if left {

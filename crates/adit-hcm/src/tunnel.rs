@@ -33,7 +33,7 @@ impl Tunnel {
         let Some(timer) = &mut self.max_duration else { return Poll::Pending };
         ready!(timer.as_mut().poll(cx));
         self.account.conn().hcm.stats.http.downstream_rq_max_duration_reached.inc();
-        self.stream.info.details = Some("max_duration_timeout".into());
+        self.stream.explain("max_duration_timeout", None);
         Poll::Ready(())
     }
 }

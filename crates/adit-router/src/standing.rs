@@ -91,7 +91,7 @@ impl StandingTunnel for Standing {
 
 /// What a relay moved is what either side was given and gave.
 fn count(stream: &mut TunnelStream, (received, sent): (u64, u64)) {
-    let info = &mut stream.info;
+    let Some(info) = stream.info() else { return };
     (info.bytes_received, info.bytes_sent) = (received, sent);
     if let Some(upstream) = &mut info.upstream {
         (upstream.bytes_sent, upstream.bytes_received) = (received, sent);
@@ -99,27 +99,23 @@ fn count(stream: &mut TunnelStream, (received, sent): (u64, u64)) {
 }
 
 fn record(stream: &mut TunnelStream, cause: RelayCause, client_first: bool, version: Option<Version>, host: &dyn Host) {
-    let elapsed = stream.info.elapsed();
-    stream.info.timing.downstream_last_sent = Some(elapsed);
-    stream.info.timing.upstream_last_received = Some(elapsed);
-    let info = &mut stream.info;
+    stream.set_over();
     match cause {
         RelayCause::Ended => {
             if client_first && stream.is_tunnel && stream.version < Version::HTTP_2 {
-                info.details = Some("downstream_remote_disconnect".into());
-                info.flags.set(ResponseFlag::DownstreamConnectionTermination);
+                let flag = ResponseFlag::DownstreamConnectionTermination;
+                stream.explain("downstream_remote_disconnect", Some(flag));
             }
         }
         RelayCause::IdleTimeout => {
             host.report(Report::SentReset);
-            info.details = Some("stream_idle_timeout".into());
-            info.flags.set(ResponseFlag::StreamIdleTimeout);
+            stream.explain("stream_idle_timeout", Some(ResponseFlag::StreamIdleTimeout));
         }
         RelayCause::MaxDuration => {
             host.report(Report::MaxDuration);
             host.report(Report::SentReset);
-            info.details = Some("upstream_max_stream_duration_reached".into());
-            info.flags.set(ResponseFlag::UpstreamMaxStreamDurationReached);
+            let flag = ResponseFlag::UpstreamMaxStreamDurationReached;
+            stream.explain("upstream_max_stream_duration_reached", Some(flag));
         }
         RelayCause::Reset { by: Peer::Downstream, error } => {
             host.report(Report::SentReset);
@@ -129,12 +125,15 @@ fn record(stream: &mut TunnelStream, cause: RelayCause, client_first: bool, vers
             host.report(Report::ReceivedReset);
             // A raw upstream has no stream to reset but its connection.
             let reason = crate::reset::ResetReason::of_stream(&error, version.unwrap_or(Version::HTTP_11));
-            info.details = Some(reason.after_response().into());
-            info.flags.set(reason.flag());
-            if let Some(upstream) = &mut info.upstream {
+            stream.explain(reason.after_response(), Some(reason.flag()));
+            if let Some(upstream) = stream.info().and_then(|info| info.upstream.as_mut()) {
                 upstream.close_type = Some("RemoteReset");
             }
         }
-        RelayCause::Closing => info.local_close_reason = Some("server_shutdown".into()),
+        RelayCause::Closing => {
+            if let Some(info) = stream.info() {
+                info.local_close_reason = Some("server_shutdown".into());
+            }
+        }
     }
 }

@@ -774,7 +774,7 @@ async fn serve(router: &Router, stream: &mut HttpStream) {
     let mut left = HttpStream::new(request, empty, Box::new(nobody), hook, info, stream.worker.clone()).into_tunnel();
     assert!(response.is_some(), "a tunnel stands after its answer");
     std::future::poll_fn(|cx| tunnel.poll_relay(cx, &mut left)).await;
-    stream.info = left.info;
+    stream.info = left.info().unwrap().clone();
 }
 
 pub struct Running {
