@@ -3,8 +3,9 @@
 use adit_config::proto::envoy::config::route::v3 as pb;
 use adit_http::{RequestHead, RequestKind};
 use adit_match::{ConfigError, RegexSubstitution};
+use http::header::Entry;
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pb::redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier};
 use pb::route_action::HostRewriteSpecifier;
 
@@ -142,19 +143,35 @@ pub(crate) fn set_host(head: &mut RequestHead, new: Authority, append_forwarded_
         head.headers.insert(X_ENVOY_ORIGINAL_HOST, old);
     }
     if append_forwarded_host && let Some(old) = &head.authority {
-        let last = head.headers.get_all(&X_FORWARDED_HOST).iter().next_back();
-        let listed =
-            last.and_then(|value| value.to_str().ok()).and_then(|value| value.rsplit(',').next()).map(str::trim);
-        if listed != Some(old.as_str())
-            && let Ok(old) = HeaderValue::from_str(old.as_str())
-        {
-            head.headers.append(X_FORWARDED_HOST, old);
-        }
+        append_host(&mut head.headers, old.as_str());
     }
     if let RequestKind::Connect(target) = &mut head.kind {
         *target = new.clone();
     }
     head.authority = Some(new);
+}
+
+/// Adds a host to the list in `x-forwarded-host`, unless it is the last one there.
+fn append_host(headers: &mut HeaderMap, host: &str) {
+    let last = headers.get_all(&X_FORWARDED_HOST).iter().next_back();
+    let list = last.map_or(&b""[..], HeaderValue::as_bytes);
+    let listed = list.rsplit(|byte| *byte == b',').next().unwrap_or(list).trim_ascii();
+    if listed == host.as_bytes() {
+        return;
+    }
+    // One field, as Envoy has it: not every reader of this one knows that several fields are one list.
+    let longer = if list.is_empty() { host.as_bytes().to_vec() } else { [list, host.as_bytes()].join(&b',') };
+    let Ok(longer) = HeaderValue::from_bytes(&longer) else { return };
+    match headers.entry(X_FORWARDED_HOST) {
+        Entry::Occupied(mut entry) => {
+            if let Some(last) = entry.iter_mut().last() {
+                *last = longer;
+            }
+        }
+        Entry::Vacant(entry) => {
+            entry.insert(longer);
+        }
+    }
 }
 
 /// `RedirectAction`.
