@@ -51,6 +51,12 @@ pub trait Cluster: Send + Sync {
         })
     }
 
+    /// The names that TLS to this cluster takes from a request; `None` where it takes none.
+    fn tls_names(&self, request: &RequestHead) -> Option<Box<TlsNames>> {
+        let _ = request;
+        None
+    }
+
     /// Asks the retry circuit breaker (`max_retries`, `retry_budget`). `None` counts `upstream_rq_retry_overflow`.
     fn retry_permit(&self, priority: Priority) -> Option<Box<dyn Send>>;
 
@@ -96,6 +102,15 @@ pub enum Unresolved {
     PendingOverflow,
 }
 
+/// The names that TLS takes from a request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsNames {
+    /// The server name to ask by (`auto_sni`).
+    pub server_name: Option<Box<str>>,
+    /// The name that the certificate must be for (`auto_san_validation`).
+    pub certificate: Option<Box<str>>,
+}
+
 /// What a caller needs of a host and a connection.
 #[derive(Clone, Copy)]
 pub struct Need<'a> {
@@ -111,6 +126,9 @@ pub struct Need<'a> {
     pub reselect: u32,
     /// The request's head, for ORIGINAL_DST by header, automatic SNI and the like.
     pub request: Option<&'a RequestHead>,
+    /// The names that TLS took from the request before an attempt changed it ([`Cluster::tls_names`]); `None` takes them from
+    /// `request`.
+    pub tls_names: Option<&'a TlsNames>,
     /// The downstream connection.
     pub downstream: Option<&'a Arc<ConnInfo>>,
     /// Filter state of the stream or connection: what is passed to an internal listener, and part of the pool's key.

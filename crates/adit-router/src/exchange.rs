@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use adit_filter::upstream::{Cluster, ConnectFailure, FailureKind, Host, HttpUpstream, Need, Report, TcpUpstream};
+use adit_filter::upstream::{
+    Cluster, ConnectFailure, FailureKind, Host, HttpUpstream, Need, Report, TcpUpstream, TlsNames,
+};
 use adit_filter::{HttpStream, LocalReply, LogContext, Route as _, StreamInfo};
 use adit_http::{RequestHead, ResponseHead, StreamError};
 use adit_io::{Address, Refusal, RefusalSlot};
@@ -46,10 +48,19 @@ pub(crate) struct Exchange<'r> {
 struct Rare {
     /// For the answer, of a hash policy.
     cookies: Vec<HeaderValue>,
-    /// Hosts tried, for `previous_hosts`.
-    hosts: Vec<Address>,
+    past: Past,
     /// Of the retry circuit breaker, while a retry runs.
     permit: Option<Box<dyn Send>>,
+}
+
+/// What an attempt knows of those before it.
+#[derive(Default)]
+struct Past {
+    /// Hosts tried, for `previous_hosts`.
+    hosts: Vec<Address>,
+    /// The names that TLS took from the request before it got the name of a host (`auto_host_rewrite`). As in Envoy they are
+    /// the same for every attempt.
+    tls_names: Option<Box<TlsNames>>,
 }
 
 /// Why an attempt gave no answer.
@@ -143,8 +154,7 @@ impl<'r> Exchange<'r> {
         extended_connect: bool,
     ) -> Result<HttpUpstream, Missed> {
         let result = {
-            let hosts = self.rare.as_ref().map_or(&[][..], |rare| &rare.hosts);
-            let need = need(self.forward, hosts, &stream.request, &stream.info);
+            let need = need(self.forward, self.past(), &stream.request, &stream.info);
             let mut connecting = self.cluster.http(&Need { hash: self.hash, extended_connect, ..need });
             let waits = &mut self.waits;
             std::future::poll_fn(|cx| match Pin::new(&mut connecting).poll(cx) {
@@ -172,9 +182,9 @@ impl<'r> Exchange<'r> {
         let result = {
             let (request, info, mut client) = stream.split();
             let (cluster, forward, hash) = (&self.cluster, self.forward, self.hash);
-            let hosts = self.rare.as_ref().map_or(&[][..], |rare| &rare.hosts);
+            let past = self.rare.as_ref().map(|rare| &rare.past);
             let mut connecting = Box::pin(async move {
-                let need = Need { hash, ..need(forward, hosts, request, info) };
+                let need = Need { hash, ..need(forward, past, request, info) };
                 taken(cluster.tcp(&need).await?).await
             });
             let waits = &mut self.waits;
@@ -208,7 +218,7 @@ impl<'r> Exchange<'r> {
 
     pub(crate) fn note_host(&mut self, stream: &mut HttpStream, host: &Arc<dyn Host>) {
         if self.forward.common.retry.as_ref().is_some_and(|policy| policy.previous_hosts) {
-            self.rare.get_or_insert_default().hosts.push(host.info().address.clone());
+            self.rare.get_or_insert_default().past.hosts.push(host.info().address.clone());
         }
         let elapsed = stream.info.elapsed();
         let info = stream.info.upstream_mut();
@@ -228,8 +238,24 @@ impl<'r> Exchange<'r> {
         if matches!(self.forward.host_rewrite, Some(HostRewrite::Auto))
             && let Some(name) = authority(&upstream.host.info().hostname)
         {
+            self.keep_tls_names(&stream.request);
             let (append, keep) = (self.forward.common.append_forwarded_host, !self.options.suppress_envoy_headers);
             set_host(&mut stream.request, name, append, keep);
+        }
+    }
+
+    fn past(&self) -> Option<&Past> {
+        self.rare.as_ref().map(|rare| &rare.past)
+    }
+
+    /// Remembers the names that TLS takes from the request, which is about to change.
+    fn keep_tls_names(&mut self, request: &RequestHead) {
+        let known = self.past().is_some_and(|past| past.tls_names.is_some());
+        if !known
+            && self.retry.possible()
+            && let Some(names) = self.cluster.tls_names(request)
+        {
+            self.rare.get_or_insert_default().past.tls_names = Some(names);
         }
     }
 
@@ -434,14 +460,15 @@ impl<'r> Exchange<'r> {
 }
 
 /// What a cluster is asked for a connection with.
-fn need<'a>(forward: &'a Forward, tried: &'a [Address], request: &'a RequestHead, info: &'a StreamInfo) -> Need<'a> {
+fn need<'a>(forward: &'a Forward, past: Option<&'a Past>, request: &'a RequestHead, info: &'a StreamInfo) -> Need<'a> {
     Need {
         priority: forward.common.priority,
         hash: None,
         metadata_match: forward.metadata_match.as_ref(),
-        tried,
+        tried: past.map_or(&[], |past| &past.hosts),
         reselect: forward.common.retry.as_ref().map_or(0, |policy| policy.reselect),
         request: Some(request),
+        tls_names: past.and_then(|past| past.tls_names.as_deref()),
         downstream: Some(&info.conn),
         state: &info.state,
         metadata: &info.metadata,

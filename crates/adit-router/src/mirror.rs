@@ -130,6 +130,7 @@ impl Copy {
             tried: &[],
             reselect: 0,
             request: Some(&self.head),
+            tls_names: None,
             downstream: Some(&self.conn),
             state: &self.state,
             metadata: &self.metadata,

@@ -138,6 +138,7 @@ impl Exchange<'_> {
                 tried: &[],
                 reselect: 0,
                 request: Some(&stream.request),
+                tls_names: None,
                 downstream: Some(&stream.info.conn),
                 state: &stream.info.state,
                 metadata: &stream.info.metadata,

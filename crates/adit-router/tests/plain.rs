@@ -355,6 +355,53 @@ async fn a_retry_sends_the_whole_body_again() {
     assert_eq!(case.client.status(), Some(200));
 }
 
+/// As Envoy 1.40 does it: each attempt's host is rewritten from the one before, while TLS keeps to the first name.
+#[tokio::test(start_paused = true)]
+async fn a_retry_with_another_hosts_name_asks_tls_by_the_same_name() {
+    let attempt = |status| Attempt::Http(Upstream::status(status, ""));
+    for (hosts, script, sent, forwarded) in [
+        (
+            &["a.test", "b.test", "c.test"][..],
+            vec![attempt(500), attempt(500), attempt(200)],
+            [("a.test", "host"), ("b.test", "a.test"), ("c.test", "b.test")].as_slice(),
+            "host,a.test,b.test",
+        ),
+        // A host without a name leaves the request as it is.
+        (&["a.test", ""], vec![attempt(500), attempt(200)], &[("a.test", "host"), ("a.test", "host")], "host"),
+        // One that is not reached has no say.
+        (
+            &["a.test", "b.test"],
+            vec![Attempt::Fail(FailureKind::Remote, "refused"), attempt(200)],
+            &[("b.test", "host")],
+            "host",
+        ),
+    ] {
+        let routes = route_all(|action| {
+            action.host_rewrite_specifier = Some(pb::route_action::HostRewriteSpecifier::AutoHostRewrite(true));
+            action.append_x_forwarded_host = true;
+            action.retry_policy = Some(pb::RetryPolicy {
+                retry_on: "5xx,connect-failure".into(),
+                num_retries: Some(3),
+                ..Default::default()
+            });
+        });
+        let mut cluster = FakeCluster::new("c", script);
+        cluster.hostnames = hosts;
+        let mut case = Case::new(&routes, cluster, get("/"), Half::empty());
+        case.run().await;
+        let seen = case.cluster.seen.lock().unwrap();
+        assert!(seen.names.iter().all(|name| name.as_deref() == Some("host")), "{hosts:?}: {:?}", seen.names);
+        let heads = seen.heads.iter().map(|(head, _)| {
+            let original = head.headers.get("x-envoy-original-host").unwrap().to_str().unwrap();
+            (head.authority.as_ref().unwrap().as_str(), original)
+        });
+        assert_eq!(heads.collect::<Vec<_>>(), sent, "{hosts:?}");
+        let last = &seen.heads.last().unwrap().0;
+        let lists: Vec<_> = last.headers.get_all("x-forwarded-host").iter().collect();
+        assert_eq!(lists, [forwarded], "{hosts:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_body_over_the_limit_is_not_retried() {
     let cluster = FakeCluster::new(

@@ -224,7 +224,7 @@ async fn what_a_route_does_to_a_request() {
         ("auto_host_rewrite: true", "/old", "/old", "chosen"),
     ] {
         let mut cluster = FakeCluster::new("c", vec![Attempt::Http(Upstream::status(200, ""))]);
-        cluster.hostname = "chosen";
+        cluster.hostnames = &["chosen"];
         let head = with(get(path), "x-host", "from.header");
         let mut case =
             Case::new(&action(&format!("{yaml}, append_x_forwarded_host: true")), cluster, head, Half::empty());

@@ -115,6 +115,7 @@ impl<'a> Connecting<'a> {
             tried: &self.tried,
             reselect: 0,
             request: None,
+            tls_names: None,
             downstream: Some(&self.info.conn),
             state: &self.info.state,
             metadata: &self.info.metadata,

@@ -47,6 +47,7 @@ impl Plain {
             tried: &[],
             reselect: 0,
             request: None,
+            tls_names: None,
             downstream: Some(&info.conn),
             state: &FilterState::default(),
             metadata: &Metadata::default(),

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use adit_filter::upstream::{
     Cluster, ClusterSettings, Clusters, ConnectFailure, FailureKind, HttpUpstream, Need, Priority, Report, TcpUpstream,
-    UdpUpstream,
+    TlsNames, UdpUpstream,
 };
 use adit_filter::{BoxFuture, Soon, Spawn};
+use adit_http::RequestHead;
 use adit_io::Io;
 
 use crate::cluster::{Core, SharedCluster, lock};
@@ -135,9 +136,11 @@ impl WorkerCluster {
         if factory.is_raw() {
             return None;
         }
-        let http = &self.core.plan.http;
+        let TlsNames { server_name, certificate } = match need.tls_names {
+            Some(names) => names.clone(),
+            None => need.request.map(|request| self.names(request)).unwrap_or_default(),
+        };
         let of_state = need.state.text(SERVER_NAME_KEY).filter(|name| !name.is_empty()).map(Box::from);
-        let auto_sni = of_state.or_else(|| http.auto_sni.as_ref().and_then(|header| sni(need.request?, header)));
         Some(Box::new(TransportContext {
             host: host.clone(),
             cluster_metadata: self.core.plan.settings.metadata.clone(),
@@ -145,11 +148,19 @@ impl WorkerCluster {
             downstream: need.downstream.cloned(),
             state: need.state.clone(),
             metadata: need.metadata.clone(),
-            auto_sni,
-            auto_san_validation: http.auto_san_validation.is_some(),
-            verify_name: http.auto_san_validation.as_ref().and_then(|header| Some(asked_for(need.request?, header))),
+            auto_sni: of_state.or(server_name),
+            auto_san_validation: self.core.plan.http.auto_san_validation.is_some(),
+            verify_name: certificate,
             alpn,
         }))
+    }
+
+    fn names(&self, request: &RequestHead) -> TlsNames {
+        let http = &self.core.plan.http;
+        TlsNames {
+            server_name: http.auto_sni.as_ref().and_then(|header| sni(request, header)),
+            certificate: http.auto_san_validation.as_ref().map(|header| asked_for(request, header)),
+        }
     }
 
     async fn connect_tcp(&self, need: &Need<'_>) -> Result<TcpUpstream, ConnectFailure> {
@@ -205,6 +216,12 @@ impl Cluster for WorkerCluster {
         self.udp_upstream(need)
     }
 
+    fn tls_names(&self, request: &RequestHead) -> Option<Box<TlsNames>> {
+        let http = &self.core.plan.http;
+        let any = http.auto_sni.is_some() || http.auto_san_validation.is_some();
+        any.then(|| Box::new(self.names(request)))
+    }
+
     fn retry_permit(&self, priority: Priority) -> Option<Box<dyn Send>> {
         if !self.core.breaker(priority).try_take_retry() {
             self.core.stats.traffic.upstream_rq_retry_overflow.inc();
@@ -239,7 +256,7 @@ pub(crate) fn failure(failed: &Failed, host: Option<&Arc<HostState>>) -> Connect
 }
 
 /// The server name that a request's field asks for, without its port.
-fn sni(head: &adit_http::RequestHead, header: &str) -> Option<Box<str>> {
+fn sni(head: &RequestHead, header: &str) -> Option<Box<str>> {
     let value = value_of(head, header)?;
     let text = std::str::from_utf8(&value).ok()?;
     let host = text.parse::<http::uri::Authority>().ok()?;
@@ -251,7 +268,7 @@ fn sni(head: &adit_http::RequestHead, header: &str) -> Option<Box<str>> {
 
 /// The host that a request's field names, without port and square brackets. What is no host stays as it is: no certificate is
 /// for it.
-fn asked_for(head: &adit_http::RequestHead, header: &str) -> Box<str> {
+fn asked_for(head: &RequestHead, header: &str) -> Box<str> {
     let value = value_of(head, header).unwrap_or_default();
     let text = String::from_utf8_lossy(&value);
     let host = text.parse::<http::uri::Authority>();
@@ -260,7 +277,7 @@ fn asked_for(head: &adit_http::RequestHead, header: &str) -> Box<str> {
 }
 
 /// As in Envoy: the authority where the field of `override_auto_sni_header` is absent or empty.
-fn value_of<'a>(head: &'a adit_http::RequestHead, header: &str) -> Option<Cow<'a, [u8]>> {
+fn value_of<'a>(head: &'a RequestHead, header: &str) -> Option<Cow<'a, [u8]>> {
     head.field(header).filter(|value| !value.is_empty()).or_else(|| head.field(":authority"))
 }
 

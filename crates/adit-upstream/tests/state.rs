@@ -196,14 +196,38 @@ async fn a_listener_that_is_not_there_and_a_loop_fail_cleanly() {
     until("given back", || world.gauge("cluster.a.upstream_cx_active") == 0).await;
 }
 
+/// Of HTTP/1 towards the upstream.
+fn options(more: &str) -> String {
+    format!(
+        "{SOCKET}\ntyped_extension_protocol_options: {{ envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{ \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {{ http_protocol_options: {{}} }}, upstream_http_protocol_options: {{ {more} }} }} }}"
+    )
+}
+
+#[tokio::test]
+async fn names_that_tls_took_before_stay() {
+    let origin = origin(ok).await;
+    for (more, names) in [
+        (options("auto_sni: true, auto_san_validation: true"), Some("a.test a.test")),
+        (options("auto_sni: true"), Some("a.test -")),
+        (options("auto_san_validation: true"), Some("- a.test")),
+        (format!("{SOCKET}\n"), None),
+    ] {
+        let world = world(&cluster("telling", &[origin.port], &more), listeners());
+        let mut head = support::get("/");
+        head.authority = Some("a.test:443".parse().unwrap());
+        let cluster = world.cluster("telling");
+        let taken = cluster.tls_names(&head).map(|names| *names);
+        assert_eq!(taken.is_some(), names.is_some(), "{more}");
+        head.authority = Some("b.test".parse().unwrap());
+        let wish = Wish { head: Some(head), tls_names: taken, ..Wish::default() };
+        let told = soon(cluster.http(&wish.need())).await.err().unwrap();
+        assert_eq!(told.reason, names.unwrap_or("- -"), "{more}");
+    }
+}
+
 #[tokio::test]
 async fn filter_state_chooses_the_server_name_but_not_whose_certificate_will_do() {
     let origin = origin(ok).await;
-    let options = |more: &str| {
-        format!(
-            "{SOCKET}\ntyped_extension_protocol_options: {{ envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{ \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {{ http_protocol_options: {{}} }}, upstream_http_protocol_options: {{ {more} }} }} }}"
-        )
-    };
     let both = "auto_sni: true, auto_san_validation: true";
     let by_header = "auto_sni: true, auto_san_validation: true, override_auto_sni_header: x-name";
     for (more, state, authority, header, expected) in [

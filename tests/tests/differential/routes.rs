@@ -1,6 +1,8 @@
 //! Routes: matching, what they do to requests and answers, failures and retries.
 
-use crate::lab::{Case, Do, OK, Yaml, cluster, send};
+use adit_tests::certs::Certs;
+
+use crate::lab::{Case, Do, Lab, OK, Yaml, cluster, send};
 use crate::origin::Reply;
 
 #[test]
@@ -334,6 +336,60 @@ fn timeouts_of_the_manager() {
             .named("busy when old")
             .origin(Reply::Slowly("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nok", 800, "ay"))
             .quiet(1200),
+    ]);
+    lab.done();
+}
+
+/// The name of a host, the list of those before and TLS's server name from attempt to attempt (`auto_host_rewrite`,
+/// `auto_sni`). TLS ends in the same proxy, and for one name only.
+#[test]
+fn names_of_attempts() {
+    let certs = Certs::new();
+    let proxy = |fields: &str| {
+        format!(
+            "name: tcp, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, {fields} }}"
+        )
+    };
+    let listener = format!(
+        "  - name: tls\n    address: {{ socket_address: {{ address: 127.0.0.1, port_value: @DEAD@ }} }}\n    listener_filters: \
+         [{{ name: tls, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector }} }}]\n    \
+         filter_chains:\n    - filter_chain_match: {{ server_names: [a.com, b.com] }}\n      filters: [{{ {} }}]\n      {}",
+        proxy("stat_prefix: t, cluster: c"),
+        certs.downstream("", "")
+    );
+    let named = |name: &str, options: &str| {
+        let socket = "transport_socket: { name: tls, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext } }";
+        let options = format!(
+            "typed_extension_protocol_options: {{ envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{ \"@type\": \
+             type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {{ http_protocol_options: {{}} }}, \
+             upstream_http_protocol_options: {{ auto_sni: true{options} }} }} }}"
+        );
+        let text = cluster(name, "@DEAD@", &format!("{socket}\n{options}\n"));
+        text.replace("endpoint: {", "endpoint: { hostname: host.com,")
+    };
+    let route = |prefix: &str, cluster: &str| {
+        format!(
+            "- {{ match: {{ prefix: {prefix} }}, route: {{ cluster: {cluster}, auto_host_rewrite: true, append_x_forwarded_host: true, \
+             retry_policy: {{ retry_on: 5xx, num_retries: 2, retry_back_off: {{ base_interval: 0.01s }} }} }} }}\n"
+        )
+    };
+    let text = Yaml::routes(&(route("/n", "named") + &route("/o", "overridden")))
+        .hcm("upgrade_configs: [{ upgrade_type: websocket }]\n")
+        .text()
+        .replace("  clusters:\n", &format!("{listener}  clusters:\n"));
+    let more = named("named", "") + &named("overridden", ", override_auto_sni_header: x-envoy-original-host");
+    let mut lab = Lab::new(&(text + &more)).ignore(&["listener."]);
+    const E500: &str = "HTTP/1.1 500 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let script = |last| vec![Reply::AnswerAndClose(E500), Reply::AnswerAndClose(E500), last];
+    let plain = || script(Reply::Answer(OK));
+    let switched = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    lab.cases([
+        Case::get("/n").script(plain()),
+        Case::with("forwarded", "/n", "x-forwarded-host: first.com\r\n").script(plain()),
+        Case::get("/o").script(plain()),
+        Case::with("original", "/o", "x-envoy-original-host: b.com\r\n").script(plain()),
+        Case::with("websocket", "/n", "connection: upgrade\r\nupgrade: websocket\r\n")
+            .script(script(Reply::Tunnel(switched))),
     ]);
     lab.done();
 }

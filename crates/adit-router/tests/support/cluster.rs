@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use adit_codec::{OutgoingStream, PendingResponse, RecvStream};
 use adit_filter::upstream::{
     Cluster, ClusterSettings, Clusters, ConnectFailure, FailureKind, Host, HostInfo, HttpUpstream, Need, Opener,
-    Priority, Report, TcpUpstream,
+    Priority, Report, TcpUpstream, TlsNames,
 };
 use adit_filter::{BoxFuture, Soon};
 use adit_http::{RequestHead, ResponseHead, StreamError};
@@ -86,6 +86,8 @@ pub struct Seen {
     pub extended: Vec<bool>,
     pub hashes: Vec<Option<u64>>,
     pub tried: Vec<usize>,
+    /// The server names that TLS would ask by.
+    pub names: Vec<Option<Box<str>>>,
 }
 
 pub struct FakeCluster {
@@ -95,7 +97,8 @@ pub struct FakeCluster {
     pub permits: Mutex<usize>,
     /// One more for each upstream request that is not over.
     pub guards: Arc<()>,
-    pub hostname: &'static str,
+    /// Names of the hosts, those of the attempts in turn; the last one's stays.
+    pub hostnames: &'static [&'static str],
 }
 
 impl FakeCluster {
@@ -115,7 +118,7 @@ impl FakeCluster {
             seen: Arc::default(),
             permits: Mutex::new(usize::MAX),
             guards: Arc::default(),
-            hostname: "",
+            hostnames: &[""],
         }
     }
 
@@ -129,14 +132,18 @@ impl FakeCluster {
         seen.extended.push(need.extended_connect);
         seen.hashes.push(need.hash);
         seen.tried.push(need.tried.len());
+        let names = need.tls_names.cloned().or_else(|| Some(*self.tls_names(need.request?)?));
+        seen.names.push(names.and_then(|names| names.server_name));
         self.script.lock().unwrap().pop_front().unwrap_or(Attempt::HangConnect)
     }
 
     fn host(&self) -> Arc<dyn Host> {
+        let attempt = self.seen.lock().unwrap().tried.len();
+        let hostname = self.hostnames[attempt.min(self.hostnames.len()) - 1];
         Arc::new(FakeHost {
             info: HostInfo {
                 address: Address::Ip("127.0.0.1:9".parse().unwrap()),
-                hostname: self.hostname.into(),
+                hostname: hostname.into(),
                 cluster: self.settings.name.clone(),
                 metadata: Metadata::default(),
             },
@@ -204,6 +211,12 @@ impl Cluster for FakeCluster {
                 _ => std::future::pending().await,
             }
         }))
+    }
+
+    /// As `auto_sni`.
+    fn tls_names(&self, request: &RequestHead) -> Option<Box<TlsNames>> {
+        let name = request.authority.as_ref().map(|authority| authority.host().into());
+        Some(Box::new(TlsNames { server_name: name, certificate: None }))
     }
 
     fn retry_permit(&self, _priority: Priority) -> Option<Box<dyn Send>> {

@@ -63,6 +63,7 @@ pub(crate) async fn open(cluster: &dyn Cluster, target: &Target, ctx: &Transport
         tried: &[],
         reselect: 0,
         request: Some(&head),
+        tls_names: None,
         downstream: ctx.downstream.as_ref(),
         state: &state,
         metadata: &ctx.metadata,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use adit_config::{LoadOptions, Path, Source, load};
-use adit_filter::upstream::{Cluster, Clusters, ConnectFailure, HttpUpstream, Need, Priority};
+use adit_filter::upstream::{Cluster, Clusters, ConnectFailure, HttpUpstream, Need, Priority, TlsNames};
 use adit_filter::{BoxFuture, Spawn};
 use adit_http::{RequestHead, RequestKind, ResponseHead};
 use adit_io::{FilterState, Metadata};
@@ -109,6 +109,7 @@ pub struct Wish {
     pub state: FilterState,
     pub metadata: Metadata,
     pub head: Option<RequestHead>,
+    pub tls_names: Option<TlsNames>,
     pub hash: Option<u64>,
     pub downstream: Option<Arc<adit_io::ConnInfo>>,
     pub address: Option<std::net::SocketAddr>,
@@ -128,6 +129,7 @@ impl Wish {
             tried: &self.tried,
             reselect: self.reselect,
             request: self.head.as_ref(),
+            tls_names: self.tls_names.as_ref(),
             downstream: self.downstream.as_ref(),
             state: &self.state,
             metadata: &self.metadata,
