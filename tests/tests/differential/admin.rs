@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::lab::{Case, Do, Lab, Yaml, check, send};
+use crate::case::{Case, Do, send};
+use crate::lab::{Lab, check};
 use crate::origin::Reply;
+use crate::yaml::Yaml;
 
 /// What Envoy has and adit has not: its admin interface counts itself, `track_remaining` has pools of pools, and the
 /// matches of transport sockets are counted.
@@ -11,7 +13,7 @@ const ABSENT: &[&str] =
     &["http.admin.", "listener.admin.", "http.async-client.", "remaining_cx_pools", "default.total_match_count"];
 
 fn names(lab: &Lab, path: &str) -> (BTreeSet<String>, BTreeSet<String>) {
-    let of = |side: &crate::lab::Side| {
+    let of = |side: &crate::side::Side| {
         let text = side.masked_admin(path);
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         let name = |line: &str| match line.rsplit_once("} ") {

@@ -1,8 +1,10 @@
 //! Who the client is, what it may say of itself, and what the connection manager adds.
 
-use crate::lab::{Case, Yaml, check, filter};
+use crate::case::Case;
+use crate::lab::check;
 use crate::origin::Reply;
 use crate::parallel::each;
+use crate::yaml::{Yaml, filter};
 
 const ROUTES: &str = "- { match: { prefix: /i, headers: [{ name: x-envoy-internal, present_match: true }] }, route: { cluster: c, prefix_rewrite: /internal } }\n- { match: { prefix: / }, route: { cluster: c } }\n";
 

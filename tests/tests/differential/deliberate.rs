@@ -1,8 +1,8 @@
 //! Where adit differs on purpose: the test, the case, what adit's answer holds, the parts that differ, and why
 //! (docs/differences.md). Without a name an entry is for every case of its test whose name ends so.
 
-use crate::lab::Part;
-use crate::lab::Part::{Answer, End, Log, Origin, Stats};
+use crate::case::Part;
+use crate::case::Part::{Answer, End, Log, Origin, Stats};
 
 pub struct Entry {
     pub test: &'static str,

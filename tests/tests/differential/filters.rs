@@ -1,7 +1,8 @@
 //! HTTP filters, and what routes say about them.
 
-use crate::lab::{Case, OK, Yaml, filter};
+use crate::case::{Case, OK};
 use crate::origin::Reply;
+use crate::yaml::{Yaml, filter};
 
 const ANY: &str = "type.googleapis.com/envoy.extensions.filters.http.";
 
@@ -139,7 +140,7 @@ fn filter_state_and_hashes() {
     .lab();
     lab.cases([
         Case::get("/x"),
-        Case::with("no cookie", "/cookie", "").differs(&[crate::lab::Part::Answer], "the cookie's value is random"),
+        Case::with("no cookie", "/cookie", "").differs(&[crate::case::Part::Answer], "the cookie's value is random"),
         Case::with("cookie", "/cookie", "cookie: stick=abc\r\n"),
         Case::with("header", "/header", "x-h: 1\r\n"),
         Case::get("/ip"),

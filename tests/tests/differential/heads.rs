@@ -1,7 +1,8 @@
 //! Heads and framing of HTTP/1.1: what is refused, what is stripped, what goes on.
 
-use crate::lab::{Case, Do, OK, Part, Yaml, send};
+use crate::case::{Case, Do, OK, Part, send};
 use crate::origin::Reply;
+use crate::yaml::Yaml;
 
 const ROUTES: &str = "- match: { prefix: / }\n  route: { cluster: c }\n";
 

@@ -1,9 +1,13 @@
 //! adit beside Envoy: one configuration, the same bytes, everything that is seen compared.
 #![cfg(feature = "e2e")]
 
+mod case;
 mod lab;
+mod messages;
 mod origin;
 mod parallel;
+mod side;
+mod yaml;
 
 mod admin;
 mod clients;

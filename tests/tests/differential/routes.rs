@@ -2,8 +2,10 @@
 
 use adit_tests::certs::Certs;
 
-use crate::lab::{Case, Do, Lab, OK, Yaml, cluster, send};
+use crate::case::{Case, Do, OK, send};
+use crate::lab::Lab;
 use crate::origin::Reply;
+use crate::yaml::{Yaml, cluster};
 
 #[test]
 fn matching() {

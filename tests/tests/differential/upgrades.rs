@@ -1,8 +1,10 @@
 //! Upgrades and CONNECT: which are let through, what of them reaches the origin, what becomes of its answer.
 
-use crate::lab::{Case, Do, OK, Yaml, check, send};
+use crate::case::{Case, Do, OK, send};
+use crate::lab::check;
 use crate::origin::Reply;
 use crate::parallel::each;
+use crate::yaml::Yaml;
 
 const ACCEPT: &str =
     "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: x\r\n\r\n";
@@ -333,6 +335,6 @@ fn terminated() {
         Case::new("get to the tunnel", "GET / HTTP/1.1\r\nhost: a.com\r\n\r\n"),
     ]);
     // The client's port is in them.
-    lab.case(term("proxy1", "to: proxy1\r\n").differs(&[crate::lab::Part::Origin], "ports of clients"));
+    lab.case(term("proxy1", "to: proxy1\r\n").differs(&[crate::case::Part::Origin], "ports of clients"));
     lab.done();
 }
