@@ -1,0 +1,108 @@
+//! What becomes of a connection whose turn has come: it has room, it is in use, or it is over.
+
+use adit_filter::upstream::FailureKind;
+
+use super::alternative::alternative;
+use crate::connect::{Failed, refused};
+use crate::pool::ConnId;
+use crate::pool::conn::{Gone, Ready};
+use crate::worker::{State, WorkerCluster};
+
+impl WorkerCluster {
+    /// A codec's waker was called: the connection is free, or over.
+    pub(in crate::pool) fn woken(&self, state: &mut State, id: ConnId) {
+        if let Some(conn) = state.pools.conn(id) {
+            conn.acknowledge();
+            self.offer(state, id);
+        }
+    }
+
+    /// A connection may have room: it goes to who waits, else into the list.
+    pub(in crate::pool) fn offer(&self, state: &mut State, id: ConnId) {
+        let Some(conn) = state.pools.conn(id) else { return };
+        let (host, pool, listed) = (conn.life.host.clone(), conn.pool, conn.listed);
+        let ready = conn.ready();
+        match ready {
+            Ready::Gone(gone) => {
+                let (fresh, refusal) = (conn.fresh, conn.info.refusal.clone());
+                self.remove(state, id.index, gone);
+                if fresh {
+                    // It never worked: another try would end likewise.
+                    let stats = &self.core.stats.traffic;
+                    stats.upstream_cx_protocol_error.inc();
+                    let why = refusal.as_ref().and_then(refused).map_or_else(
+                        || Failed::new(FailureKind::Remote, "connection closed before its first stream"),
+                        Failed::from,
+                    );
+                    self.failed(state, &host, pool, &why);
+                } else {
+                    self.connect_more(state, host.id, pool);
+                }
+            }
+            Ready::Busy => {}
+            Ready::Room(..) => {
+                let fresh = std::mem::replace(&mut conn.fresh, false);
+                conn.listed = true;
+                if let Some(queue) = state.pools.pool(host.id, pool) {
+                    if fresh {
+                        queue.connecting = queue.connecting.saturating_sub(1);
+                        queue.connected += 1;
+                        if let Some((alternate, name, port)) = alternative(&self.core, &host, &queue.key) {
+                            alternate.works(name, port);
+                        }
+                    }
+                    if !listed {
+                        queue.ready.push(id);
+                    }
+                }
+                self.serve(state, &host, pool);
+                if state.pools.conn(id).is_some_and(|conn| conn.host_gone() && conn.is_idle()) {
+                    self.remove(state, id.index, Gone::default());
+                }
+            }
+        }
+    }
+
+    /// After a stream was opened: registers the waker, and retires a connection that had its last stream.
+    pub(in crate::pool) fn after_open(&self, state: &mut State, id: ConnId) {
+        let Some(conn) = state.pools.conn(id) else { return };
+        if conn.left == Some(0) && conn.reserved == 0 {
+            self.core.stats.traffic.upstream_cx_max_requests.inc();
+            self.retire(state, id.index);
+        } else if !conn.listed {
+            self.offer(state, id);
+        }
+    }
+
+    /// Lets a connection take no further stream; those that live finish without the pool.
+    pub(in crate::pool) fn retire(&self, state: &mut State, index: usize) {
+        if let Some(conn) = state.pools.conns.get_mut(index) {
+            conn.conn.drain();
+            self.remove(state, index, Gone::default());
+        }
+    }
+
+    pub(in crate::pool) fn remove(&self, state: &mut State, index: usize, gone: Gone) {
+        let Some(conn) = state.pools.conns.try_remove(index) else { return };
+        let id = ConnId { index, serial: conn.serial };
+        let stats = &self.core.stats.traffic;
+        let active = gone.active || conn.conn.live_streams() != 0;
+        let (all, with_request) = if gone.by_peer {
+            (&stats.upstream_cx_destroy_remote, &stats.upstream_cx_destroy_remote_with_active_rq)
+        } else {
+            (&stats.upstream_cx_destroy_local, &stats.upstream_cx_destroy_local_with_active_rq)
+        };
+        all.inc();
+        if active {
+            with_request.inc();
+            stats.upstream_cx_destroy_with_active_rq.inc();
+        }
+        if let Some(queue) = state.pools.pool(conn.life.host.id, conn.pool) {
+            if conn.fresh {
+                queue.connecting = queue.connecting.saturating_sub(1);
+            } else {
+                queue.forget(id);
+            }
+        }
+    }
+}
