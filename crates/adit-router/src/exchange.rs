@@ -343,10 +343,15 @@ impl<'r> Exchange<'r> {
         head: &ResponseHead,
         replayable: bool,
     ) -> Option<Duration> {
-        self.waits.end_try();
+        // `per_try_idle_timeout` goes on: it is for the body, too.
+        self.waits.per_try = None;
         let replayable = replayable && !(head.status.is_server_error() && looped(stream));
         let decision = if replayable { self.retry.after_head(head) } else { Decision::No };
-        self.settle(stream, decision)
+        let pause = self.settle(stream, decision);
+        if pause.is_some() {
+            self.waits.end_try();
+        }
+        pause
     }
 
     fn settle(&mut self, stream: &mut HttpStream, decision: Decision) -> Option<Duration> {

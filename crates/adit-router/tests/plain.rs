@@ -483,6 +483,34 @@ async fn per_try_timeouts_are_retried_and_answered_504() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_stalls_is_reset_after_per_try_idle_timeout() {
+    let routes = route_all(|action| {
+        action.timeout = Some(prost_types::Duration::default());
+        action.retry_policy = Some(pb::RetryPolicy {
+            retry_on: "5xx".into(),
+            per_try_timeout: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
+            per_try_idle_timeout: Some(prost_types::Duration { seconds: 2, nanos: 0 }),
+            ..Default::default()
+        });
+    });
+    let upstream = Upstream::accepting(200, &[]);
+    let body = upstream.body.clone();
+    let cluster = FakeCluster::new("c", vec![Attempt::Http(upstream)]);
+    let start = tokio::time::Instant::now();
+    let running = Case::new(&routes, cluster, get("/"), Half::empty()).spawn();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    body.push("some");
+    let (client, down) = (running.client.clone(), running.down.clone());
+    let info = running.done().await.info;
+    assert_eq!(start.elapsed().as_millis(), 3500);
+    assert_eq!((client.status(), down.reset_code().is_some()), (Some(200), true));
+    assert_eq!(
+        (info.flags.to_string().as_str(), info.details.as_deref()),
+        ("UT", Some("upstream_per_try_idle_timeout"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_retry_circuit_breaker_is_asked() {
     let cluster = FakeCluster::new("c", vec![Attempt::Http(Upstream::status(503, "first")), Attempt::HangConnect]);
     *cluster.permits.lock().unwrap() = 0;
