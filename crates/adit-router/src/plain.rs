@@ -312,8 +312,6 @@ impl Exchange<'_> {
     /// Passes the rest of an answer on: body, trailers; and what is left of the request meanwhile.
     pub(crate) async fn pass(&mut self, stream: &mut HttpStream, body: &mut RequestBody, passing: &mut Passing) {
         let result = std::future::poll_fn(|cx| self.poll_both(cx, stream, body, passing)).await;
-        stream.info.bytes_sent += passing.download.moved;
-        stream.info.upstream_mut().bytes_received += passing.download.moved;
         match result {
             Ok(()) => {
                 stream.info.timing.downstream_last_sent = Some(stream.info.elapsed());
@@ -355,7 +353,12 @@ impl Exchange<'_> {
         }
         let (before, stalled) = (download.moved, download.stalled);
         let polled = download.poll(cx, recv, &mut stream.info);
-        let moved = download.moved != before;
+        let moved = download.moved - before;
+        if moved > 0 {
+            // At once: a line may be due before the end, and who cuts the stream from above drops this future.
+            stream.info.bytes_sent += moved;
+            stream.info.upstream_mut().bytes_received += moved;
+        }
         if upload.is_none() && download.is_dry() {
             *guard = None;
         }
@@ -368,7 +371,7 @@ impl Exchange<'_> {
             Poll::Ready(Err(PumpError::Source(error))) => Poll::Ready(Err(Cut::Upstream(error))),
             Poll::Ready(Err(PumpError::Sink(error))) => Poll::Ready(Err(Cut::Client(error))),
             Poll::Pending => {
-                if moved {
+                if moved > 0 {
                     self.waits.touch();
                 }
                 self.waits.poll_time(cx, &mut stream.lent.alarm).map(|interrupt| Err(Cut::Time(interrupt)))

@@ -511,6 +511,19 @@ async fn an_answer_that_stalls_is_reset_after_per_try_idle_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn bytes_are_counted_while_an_answer_is_on_its_way() {
+    let upstream = Upstream::accepting(200, &[]);
+    let body = upstream.body.clone();
+    let mut case =
+        Case::new(&route_all(|_| {}), FakeCluster::new("c", vec![Attempt::Http(upstream)]), get("/"), Half::empty());
+    body.push("some");
+    // As a timer above the router does, which drops its future.
+    tokio::time::timeout(Duration::from_millis(10), case.run()).await.unwrap_err();
+    let upstream = case.stream.info.upstream.as_ref().unwrap();
+    assert_eq!((case.stream.info.bytes_sent, upstream.bytes_received), (4, 4));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_retry_circuit_breaker_is_asked() {
     let cluster = FakeCluster::new("c", vec![Attempt::Http(Upstream::status(503, "first")), Attempt::HangConnect]);
     *cluster.permits.lock().unwrap() = 0;
