@@ -3,12 +3,15 @@
 use std::any::Any;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use adit_codec::{RecvStream, Responder, SendStream};
-use adit_http::{RequestHead, ResponseHead, StreamError};
+use adit_http::{ErrorCode, RequestHead, ResponseHead, StreamError};
+use bytes::Bytes;
 use http::StatusCode;
 use http::uri::Authority;
+use tokio::time::Instant;
 
 use crate::throttle::Throttled;
 use crate::tunnel::{StandingTunnel, TunnelStream, client_gone};
@@ -88,7 +91,7 @@ pub trait ResponseHook: Send {
         reply: LocalReply,
         request: &RequestHead,
         info: &mut StreamInfo,
-    ) -> (ResponseHead, bytes::Bytes);
+    ) -> (ResponseHead, Bytes);
 
     /// What is kept of an answer for the log: all of it, or nothing where no log reads it.
     fn keep(&self, head: &ResponseHead) -> Option<Box<ResponseHead>> {
@@ -203,7 +206,7 @@ impl HttpStream {
     /// Sends the final head through the chain's response path; with `end` there is no body.
     pub fn respond(&mut self, mut head: ResponseHead, end: bool) -> Result<Box<dyn SendStream>, StreamError> {
         let Some(responder) = self.responder.take() else {
-            return Err(StreamError::Local(adit_http::ErrorCode::Internal));
+            return Err(StreamError::Local(ErrorCode::Internal));
         };
         self.hook.on_response(&mut head, &self.request, &mut self.info);
         self.info.response_code = head.status.as_u16();
@@ -236,19 +239,47 @@ impl HttpStream {
         self.info.response_code = head.status.as_u16();
         self.response = self.hook.keep(&head);
         self.begun = true;
-        let size = body.len() as u64;
         let mut send = self.limited(responder.respond(head, body.is_empty())?);
-        if !body.is_empty() {
-            std::future::poll_fn(|cx| send.poll_send(cx, &mut body, true)).await?;
-            self.info.bytes_sent += size;
-        }
-        let flushed = std::future::poll_fn(|cx| send.poll_flush(cx)).await;
-        self.info.timing.downstream_last_sent = Some(self.info.elapsed());
-        flushed
+        self.send_whole(&mut *send, &mut body).await
+    }
+
+    /// Sends the body of an answer that is made here, and its end. A client that takes nothing of it for
+    /// [`HttpStream::idle_timeout`] is reset.
+    pub async fn send_whole(&mut self, send: &mut dyn SendStream, body: &mut Bytes) -> Result<(), StreamError> {
+        let mut sent = body.is_empty();
+        let mut moved = Instant::now();
+        std::future::poll_fn(|cx| {
+            let before = body.len();
+            let polled = if sent { Poll::Ready(Ok(())) } else { send.poll_send(cx, body, true) };
+            if body.len() < before {
+                self.info.bytes_sent += (before - body.len()) as u64;
+                moved = Instant::now();
+            }
+            let polled = match polled {
+                Poll::Ready(Ok(())) => {
+                    sent = true;
+                    send.poll_flush(cx)
+                }
+                other => other,
+            };
+            if polled.is_ready() {
+                if sent {
+                    self.info.timing.downstream_last_sent = Some(self.info.elapsed());
+                }
+                return polled;
+            }
+            let deadline = self.idle_timeout.and_then(|idle| moved.checked_add(idle));
+            std::task::ready!(deadline.map_or(Poll::Pending, |at| self.lent.alarm.poll_until(cx, at)));
+            send.reset(ErrorCode::Cancel);
+            self.info.details = Some("stream_idle_timeout".into());
+            self.info.flags.set(ResponseFlag::StreamIdleTimeout);
+            Poll::Ready(Err(StreamError::TimedOut))
+        })
+        .await
     }
 
     /// Ready when the client gave up before it was answered. Pending for ever after the answer.
-    pub fn poll_cancelled(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<StreamError> {
+    pub fn poll_cancelled(&mut self, cx: &mut std::task::Context<'_>) -> Poll<StreamError> {
         self.split().2.poll_cancelled(cx)
     }
 
@@ -259,7 +290,7 @@ impl HttpStream {
     }
 
     /// Resets the stream without an answer.
-    pub fn reset(&mut self, code: adit_http::ErrorCode) {
+    pub fn reset(&mut self, code: ErrorCode) {
         if let Some(responder) = self.responder.take() {
             responder.reset(code);
         }
@@ -278,7 +309,7 @@ impl HttpStream {
         let status = match error {
             StreamError::Protocol(_) => StatusCode::BAD_REQUEST,
             StreamError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            _ => return self.reset(adit_http::ErrorCode::Cancel),
+            _ => return self.reset(ErrorCode::Cancel),
         };
         let details = self.info.details.clone().unwrap_or_default();
         let text = status.canonical_reason().unwrap_or_default();
@@ -321,14 +352,14 @@ pub struct Watch<'a> {
 
 impl Watch<'_> {
     /// As [`HttpStream::poll_cancelled`].
-    pub fn poll_cancelled(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<StreamError> {
-        let Some(responder) = &mut self.responder else { return std::task::Poll::Pending };
-        if let std::task::Poll::Ready(error) = responder.poll_cancelled(cx) {
-            return std::task::Poll::Ready(error);
+    pub fn poll_cancelled(&mut self, cx: &mut std::task::Context<'_>) -> Poll<StreamError> {
+        let Some(responder) = &mut self.responder else { return Poll::Pending };
+        if let Poll::Ready(error) = responder.poll_cancelled(cx) {
+            return Poll::Ready(error);
         }
         match &mut self.recv {
             Some(recv) if self.end_is_leaving => recv.poll_left(cx).map(|()| StreamError::Truncated),
-            _ => std::task::Poll::Pending,
+            _ => Poll::Pending,
         }
     }
 }

@@ -212,14 +212,9 @@ async fn direct_tunnel(entry: &RouteEntry, direct: &DirectResponse, stream: &mut
     mutate_response(entry, stream, &mut head);
     stream.info.details = Some("direct_response".into());
     let mut body: Bytes = direct.body.clone();
-    let size = body.len() as u64;
     let Ok(mut sink) = stream.respond(head, false) else { return };
-    let sent = std::future::poll_fn(|cx| sink.poll_send(cx, &mut body, true)).await;
-    if sent.is_ok() {
-        stream.info.bytes_sent += size;
-        // The end is recorded; a client that is gone cannot be told.
-        let _ = std::future::poll_fn(|cx| sink.poll_flush(cx)).await;
-    }
+    // A client that is gone cannot be told.
+    let _ = stream.send_whole(&mut *sink, &mut body).await;
 }
 
 fn entry(route: &dyn Route) -> Option<&RouteEntry> {

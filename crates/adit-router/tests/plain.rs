@@ -257,6 +257,29 @@ async fn an_idle_request_is_answered_504_and_an_idle_response_is_reset() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_of_our_own_that_nobody_reads_is_reset_when_idle() {
+    let routes = route_all(|_| {});
+    let mut case = Case::new(&routes, FakeCluster::new("c", vec![]), get("/"), Half::empty());
+    case.stream.route = None;
+    case.stream.idle_timeout = Some(Duration::from_secs(300));
+    case.down.limit(4);
+    let mut send: Box<dyn adit_codec::SendStream> = Box::new(support::Writer(case.down.clone()));
+    let start = tokio::time::Instant::now();
+    let down = case.down.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        down.limit(6);
+        // Wakes who writes.
+        down.push("");
+    });
+    let mut body = bytes::Bytes::from_static(b"of our own");
+    assert!(case.stream.send_whole(&mut *send, &mut body).await.is_err());
+    assert_eq!((start.elapsed().as_secs(), case.stream.info.bytes_sent), (400, 6));
+    assert_eq!((case.flags().as_str(), case.details()), ("SI", "stream_idle_timeout"));
+    assert!(case.down.reset_code().is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_truncated_response_is_a_reset() {
     for (error, version, flags, details) in [
         (StreamError::Truncated, Version::HTTP_11, "UPE", "upstream_reset_after_response_started{protocol_error}"),

@@ -23,7 +23,7 @@ pub use client::Client;
 use client::{FakeHook, FakeResponder};
 use cluster::FakeClusters;
 pub use cluster::{Attempt, FakeCluster, Upstream};
-pub use half::{Half, Reader};
+pub use half::{Half, Reader, Writer};
 
 struct TokioSpawn;
 
