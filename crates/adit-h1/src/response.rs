@@ -83,6 +83,7 @@ fn assemble(
         unframe(&mut map, said);
         Body::Raw
     } else if interim {
+        must_have_no_framing(&map, said)?;
         unframe(&mut map, said);
         Body::Empty
     } else if matches!(asked.kind, RequestKind::Connect(_)) && status.is_success() {
@@ -94,7 +95,8 @@ fn assemble(
             return Err(Refusal::TRANSFER_ENCODING);
         }
         if status == StatusCode::NO_CONTENT {
-            map.remove(header::CONTENT_LENGTH);
+            must_have_no_framing(&map, said)?;
+            unframe(&mut map, said);
         }
         let none = asked.head || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
         match framing {
@@ -127,6 +129,13 @@ pub(crate) fn refused_fields(head: &[u8], refusal: &Refusal, max: usize) -> usiz
     let mut parsed = httparse::Response::new(&mut table);
     let complete = parsed.parse(head).is_ok_and(|status| status.is_complete());
     if complete { fields::size(parsed.headers) } else { 0 }
+}
+
+/// A 1xx or a 204 that announces a body (RFC 9110 section 8.6, RFC 9112 section 6.1): its sender may have one follow, and we
+/// would take that for the next answer. A length of 0 is no harm.
+fn must_have_no_framing(map: &HeaderMap, said: &Said) -> Result<(), Refusal> {
+    let empty = !said.content_length || matches!(fields::length_of(map)?, None | Some(0));
+    if said.transfer_encoding || !empty { Err(Refusal::CODEC) } else { Ok(()) }
 }
 
 /// Framing fields of an answer that has no framing mean nothing (RFC 9110 sections 8.6 and 9.3.6).

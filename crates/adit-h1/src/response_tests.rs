@@ -32,7 +32,7 @@ fn what_delimits_a_body() {
         ("HTTP/1.1 200 \r\ncontent-length: 3\r\n\r\n", Body::Length(3), true),
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", Body::Chunked, true),
         ("HTTP/1.1 200 OK\r\n\r\n", Body::UntilClose, false),
-        ("HTTP/1.1 204 No\r\ncontent-length: 5\r\n\r\n", Body::Empty, true),
+        ("HTTP/1.1 204 No\r\ncontent-length: 0\r\n\r\n", Body::Empty, true),
         ("HTTP/1.1 304 Not\r\ncontent-length: 5\r\n\r\n", Body::Empty, true),
         ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\n", Body::Length(5), false),
         ("HTTP/1.0 200 OK\r\ncontent-length: 5\r\n\r\n", Body::Length(5), false),
@@ -108,9 +108,19 @@ fn c8_a_redirect_or_a_refusal_of_a_connect_is_an_ordinary_answer() {
 
 #[test]
 fn interim_heads_have_no_body() {
-    let response = take(&plain(), "HTTP/1.1 103 Early\r\nlink: x\r\ncontent-length: 5\r\n\r\n").unwrap();
+    let response = take(&plain(), "HTTP/1.1 103 Early\r\nlink: x\r\ncontent-length: 0\r\n\r\n").unwrap();
     assert!(response.interim);
     assert_eq!(response.head.headers.len(), 1);
+}
+
+#[test]
+fn what_has_no_body_must_not_announce_one() {
+    for status in [100, 103, 204] {
+        for framing in ["content-length: 5", "transfer-encoding: chunked", "content-length: 0\r\ncontent-length: 0"] {
+            let text = format!("HTTP/1.1 {status} X\r\n{framing}\r\n\r\n");
+            assert_eq!(take(&plain(), &text).unwrap_err(), Refusal::CODEC, "{text}");
+        }
+    }
 }
 
 #[test]

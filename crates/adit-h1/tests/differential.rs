@@ -136,6 +136,8 @@ proptest! {
 
     #[test]
     fn responses_mean_the_same_to_hyper(status in 200u16..600, reason in "( [a-zA-Z ]{0,10})?", fields in fields(), (framing, body) in framed()) {
+        // A 204 that announces a body is refused here, and not by hyper.
+        let framing = if status == 204 { String::new() } else { framing };
         let mut wire = format!("HTTP/1.1 {status}{reason}\r\n{fields}{framing}\r\n").into_bytes();
         if !matches!(status, 204 | 304) {
             wire.extend_from_slice(&body);
