@@ -42,7 +42,7 @@ pub(crate) enum Step {
 ///
 /// ```text
 /// Length(n) -----------------------------------------------> Done
-/// Size -> Extension -> Data(n) -> DataEnd -> Size ..
+/// Size -> Space -> Extension -> Data(n) -> DataEnd -> Size ..
 ///    \--------(size 0)--------------------> Trailers ------> Done
 /// Open (until close, raw) --(end of input)-----------------> Done
 /// ```
@@ -53,6 +53,8 @@ enum State {
         size: u64,
         digits: u8,
     },
+    /// Spaces behind the size.
+    Space(u64),
     Extension {
         size: u64,
         cr: bool,
@@ -205,8 +207,13 @@ impl Decoder {
                 }
                 State::Size { size: (size << 4) | u64::from(digit), digits: digits + 1 }
             }
-            (State::Size { size, digits: 1.. }, b';') => State::Extension { size, cr: false },
-            (State::Size { size, digits: 1.. }, b'\r') => State::SizeEnd(size),
+            (State::Size { size, digits: 1.. } | State::Space(size), b';') => State::Extension { size, cr: false },
+            (State::Size { size, digits: 1.. } | State::Space(size), b'\r') => State::SizeEnd(size),
+            // In front of an extension they must be taken (RFC 9112 section 7.1.1), and some peers fill sizes up with them.
+            (State::Size { size, digits: 1.. } | State::Space(size), b'\t' | b' ') => {
+                self.count_extension()?;
+                State::Space(size)
+            }
             (State::SizeEnd(0) | State::Extension { size: 0, cr: true }, b'\n') => {
                 self.scanner = Scanner::default();
                 State::Trailers
@@ -214,10 +221,7 @@ impl Decoder {
             (State::SizeEnd(size) | State::Extension { size, cr: true }, b'\n') => State::Data(size),
             (State::Extension { size, cr: false }, b'\r') => State::Extension { size, cr: true },
             (State::Extension { size, cr: false }, b'\t' | b' '..=b'~' | 0x80..) => {
-                self.extensions += 1;
-                if self.extensions as usize > MAX_EXTENSIONS {
-                    return Err(Refusal::CODEC.error());
-                }
+                self.count_extension()?;
                 State::Extension { size, cr: false }
             }
             (State::DataEnd { cr: false }, b'\r') => State::DataEnd { cr: true },
@@ -225,6 +229,12 @@ impl Decoder {
             _ => return Err(Refusal::CODEC.error()),
         };
         Ok(())
+    }
+
+    /// One more byte that means nothing to us.
+    fn count_extension(&mut self) -> Result<(), StreamError> {
+        self.extensions += 1;
+        if self.extensions as usize > MAX_EXTENSIONS { Err(Refusal::CODEC.error()) } else { Ok(()) }
     }
 
     /// The trailer section and its empty line; false when it is not complete yet.

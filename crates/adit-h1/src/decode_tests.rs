@@ -84,7 +84,9 @@ fn u27_chunk_lines_that_peers_read_differently() {
         "5\r\nhello\n0\r\n\r\n",
         "5\r\nhello\r0\r\n\r\n",
         "5\r\nhelloX\r\n0\r\n\r\n",
-        "5 \r\nhello\r\n0\r\n\r\n",
+        "5 5\r\nhello\r\n0\r\n\r\n",
+        "5 x\r\nhello\r\n0\r\n\r\n",
+        "5 \nhello\r\n0\r\n\r\n",
         " 5\r\nhello\r\n0\r\n\r\n",
         "+5\r\nhello\r\n0\r\n\r\n",
         "-5\r\nhello\r\n0\r\n\r\n",
@@ -109,6 +111,14 @@ fn u27_chunk_lines_that_peers_read_differently() {
         let end = every_split(Body::Chunked, text.as_bytes()).1;
         assert_eq!(end, Err(StreamError::Protocol("http1.codec_error")), "{text:?}");
     }
+}
+
+#[test]
+fn spaces_behind_a_size() {
+    let text = b"5 \r\nhello\r\n3\t ;x=y\r\nabc\r\n0   \r\n\r\n";
+    assert_eq!(every_split(Body::Chunked, text), (b"helloabc".to_vec(), Ok(false), vec![]));
+    let many = format!("1{}\r\nx\r\n0\r\n\r\n", " ".repeat(MAX_EXTENSIONS + 1));
+    assert!(run(Body::Chunked, many.as_bytes(), 4096, 4096).1.is_err());
 }
 
 #[test]
