@@ -20,6 +20,8 @@ pub struct ListenerInfo {
     pub direction: &'static str,
     /// `quic`, `udp`, `internal` or `tcp`.
     pub kind: &'static str,
+    /// It has access logs of its own (`access_log`).
+    pub logs: bool,
 }
 
 /// A connection on its way through a filter chain.
@@ -95,8 +97,9 @@ pub enum NetworkVerdict {
 
 /// The last filter of a chain: it takes the connection and sees it to its end.
 pub trait NetworkTerminal: Send + Sync {
-    /// Serves the connection; the result is what the listener's own access log reports.
-    fn serve(self: Arc<Self>, connection: Connection) -> BoxFuture<'static, StreamInfo>;
+    /// Serves the connection; the result is what the listener's own access logs report, and read only where it has some
+    /// ([`ListenerInfo::logs`]).
+    fn serve(self: Arc<Self>, connection: Connection) -> BoxFuture<'static, Option<Box<StreamInfo>>>;
 
     /// A filter before it closed the connection: counts and logs that, where connections are counted and logged.
     fn refused(&self, info: &mut StreamInfo) {

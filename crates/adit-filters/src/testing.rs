@@ -156,6 +156,7 @@ pub(crate) fn connection(socket: tokio::net::TcpStream) -> Connection {
         buffer_limit: 1 << 20,
         direction: "UNSPECIFIED",
         kind: "tcp",
+        logs: true,
     };
     Connection {
         io: Io::tcp(socket, Arc::new(conn_info())),

@@ -7,14 +7,17 @@ use std::time::Duration;
 use adit_filter::{AccessLogType, HttpStream, ResponseFlag, ResponseFlags, StreamInfo, TunnelStream};
 use http::Version;
 
-use crate::conn::{ConnShared, Ends};
+use crate::Hcm;
+use crate::conn::ConnShared;
+use crate::serving::Ends;
+use crate::stats::HttpStats;
 
 /// Counts a request from its head to its end; dropped with the stream's future, so that a stream cut from above is counted
 /// out too.
-pub(crate) struct Account(Arc<ConnShared>);
+pub(crate) struct Account(Arc<Hcm>);
 
 impl Account {
-    pub(crate) fn open(shared: Arc<ConnShared>, version: Version) -> Self {
+    pub(crate) fn open(shared: &ConnShared, version: Version) -> Self {
         let stats = &shared.hcm.stats.http;
         stats.downstream_rq_total.inc();
         stats.downstream_rq_active.inc();
@@ -24,20 +27,20 @@ impl Account {
             _ => stats.downstream_rq_http1_total.inc(),
         }
         shared.streams_total.fetch_add(1, Ordering::Relaxed);
-        Self(shared)
+        Self(shared.hcm.clone())
     }
 
-    pub(crate) fn conn(&self) -> &Arc<ConnShared> {
+    pub(crate) fn hcm(&self) -> &Hcm {
         &self.0
     }
 
     /// The stream is over.
-    pub(crate) fn close(&self, stream: &mut HttpStream) {
+    pub(crate) fn close(&self, shared: &ConnShared, stream: &mut HttpStream) {
         name_cluster(stream);
         let answered = stream.begun();
         let info = &mut stream.info;
         let elapsed = info.elapsed();
-        self.note(End {
+        let ends = self.note(&End {
             version: stream.request.version,
             tunnel: stream.request.kind.is_tunnel(),
             answered,
@@ -49,13 +52,14 @@ impl Account {
             elapsed,
         });
         note_end(info, elapsed);
-        self.0.hcm.log(&stream.info, Some(&stream.request), stream.response.as_deref(), AccessLogType::DownstreamEnd);
+        shared.ends.note(ends);
+        self.0.log(&stream.info, Some(&stream.request), stream.response.as_deref(), AccessLogType::DownstreamEnd);
     }
 
-    /// The stream is over, and was a tunnel.
-    pub(crate) fn close_tunnel(&self, stream: &mut TunnelStream) {
+    /// The stream is over, and was a tunnel: what that says of how its connection ends.
+    pub(crate) fn close_tunnel(&self, stream: &mut TunnelStream) -> Ends {
         let elapsed = stream.elapsed();
-        self.note(End {
+        let ends = self.note(&End {
             version: stream.version,
             tunnel: stream.is_tunnel,
             answered: true,
@@ -70,21 +74,21 @@ impl Account {
             note_end(info, elapsed);
         }
         if let Some((info, request, response)) = stream.logged() {
-            self.0.hcm.log(info, Some(request), response, AccessLogType::DownstreamEnd);
+            self.0.log(info, Some(request), response, AccessLogType::DownstreamEnd);
         }
+        ends
     }
 
-    fn note(&self, end: End<'_>) {
-        let hcm = &self.0.hcm;
-        let stats = &hcm.stats.http;
+    fn note(&self, end: &End<'_>) -> Ends {
+        let stats = &self.0.stats.http;
         if end.code != 0 {
-            hcm.stats.completed(end.code);
+            self.0.stats.completed(end.code);
         }
         if end.details == Some("stream_idle_timeout") {
             stats.downstream_rq_idle_timeout.inc();
         }
-        count_end(&self.0, &end);
         stats.downstream_rq_time.record(u64::try_from(end.elapsed.as_millis()).unwrap_or(u64::MAX));
+        count_end(stats, end)
     }
 }
 
@@ -112,7 +116,7 @@ fn note_end(info: &mut StreamInfo, elapsed: Duration) {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        self.0.hcm.stats.http.downstream_rq_active.dec();
+        self.0.stats.http.downstream_rq_active.dec();
     }
 }
 
@@ -128,11 +132,11 @@ pub(crate) fn name_cluster(stream: &mut HttpStream) {
 }
 
 /// How the end of a stream is told of its connection (Envoy's `onResetStream`, and what a connection was destroyed with).
-fn count_end(shared: &ConnShared, end: &End<'_>) {
+fn count_end(stats: &HttpStats, end: &End<'_>) -> Ends {
     let End { version, tunnel, flags, .. } = *end;
     let details = end.details.unwrap_or_default();
     let cut = end.answered && !end.answer_over;
-    let stats = &shared.hcm.stats.http;
+    let mut ends = Ends::default();
     let left = flags.has(ResponseFlag::DownstreamConnectionTermination);
     if version >= Version::HTTP_2 {
         if details.ends_with("remote_reset") {
@@ -150,7 +154,7 @@ fn count_end(shared: &ConnShared, end: &End<'_>) {
         if version < Version::HTTP_2 && end.request_received {
             stats.downstream_rq_rx_reset.inc();
         }
-        shared.ends.note(Ends::LOCAL);
+        ends.local = true;
     }
     let codec = details.starts_with("http1.") && !details.contains("underscore");
     if codec && flags.has(ResponseFlag::DownstreamProtocolError) {
@@ -160,27 +164,28 @@ fn count_end(shared: &ConnShared, end: &End<'_>) {
         stats.downstream_rq_too_large.inc();
     }
     if left {
-        shared.ends.note(Ends::ACTIVE);
+        ends.active = true;
     } else if tunnel && version < Version::HTTP_2 {
-        shared.ends.note(Ends::LOCAL);
+        ends.local = true;
     }
+    ends
 }
 
 /// Counts an upgrade or a CONNECT for as long as its stream lives. Dropped with the stream's future, so that a stream cut
 /// from above is counted out too.
-pub(crate) struct UpgradeAccount(Arc<ConnShared>);
+pub(crate) struct UpgradeAccount(Arc<Hcm>);
 
 impl UpgradeAccount {
-    pub(crate) fn open(shared: &Arc<ConnShared>) -> Self {
-        let stats = &shared.hcm.stats.http;
+    pub(crate) fn open(hcm: &Arc<Hcm>) -> Self {
+        let stats = &hcm.stats.http;
         stats.downstream_cx_upgrades_total.inc();
         stats.downstream_cx_upgrades_active.inc();
-        Self(shared.clone())
+        Self(hcm.clone())
     }
 }
 
 impl Drop for UpgradeAccount {
     fn drop(&mut self) {
-        self.0.hcm.stats.http.downstream_cx_upgrades_active.dec();
+        self.0.stats.http.downstream_cx_upgrades_active.dec();
     }
 }

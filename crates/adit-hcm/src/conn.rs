@@ -3,12 +3,12 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use adit_codec::{ConnError, IncomingStream, ServerConn};
-use adit_filter::{BoxFuture, Connection, Lent, StreamInfo, WorkerEnv};
+use adit_filter::{Lent, StreamInfo, WorkerEnv};
 use adit_http::ErrorCode;
 use adit_io::{ConnInfo, FilterState, Io, Metadata};
 use adit_stats::GaugeHold;
@@ -17,7 +17,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::Hcm;
-use crate::stream::{Outcome, Serving};
+use crate::serving::{CxAccount, Ends, NotedEnds};
+use crate::stream::{Outcome, ServingStream};
 use crate::tunnel::Tunnel;
 
 /// What the streams of one connection share.
@@ -31,13 +32,13 @@ pub(crate) struct ConnShared {
     /// Wakes the connection when a stream of it ends.
     ended: Notify,
     live: AtomicU64,
-    pub(crate) ends: Ends,
+    pub(crate) ends: NotedEnds,
     /// `max_connection_duration`, with its jitter.
     age_limit: Option<Duration>,
 }
 
 /// What each stream's record takes from its connection.
-struct Origin {
+pub(crate) struct Origin {
     start: SystemTime,
     started: std::time::Instant,
     filter_chain_name: Option<Arc<str>>,
@@ -59,27 +60,14 @@ impl From<StreamInfo> for Origin {
     }
 }
 
-/// What is known of how a connection ends, for its account.
-#[derive(Default)]
-pub(crate) struct Ends(AtomicU8);
-
-impl Ends {
-    /// This side ended it.
-    pub(crate) const LOCAL: u8 = 1;
-    /// A request was not over.
-    pub(crate) const ACTIVE: u8 = 2;
-
-    pub(crate) fn note(&self, what: u8) {
-        self.0.fetch_or(what, Ordering::Relaxed);
-    }
-
-    fn has(&self, what: u8) -> bool {
-        self.0.load(Ordering::Relaxed) & what != 0
-    }
-}
-
 impl ConnShared {
-    fn new(hcm: &Arc<Hcm>, worker: Arc<WorkerEnv>, info: Arc<ConnInfo>, buffer_limit: usize, origin: Origin) -> Self {
+    pub(crate) fn new(
+        hcm: &Arc<Hcm>,
+        worker: Arc<WorkerEnv>,
+        info: Arc<ConnInfo>,
+        buffer_limit: usize,
+        origin: Origin,
+    ) -> Self {
         Self {
             hcm: hcm.clone(),
             worker,
@@ -89,7 +77,7 @@ impl ConnShared {
             origin,
             ended: Notify::new(),
             live: AtomicU64::new(0),
-            ends: Ends::default(),
+            ends: NotedEnds::default(),
             age_limit: hcm.config.max_connection_duration.map(|limit| limit.with_jitter()),
         }
     }
@@ -107,58 +95,27 @@ impl ConnShared {
     }
 
     /// The connection's own record.
-    fn connection_info(&self) -> StreamInfo {
+    pub(crate) fn connection_info(&self) -> StreamInfo {
         StreamInfo { start: self.origin.start, started: self.origin.started, ..self.stream_info() }
     }
 }
 
-/// Serves a connection of bytes to its end. The future lives as long as the connection: what only a phase needs is in a box
-/// that goes with the phase.
-pub(crate) fn serve(hcm: Arc<Hcm>, connection: Connection) -> BoxFuture<'static, StreamInfo> {
-    let origin = connection.stream_info().into();
-    let Connection { io, listener, worker, guards, .. } = connection;
-    let started = Instant::now();
-    let shared = Arc::new(ConnShared::new(&hcm, worker, io.info.clone(), listener.buffer_limit, origin));
-    let opening = {
-        let (hcm, shared) = (hcm.clone(), shared.clone());
-        Box::pin(async move { hcm.open_codec(io, &shared).await })
-    };
-    let account = CxAccount::open(shared, started);
-    let streams = Box::pin(serve_streams(opening, account.shared.clone(), started));
-    Box::pin(async move {
-        let Served { tunnel, error } = streams.await;
-        if let Some((tunnel, active)) = tunnel {
-            tunnel.await;
-            drop(active);
-        }
-        let mut info = account.shared.connection_info();
-        info.termination_details = error.map(Into::into);
-        // Who waits for the connection's place to be free finds it counted out.
-        drop(account);
-        drop(guards);
-        info
-    })
-}
-
 /// What is left of a connection once its streams are served.
-struct Served {
-    /// Its last stream, which became a tunnel and has the connection to itself, and the count of the codec's version.
-    tunnel: Option<(Pin<Box<Tunnel>>, GaugeHold)>,
-    /// Why it got no codec.
-    error: Option<String>,
+pub(crate) enum Served {
+    /// Nothing; with why it got no codec.
+    Over(Option<String>),
+    /// Its last stream, which became a tunnel and needs no codec, and the count of the codec's version.
+    Tunnel(Pin<Box<Tunnel>>, GaugeHold),
 }
 
 /// Serves the streams of a connection to their end, or to a tunnel that needs no codec.
-async fn serve_streams(
+pub(crate) async fn serve_streams(
     opening: impl Future<Output = Result<(Version, Box<dyn ServerConn>, Lent), String>>,
     shared: Arc<ConnShared>,
     started: Instant,
 ) -> Served {
     match opening.await {
-        Ok((version, codec, lent)) => {
-            let tunnel = serve_codec(&shared, codec, version, started, lent).await;
-            Served { tunnel, error: None }
-        }
+        Ok((version, codec, lent)) => serve_codec(&shared, codec, version, started, lent).await,
         Err(error) => {
             if error == IDLE {
                 shared.hcm.stats.http.downstream_cx_idle_timeout.inc();
@@ -166,7 +123,7 @@ async fn serve_streams(
             if error == IDLE || error == CLOSING {
                 shared.ends.note(Ends::LOCAL);
             }
-            Served { tunnel: None, error: Some(error) }
+            Served::Over(Some(error))
         }
     }
 }
@@ -180,9 +137,9 @@ pub(crate) async fn serve_session(hcm: Arc<Hcm>, codec: Box<dyn ServerConn>, ses
     let origin = info.clone().into();
     let shared = Arc::new(ConnShared::new(&hcm, session.worker, session.info, limit, origin));
     let started = Instant::now();
-    let account = CxAccount::open(shared, started);
+    let account = CxAccount::open(hcm, shared.clone(), started);
     // The streams of QUIC are tasks of their own, tunnels too.
-    let _ = serve_codec(&account.shared, codec, Version::HTTP_3, started, Lent::default()).await;
+    let _ = serve_codec(&shared, codec, Version::HTTP_3, started, Lent::default()).await;
     drop(account);
     drop(session.guards);
     info
@@ -194,16 +151,16 @@ async fn serve_codec(
     version: Version,
     started: Instant,
     lent: Lent,
-) -> Option<(Pin<Box<Tunnel>>, GaugeHold)> {
+) -> Served {
     let (total, active) = by_version(&shared.hcm, version);
     total.inc();
     let active = active.hold();
     match run(shared, codec, version, started, lent).await {
         CxEnd::Remote => {}
         CxEnd::Local => shared.ends.note(Ends::LOCAL),
-        CxEnd::Tunnel(tunnel) => return Some((tunnel, active)),
+        CxEnd::Tunnel(tunnel) => return Served::Tunnel(tunnel, active),
     }
-    None
+    Served::Over(None)
 }
 
 /// How a connection came to its end.
@@ -216,7 +173,7 @@ enum CxEnd {
 
 /// The stream of a connection that has one at a time.
 enum Current {
-    Stream(Serving),
+    Stream(ServingStream),
     Tunnel(Pin<Box<Tunnel>>),
 }
 
@@ -224,17 +181,38 @@ impl Current {
     fn is_tunnel(&self) -> bool {
         matches!(self, Self::Tunnel(_))
     }
+}
 
-    /// To its very end.
-    async fn finish(self) {
-        match self {
-            Self::Stream(stream) => {
-                if let Outcome::Tunnel(tunnel) = stream.await {
-                    tunnel.await;
-                }
+impl Future for Current {
+    type Output = Ends;
+
+    /// Ready at its very end.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ends> {
+        loop {
+            match &mut *self {
+                Self::Stream(stream) => match ready!(stream.as_mut().poll(cx)) {
+                    Outcome::Over(_) => return Poll::Ready(Ends::default()),
+                    Outcome::Tunnel(tunnel) => *self = Self::Tunnel(tunnel),
+                },
+                Self::Tunnel(tunnel) => return tunnel.as_mut().poll(cx),
             }
-            Self::Tunnel(tunnel) => tunnel.await,
         }
+    }
+}
+
+/// A stream in a task of its own. Not an `async` block, which would be several times its size.
+struct Alone {
+    current: Current,
+    live: Live,
+}
+
+impl Future for Alone {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let ends = ready!(Pin::new(&mut self.current).poll(cx));
+        self.live.0.ends.note(ends);
+        Poll::Ready(())
     }
 }
 
@@ -348,18 +326,21 @@ impl Streams<'_> {
         if self.multiplexed {
             shared.live.fetch_add(1, Ordering::Relaxed);
             let live = Live(shared.clone());
-            let current = Current::Stream(crate::stream::serve(shared.clone(), incoming, Some(live), Lent::default()));
-            shared.worker.spawn.spawn(Box::pin(current.finish()));
+            let current = Current::Stream(crate::stream::serve(shared.clone(), incoming, Lent::default()));
+            shared.worker.spawn.spawn(Box::pin(Alone { current, live }));
             return;
         }
-        let stream = crate::stream::serve(shared.clone(), incoming, None, std::mem::take(&mut self.lent));
+        let stream = crate::stream::serve(shared.clone(), incoming, std::mem::take(&mut self.lent));
         self.current = Some(Current::Stream(match self.current.take() {
             None => stream,
             // Both its directions are over; it may still have its account to write.
-            Some(before) => Box::pin(async move {
-                before.finish().await;
-                stream.await
-            }),
+            Some(before) => {
+                let shared = shared.clone();
+                Box::pin(async move {
+                    shared.ends.note(before.await);
+                    stream.await
+                })
+            }
         }));
     }
 
@@ -392,8 +373,9 @@ impl Streams<'_> {
             Some(Current::Tunnel(_)) | None => {}
         }
         if let Some(Current::Tunnel(tunnel)) = &mut self.current
-            && tunnel.as_mut().poll(cx).is_ready()
+            && let Poll::Ready(ends) = tunnel.as_mut().poll(cx)
         {
+            self.shared.ends.note(ends);
             self.current = None;
             return Poll::Ready(Event::StreamDone);
         }
@@ -435,7 +417,7 @@ impl Streams<'_> {
     /// Lets the streams of a connection that is over write their accounts.
     async fn finish(&mut self) {
         if let Some(current) = self.current.take() {
-            current.finish().await;
+            self.shared.ends.note(current.await);
         }
         while self.shared.live.load(Ordering::Relaxed) > 0 {
             self.shared.ended.notified().await;
@@ -492,49 +474,6 @@ fn protocol_error(shared: &ConnShared, error: ConnError) {
     }
     if error.answered.is_none() && error.details == "request_header_timeout" {
         shared.hcm.stats.http.downstream_rq_header_timeout.inc();
-    }
-}
-
-/// Counts a connection from its first byte to its end; dropped with the connection's future, however that ends.
-struct CxAccount {
-    shared: Arc<ConnShared>,
-    started: Instant,
-}
-
-impl CxAccount {
-    fn open(shared: Arc<ConnShared>, started: Instant) -> Self {
-        let stats = &shared.hcm.stats.http;
-        stats.downstream_cx_total.inc();
-        stats.downstream_cx_active.inc();
-        if shared.info.tls.is_some() {
-            stats.downstream_cx_ssl_total.inc();
-            stats.downstream_cx_ssl_active.inc();
-        }
-        Self { shared, started }
-    }
-}
-
-impl Drop for CxAccount {
-    fn drop(&mut self) {
-        let shared = &self.shared;
-        let stats = &shared.hcm.stats.http;
-        stats.downstream_cx_active.dec();
-        stats.downstream_cx_destroy.inc();
-        let (all, with_request) = if shared.ends.has(Ends::LOCAL) {
-            (&stats.downstream_cx_destroy_local, &stats.downstream_cx_destroy_local_active_rq)
-        } else {
-            (&stats.downstream_cx_destroy_remote, &stats.downstream_cx_destroy_remote_active_rq)
-        };
-        all.inc();
-        if shared.ends.has(Ends::ACTIVE) {
-            with_request.inc();
-            stats.downstream_cx_destroy_active_rq.inc();
-        }
-        if shared.info.tls.is_some() {
-            stats.downstream_cx_ssl_active.dec();
-        }
-        let length = self.started.elapsed().as_millis();
-        stats.downstream_cx_length_ms.record(u64::try_from(length).unwrap_or(u64::MAX));
     }
 }
 

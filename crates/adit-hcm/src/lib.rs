@@ -17,6 +17,7 @@ mod path;
 mod refused;
 mod request;
 mod response;
+mod serving;
 mod stats;
 mod stream;
 mod tunnel;
@@ -129,8 +130,8 @@ impl Hcm {
 }
 
 impl NetworkTerminal for Hcm {
-    fn serve(self: Arc<Self>, connection: Connection) -> BoxFuture<'static, StreamInfo> {
-        conn::serve(self, connection)
+    fn serve(self: Arc<Self>, connection: Connection) -> BoxFuture<'static, Option<Box<StreamInfo>>> {
+        serving::serve(self, connection)
     }
 
     fn refused(&self, info: &mut StreamInfo) {

@@ -9,7 +9,8 @@ use adit_http::ResponseHead;
 use bytes::Bytes;
 use http::{StatusCode, Version};
 
-use crate::conn::{ConnShared, Ends};
+use crate::conn::ConnShared;
+use crate::serving::Ends;
 
 impl adit_h1::Owner for ConnShared {
     fn refuse(&self, status: StatusCode, details: &'static str, meter: Arc<Meter>) -> (ResponseHead, Bytes) {

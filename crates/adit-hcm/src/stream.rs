@@ -17,7 +17,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::account::{Account, UpgradeAccount, name_cluster};
-use crate::conn::{ConnShared, Live};
+use crate::conn::ConnShared;
 use crate::response::ResponsePath;
 use crate::stats::HttpStats;
 use crate::tunnel::Tunnel;
@@ -28,12 +28,12 @@ const CLOSING_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves one request to its end, or to the tunnel that it became. Every path answers or resets. What only a phase needs is in
 /// a box that goes with the phase, and it is boxed here, once: a future that awaits another by value holds it twice.
-pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, live: Option<Live>, lent: Lent) -> Serving {
-    let account = Account::open(shared, incoming.head.version);
-    let (mut stream, disarmed) = new_stream(account.conn(), incoming);
+pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, lent: Lent) -> ServingStream {
+    let account = Account::open(&shared, incoming.head.version);
+    let (mut stream, disarmed) = new_stream(&shared, incoming);
     stream.lent = lent;
     Box::pin(async move {
-        let chain = match admit(account.conn(), &mut stream) {
+        let chain = match admit(&shared, &mut stream) {
             Ok(chain) => Some(chain),
             Err(reply) => {
                 // A client that left has nothing to be told.
@@ -42,13 +42,13 @@ pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, live: Opt
             }
         };
         if let Some(chain) = chain {
-            let upgrade = counts_as_upgrade(account.conn(), &stream).then(|| UpgradeAccount::open(account.conn()));
-            let mut ends = Ends::new(account.conn(), &mut stream, disarmed);
+            let upgrade = counts_as_upgrade(&shared, &stream).then(|| UpgradeAccount::open(&shared.hcm));
+            let mut ends = Ends::new(&shared, &mut stream, disarmed);
             let end = {
                 let mut work = work(&mut stream, &chain);
                 std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
                     Poll::Ready(tunnel) => Poll::Ready(Ok(tunnel)),
-                    Poll::Pending => ends.poll(cx, account.conn()).map(Err),
+                    Poll::Pending => ends.poll(cx, &shared).map(Err),
                 })
                 .await
             };
@@ -56,22 +56,21 @@ pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, live: Opt
                 Ok(Some(tunnel)) => {
                     let (tunnel, stream) = (Some(tunnel), stream.into_tunnel());
                     let max_duration = ends.timers.and_then(|timers| timers.max_duration);
-                    let tunnel = Tunnel { tunnel, stream, max_duration, upgrade, account, _live: live };
+                    let tunnel = Tunnel { tunnel, stream, max_duration, upgrade, account };
                     return Outcome::Tunnel(Box::pin(tunnel));
                 }
                 Ok(None) => stream.lent.closing = ends.closing,
-                Err(end) => Box::pin(cut(&account.conn().hcm.stats.http, &mut stream, end)).await,
+                Err(end) => Box::pin(cut(&shared.hcm.stats.http, &mut stream, end)).await,
             }
         }
-        account.close(&mut stream);
+        account.close(&shared, &mut stream);
         drop(account);
-        drop(live);
         Outcome::Over(stream.lent)
     })
 }
 
 /// A request until it is over, or is a tunnel that stands.
-pub(crate) type Serving = BoxFuture<'static, Outcome>;
+pub(crate) type ServingStream = BoxFuture<'static, Outcome>;
 
 /// What became of a request.
 pub(crate) enum Outcome {

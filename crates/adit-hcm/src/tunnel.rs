@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use adit_filter::{StandingTunnel, TunnelStream};
 
 use crate::account::{Account, UpgradeAccount};
-use crate::conn::Live;
+use crate::serving::Ends;
 use crate::stream::Timer;
 
 /// The tunnel and its account. Ready once both of its directions are over and the account is written.
@@ -19,8 +19,6 @@ pub(crate) struct Tunnel {
     pub(crate) max_duration: Option<Timer>,
     pub(crate) upgrade: Option<UpgradeAccount>,
     pub(crate) account: Account,
-    /// Dropped last.
-    pub(crate) _live: Option<Live>,
 }
 
 impl Tunnel {
@@ -32,21 +30,21 @@ impl Tunnel {
         }
         let Some(timer) = &mut self.max_duration else { return Poll::Pending };
         ready!(timer.as_mut().poll(cx));
-        self.account.conn().hcm.stats.http.downstream_rq_max_duration_reached.inc();
+        self.account.hcm().stats.http.downstream_rq_max_duration_reached.inc();
         self.stream.explain("max_duration_timeout", None);
         Poll::Ready(())
     }
 }
 
 impl Future for Tunnel {
-    type Output = ();
+    /// What it says of how its connection ends.
+    type Output = Ends;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ends> {
         let me = &mut *self;
         ready!(me.poll_over(cx));
         me.tunnel = None;
         me.upgrade = None;
-        me.account.close_tunnel(&mut me.stream);
-        Poll::Ready(())
+        Poll::Ready(me.account.close_tunnel(&mut me.stream))
     }
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 
 use adit_access_log::{SinkOptions, Sinks};
 use adit_config::Path;
@@ -11,12 +12,12 @@ use adit_config::proto::envoy::extensions::filters::network::http_connection_man
 use adit_filter::upstream::{Cluster, Clusters};
 use adit_filter::{
     BoxFuture, ChainEntry, Connection, FilterChain, HttpFilter, HttpFilterFactory, HttpStream, HttpTerminal, Lifecycle,
-    ListenerInfo, NetworkTerminal, Route, RouteTable, RuntimeValues, Spawn, StandingTunnel, StreamInfo, Verdict,
-    WorkerEnv,
+    ListenerInfo, NetworkTerminal, Route, RouteTable, RuntimeValues, Spawn, StandingTunnel, StreamInfo, TunnelStream,
+    Verdict, WorkerEnv,
 };
 use adit_hcm::{Hcm, HcmContext};
 use adit_http::{RequestHead, ResponseHead};
-use adit_io::{Address, ConnInfo, Io};
+use adit_io::{Address, ConnInfo, Io, Side};
 use adit_stats::Store;
 use adit_testkit::{Peer, eventually, tcp_pair, within};
 
@@ -57,6 +58,34 @@ impl HttpTerminal for Nothing {
     }
 }
 
+/// Accepts an upgrade, and then reads until its end.
+struct Accepts;
+
+impl HttpTerminal for Accepts {
+    fn serve<'a>(&'a self, stream: &'a mut HttpStream) -> BoxFuture<'a, Option<Box<dyn StandingTunnel>>> {
+        Box::pin(async move {
+            let mut head = ResponseHead::new(http::StatusCode::SWITCHING_PROTOCOLS);
+            head.headers.insert("connection", "upgrade".parse().unwrap());
+            head.headers.insert("upgrade", "websocket".parse().unwrap());
+            let recv = stream.recv.take()?;
+            let send = stream.respond(head, false).ok()?;
+            stream.tunnel_established();
+            Some(Box::new(Reads(adit_codec::tunnel_side(recv, send).await)) as Box<dyn StandingTunnel>)
+        })
+    }
+}
+
+struct Reads(Side);
+
+impl StandingTunnel for Reads {
+    fn poll_relay(&mut self, cx: &mut Context<'_>, stream: &mut TunnelStream) -> Poll<()> {
+        while ready!(self.0.source.poll_chunk(cx, 1024)).is_some() {}
+        let _ = self.0.sink.poll_send(cx, &mut bytes::Bytes::new(), true);
+        stream.set_over();
+        Poll::Ready(())
+    }
+}
+
 impl adit_h2::CodecStats for Nothing {
     fn count(&self, _counter: adit_h2::Counter) {}
     fn gauge(&self, _gauge: adit_h2::Gauge, _delta: i64) {}
@@ -68,10 +97,10 @@ impl adit_h3::CodecStats for Nothing {
 }
 
 fn manager(store: &Store) -> Arc<Hcm> {
-    manager_with(store, &Vec::new)
+    manager_with(store, &Vec::new, Arc::new(Nothing))
 }
 
-fn manager_with(store: &Store, entries: &dyn Fn() -> Vec<ChainEntry>) -> Arc<Hcm> {
+fn manager_with(store: &Store, entries: &dyn Fn() -> Vec<ChainEntry>, terminal: Arc<dyn HttpTerminal>) -> Arc<Hcm> {
     use pb::http_connection_manager::{RouteSpecifier, UpgradeConfig};
     let message = pb::HttpConnectionManager {
         stat_prefix: "h".into(),
@@ -84,7 +113,7 @@ fn manager_with(store: &Store, entries: &dyn Fn() -> Vec<ChainEntry>) -> Arc<Hcm
         listener_stats: &store.root().scope("listener"),
         sinks: &Sinks::new(SinkOptions::default(), &store.root(), RuntimeValues::default()),
         routes: &|_, _| Ok(Arc::new(Nothing)),
-        chain: &|_, _| Ok(FilterChain { entries: entries(), terminal: Arc::new(Nothing) }),
+        chain: &|_, _| Ok(FilterChain { entries: entries(), terminal: terminal.clone() }),
         service_cluster: "",
         quic: false,
         http3_stats: Arc::new(Nothing),
@@ -94,6 +123,11 @@ fn manager_with(store: &Store, entries: &dyn Fn() -> Vec<ChainEntry>) -> Arc<Hcm
 }
 
 async fn connection() -> (Connection, Peer) {
+    connection_of(false).await
+}
+
+/// Of a listener that logs, or does not.
+async fn connection_of(logs: bool) -> (Connection, Peer) {
     let (ours, theirs) = tcp_pair().await;
     let info = ConnInfo::new(1, Address::Ip(ours.local_addr().unwrap()), Address::Ip(ours.peer_addr().unwrap()));
     let connection = Connection {
@@ -104,6 +138,7 @@ async fn connection() -> (Connection, Peer) {
             buffer_limit: 1 << 20,
             direction: "UNSPECIFIED",
             kind: "tcp",
+            logs,
         }),
         filter_chain_name: None,
         worker: Arc::new(WorkerEnv {
@@ -139,6 +174,37 @@ async fn gauges_go_back_when_the_future_of_a_connection_is_dropped_in_the_middle
         assert!(task.await.is_err_and(|error| error.is_cancelled()));
         assert_eq!(values(), [0; 4], "{request}");
         assert_eq!(scope.counter("downstream_cx_destroy").value(), 1, "{request}");
+    }
+}
+
+/// A tunnel lives for hours: what only the listener's log would read of its connection goes when it stands, and what is
+/// counted at its end is the same.
+#[tokio::test]
+async fn a_tunnel_forgets_its_connection_where_no_listener_logs_it() {
+    for logs in [false, true] {
+        let store = Store::new(1);
+        let (connection, mut peer) = connection_of(logs).await;
+        let facts = connection.io.info.clone();
+        let task = tokio::spawn(manager_with(&store, &Vec::new, Arc::new(Accepts)).serve(connection));
+        peer.send("GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").await;
+        peer.receive_until(b"\r\n\r\n").await;
+        if logs {
+            peer.send("hello").await;
+        } else {
+            eventually("forgotten", || Arc::strong_count(&facts) == 1).await;
+        }
+        let scope = store.root().http("h");
+        let active = || ["cx", "cx_http1", "rq", "cx_upgrades"].map(|name| format!("downstream_{name}_active"));
+        assert_eq!(active().map(|name| scope.gauge(&name).value()), [1; 4], "{logs}");
+        peer.half_close().await;
+        let info = within(task).await.unwrap();
+        assert_eq!(info.map(|info| (info.conn.id, info.listener_name)), logs.then(|| (1, Some("l".into()))));
+        assert_eq!(active().map(|name| scope.gauge(&name).value()), [0; 4], "{logs}");
+        for (name, value) in [("total", 1), ("destroy", 1), ("destroy_local", 1), ("destroy_remote", 0)] {
+            assert_eq!(scope.counter(&format!("downstream_cx_{name}")).value(), value, "{name} {logs}");
+        }
+        store.latch_histograms();
+        assert_eq!(scope.histogram("downstream_cx_length_ms").count(), 1);
     }
 }
 
@@ -207,7 +273,7 @@ async fn the_answer_to_a_broken_body_passes_through_the_whole_chain() {
         vec![entry("x-before", passes), entry("x-held", || Verdict::Buffer(100)), entry("x-behind", passes)]
     };
     let (connection, mut peer) = connection().await;
-    let task = tokio::spawn(manager_with(&Store::new(1), &entries).serve(connection));
+    let task = tokio::spawn(manager_with(&Store::new(1), &entries, Arc::new(Nothing)).serve(connection));
     peer.send("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nnone\r\n").await;
     let head = String::from_utf8(peer.receive_until(b"\r\n\r\n").await).unwrap();
     assert!(head.starts_with("HTTP/1.1 400 "), "{head}");

@@ -43,7 +43,7 @@ pub struct FilterChainPlan {
 struct CloseAtOnce;
 
 impl NetworkTerminal for CloseAtOnce {
-    fn serve(self: Arc<Self>, connection: Connection) -> BoxFuture<'static, StreamInfo> {
-        Box::pin(std::future::ready(connection.stream_info()))
+    fn serve(self: Arc<Self>, connection: Connection) -> BoxFuture<'static, Option<Box<StreamInfo>>> {
+        Box::pin(std::future::ready(Some(Box::new(connection.stream_info()))))
     }
 }

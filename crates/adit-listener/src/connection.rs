@@ -27,13 +27,13 @@ const MAX_CLOSE_DELAY: Duration = Duration::from_secs(60);
 /// ```
 pub(crate) enum ConnectionTask {
     Preparing(BoxFuture<'static, (Open, Next)>),
-    Serving(BoxFuture<'static, StreamInfo>, Open),
+    Serving(BoxFuture<'static, Option<Box<StreamInfo>>>, Open),
     Over,
 }
 
 /// What preparing comes to.
 pub(crate) enum Next {
-    Serve(BoxFuture<'static, StreamInfo>),
+    Serve(BoxFuture<'static, Option<Box<StreamInfo>>>),
     Refused(Box<StreamInfo>),
     /// The worker closes.
     Closed,
@@ -90,8 +90,9 @@ impl Future for ConnectionTask {
                     };
                 }
                 Self::Serving(serving, open) => {
-                    let mut info = ready!(serving.as_mut().poll(cx));
-                    write_log(&open.listener, &mut info);
+                    if let Some(mut info) = ready!(serving.as_mut().poll(cx)) {
+                        write_log(&open.listener, &mut info);
+                    }
                     *self = Self::Over;
                 }
                 Self::Over => return Poll::Ready(()),

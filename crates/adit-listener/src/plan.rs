@@ -285,6 +285,7 @@ fn listener_info(message: &pb::Listener, internal: bool, sockets: &[SocketPlan])
             Some(BindAddress::Udp { .. }) => "udp",
             _ => "tcp",
         },
+        logs: !message.access_log.is_empty(),
     })
 }
 

@@ -52,8 +52,8 @@ impl Up {
 }
 
 impl Relaying {
-    /// Ready with what the listener logs, once both sides are over and this proxy's own line is written.
-    pub(crate) fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<StreamInfo> {
+    /// Ready with what the listener logs, if it does, once both sides are over and this proxy's own line is written.
+    pub(crate) fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Option<Box<StreamInfo>>> {
         self.poll_ticker(cx);
         let up = match &mut self.up {
             Up::Plain(side) | Up::Bytes(side) => side.as_mut(),
@@ -71,7 +71,7 @@ impl Relaying {
         Poll::Ready(self.finish(cx, &summary))
     }
 
-    fn finish(&mut self, cx: &mut Context<'_>, summary: &Summary) -> StreamInfo {
+    fn finish(&mut self, cx: &mut Context<'_>, summary: &Summary) -> Option<Box<StreamInfo>> {
         let mut info = self.session.info(summary.down_to_up.bytes, summary.up_to_down.bytes);
         self.explain(summary.cause, &mut info);
         if let Up::Tunnel(_, recv) = &mut self.up
@@ -81,7 +81,7 @@ impl Relaying {
             tunnel::keep_trailers(&trailers, &mut info.state);
         }
         self.session.proxy.log_end(&mut info);
-        info
+        self.session.listener.logs.then(|| Box::new(info))
     }
 
     fn explain(&self, cause: Cause, info: &mut StreamInfo) {

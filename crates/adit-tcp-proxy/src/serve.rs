@@ -17,7 +17,7 @@ use crate::relaying::{DrainClose, Relaying, Up, ticker};
 use crate::session::{Session, Upstream};
 
 impl NetworkTerminal for TcpProxy {
-    fn serve(self: Arc<Self>, connection: Connection) -> BoxFuture<'static, StreamInfo> {
+    fn serve(self: Arc<Self>, connection: Connection) -> BoxFuture<'static, Option<Box<StreamInfo>>> {
         self.stats.downstream_cx_total.inc();
         Box::pin(Serving::Connecting(establish(self, connection)))
     }
@@ -39,14 +39,14 @@ enum Serving {
 }
 
 impl Future for Serving {
-    type Output = StreamInfo;
+    type Output = Option<Box<StreamInfo>>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StreamInfo> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             match &mut *self {
                 Self::Connecting(connecting) => match ready!(connecting.as_mut().poll(cx)) {
                     Ok(relaying) => *self = Self::Relaying(relaying),
-                    Err(info) => return Poll::Ready(*info),
+                    Err(info) => return Poll::Ready(Some(info)),
                 },
                 Self::Relaying(relaying) => return relaying.poll_run(cx),
             }

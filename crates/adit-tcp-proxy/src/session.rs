@@ -17,7 +17,7 @@ use crate::facts::{ClientFacts, UpstreamFacts};
 pub(crate) struct Session {
     pub(crate) proxy: Arc<TcpProxy>,
     client: ClientFacts,
-    listener: Arc<ListenerInfo>,
+    pub(crate) listener: Arc<ListenerInfo>,
     filter_chain_name: Option<Arc<str>>,
     state: FilterState,
     metadata: Metadata,

@@ -30,7 +30,7 @@ impl DirectResponse {
 }
 
 impl NetworkTerminal for DirectResponse {
-    fn serve(self: Arc<Self>, connection: Connection) -> BoxFuture<'static, StreamInfo> {
+    fn serve(self: Arc<Self>, connection: Connection) -> BoxFuture<'static, Option<Box<StreamInfo>>> {
         Box::pin(async move {
             let mut info = connection.stream_info();
             let Connection { mut io, worker, guards, .. } = connection;
@@ -43,7 +43,7 @@ impl NetworkTerminal for DirectResponse {
             }
             drop(guards);
             info.timing.end = Some(info.elapsed());
-            info
+            Some(Box::new(info))
         })
     }
 }

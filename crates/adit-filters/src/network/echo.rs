@@ -12,7 +12,7 @@ const CHUNK: usize = 64 << 10;
 pub(super) struct Echo;
 
 impl NetworkTerminal for Echo {
-    fn serve(self: Arc<Self>, connection: Connection) -> BoxFuture<'static, StreamInfo> {
+    fn serve(self: Arc<Self>, connection: Connection) -> BoxFuture<'static, Option<Box<StreamInfo>>> {
         Box::pin(async move {
             let mut info = connection.stream_info();
             let Connection { mut io, worker, guards, .. } = connection;
@@ -25,7 +25,7 @@ impl NetworkTerminal for Echo {
             }
             drop(guards);
             info.timing.end = Some(info.elapsed());
-            info
+            Some(Box::new(info))
         })
     }
 }

@@ -152,7 +152,7 @@ async fn echo_sends_back_every_byte_and_the_end() {
     peer.half_close().await;
     peer.expect("again").await;
     peer.expect_fin().await;
-    let info = served.await.unwrap();
+    let info = served.await.unwrap().unwrap();
     assert_eq!((info.bytes_received, info.bytes_sent), (10, 10));
 }
 
@@ -167,5 +167,5 @@ async fn direct_response_arrives_though_the_client_has_spoken() {
     peer.expect("bye\n").await;
     peer.expect_fin().await;
     drop(peer);
-    assert_eq!(served.await.unwrap().bytes_sent, 4);
+    assert_eq!(served.await.unwrap().unwrap().bytes_sent, 4);
 }

@@ -26,7 +26,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 pub struct Teller;
 
 impl NetworkTerminal for Teller {
-    fn serve(self: Arc<Self>, mut connection: Connection) -> BoxFuture<'static, StreamInfo> {
+    fn serve(self: Arc<Self>, mut connection: Connection) -> BoxFuture<'static, Option<Box<StreamInfo>>> {
         Box::pin(async move {
             let info = connection.stream_info();
             let facts = &info.conn;
@@ -59,7 +59,7 @@ impl NetworkTerminal for Teller {
                 _ = serve => {}
                 () = closing => {}
             }
-            info
+            Some(Box::new(info))
         })
     }
 }

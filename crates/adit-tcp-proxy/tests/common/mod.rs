@@ -324,6 +324,7 @@ impl World {
             buffer_limit: 1 << 20,
             direction: "UNSPECIFIED",
             kind: "tcp",
+            logs: true,
         });
         Self { proxy, cluster, clusters, store, lines, drain, env: Arc::new(env), listener, requests }
     }
@@ -343,7 +344,8 @@ impl World {
     }
 
     pub fn serve(&self, io: Io) -> JoinHandle<StreamInfo> {
-        tokio::spawn(self.proxy.clone().serve(self.connection(io)))
+        let served = self.proxy.clone().serve(self.connection(io));
+        tokio::spawn(async move { *served.await.unwrap() })
     }
 
     /// A client over TCP, its filter state changed by `state`.
