@@ -217,25 +217,65 @@ pub(crate) fn prepare(
     let client = identify(head, conn, options, extensions);
     let edge = options.use_remote_address && !client.internal;
     if envoy {
-        if !client.internal {
-            head.headers.remove(X_ENVOY_INTERNAL);
-            for name in INTERNAL_ONLY {
-                head.headers.remove(name);
-            }
+        remove_foreign(head, client.internal, edge);
+    }
+    tell_addresses(head, conn, options, &client, extensions);
+    if client.internal {
+        head.headers.insert(X_ENVOY_INTERNAL, HeaderValue::from_static("true"));
+    }
+    if let Some(agent) = &options.user_agent {
+        head.headers.insert(X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER, agent.clone());
+        head.headers.entry(header::USER_AGENT).or_insert_with(|| agent.clone());
+    }
+    if options.generate_request_id {
+        if extensions && edge && !options.preserve_external_request_id {
+            head.headers.remove(X_REQUEST_ID);
         }
-        if edge {
-            for name in NOT_FROM_OUTSIDE {
-                head.headers.remove(name);
-            }
+        if !(extensions && head.headers.contains_key(X_REQUEST_ID))
+            && let Some(value) = id()
+        {
+            head.headers.insert(X_REQUEST_ID, value);
         }
     }
+    if let Some(via) = options.via.as_ref().and_then(|via| via.to_str().ok()) {
+        append(head, header::VIA, via, ", ");
+    }
+    client
+}
+
+/// Takes away what only others may set: at the `edge`, and of a client that is not internal.
+fn remove_foreign(head: &mut RequestHead, internal: bool, edge: bool) {
+    if !internal {
+        head.headers.remove(X_ENVOY_INTERNAL);
+        for name in INTERNAL_ONLY {
+            head.headers.remove(name);
+        }
+    }
+    if edge {
+        for name in NOT_FROM_OUTSIDE {
+            head.headers.remove(name);
+        }
+    }
+}
+
+/// Where the client is, and what it came by: `x-forwarded-for`, `-proto`, `-port`, `x-envoy-external-address`. Without
+/// `extensions` the head has no such field yet.
+fn tell_addresses(
+    head: &mut RequestHead,
+    conn: &ConnInfo,
+    options: &RequestOptions,
+    client: &Client,
+    extensions: bool,
+) {
     if options.use_remote_address {
         if !options.skip_xff_append
             && let Some(ip) = conn.remote.ip()
         {
             append(head, X_FORWARDED_FOR, &ip.to_string(), ",");
         }
-        if edge && let Some(ip) = client.remote.as_ref().or(Some(&conn.remote)).and_then(Address::ip) {
+        if !client.internal
+            && let Some(ip) = client.remote.as_ref().or(Some(&conn.remote)).and_then(Address::ip)
+        {
             set(head, X_ENVOY_EXTERNAL_ADDRESS, &ip.to_string());
         }
     }
@@ -250,26 +290,6 @@ pub(crate) fn prepare(
     {
         set(head, X_FORWARDED_PORT, &port.to_string());
     }
-    if client.internal {
-        head.headers.insert(X_ENVOY_INTERNAL, HeaderValue::from_static("true"));
-    }
-    if let Some(agent) = &options.user_agent {
-        head.headers.insert(X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER, agent.clone());
-        head.headers.entry(header::USER_AGENT).or_insert_with(|| agent.clone());
-    }
-    if extensions && edge && !options.preserve_external_request_id && options.generate_request_id {
-        head.headers.remove(X_REQUEST_ID);
-    }
-    if options.generate_request_id
-        && !(extensions && head.headers.contains_key(X_REQUEST_ID))
-        && let Some(value) = id()
-    {
-        head.headers.insert(X_REQUEST_ID, value);
-    }
-    if let Some(via) = options.via.as_ref().and_then(|via| via.to_str().ok()) {
-        append(head, header::VIA, via, ", ");
-    }
-    client
 }
 
 fn identify(head: &RequestHead, conn: &ConnInfo, options: &RequestOptions, extensions: bool) -> Client {
