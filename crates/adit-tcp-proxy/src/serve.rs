@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use adit_filter::{AccessLogType, BoxFuture, Connection, NetworkTerminal, ResponseFlag, StreamInfo, WorkerEnv};
 use adit_io::{Io, Refusal, Relay, RelayOptions, Side};
+use adit_stats::Counter;
 use tokio::time::{Instant, Sleep};
 
 use crate::TcpProxy;
@@ -116,13 +117,7 @@ fn establish(proxy: Arc<TcpProxy>, connection: Connection) -> BoxFuture<'static,
         let mut refused = (None, false);
         // With `upstream_connect_mode` `ON_DOWNSTREAM_DATA` the client is to speak first.
         let spoken = match proxy.wait_for_data {
-            true => {
-                poll_fn(|cx| match client.poll_first_bytes(cx, early_reads) {
-                    Poll::Ready(first) => Poll::Ready(first.map_err(Ended::Left)),
-                    Poll::Pending => waits.poll_over(cx).map(Err),
-                })
-                .await
-            }
+            true => poll_fn(|cx| poll_spoken(cx, &mut client, &mut waits, early_reads)).await,
             false => Ok(()),
         };
         let outcome = match spoken {
@@ -135,10 +130,7 @@ fn establish(proxy: Arc<TcpProxy>, connection: Connection) -> BoxFuture<'static,
                     poll_fn(|cx| match run.as_mut().poll(cx) {
                         Poll::Ready(Ok(established)) => Poll::Ready(Ok(tunnel(cx, &proxy, established))),
                         Poll::Ready(Err(failure)) => Poll::Ready(Err(Ended::Failed(failure))),
-                        Poll::Pending => match client.poll_left(cx, early_reads) {
-                            Poll::Ready(left) => Poll::Ready(Err(Ended::Left(left))),
-                            Poll::Pending => waits.poll_over(cx).map(Err),
-                        },
+                        Poll::Pending => poll_ended(cx, &mut client, &mut waits, early_reads).map(Err),
                     })
                     .await
                 };
@@ -155,17 +147,43 @@ fn establish(proxy: Arc<TcpProxy>, connection: Connection) -> BoxFuture<'static,
                 return Err(info);
             }
         };
-        if let Some(slot) = &info.conn.refusal {
-            // That of a tunnel's connection is of all its streams.
-            let next = if matches!(up, Up::Plain(_)) { upstream.conn.refusal.as_ref() } else { None };
-            next.map_or_else(|| slot.open(), |next| slot.follow(next));
-        }
+        tell_taken(&info, &up, &upstream);
         let buffer_limit = buffer_limit.min(listener.buffer_limit);
         let session = Session::new(proxy, &info, listener, upstream);
         // Most connections have no guards of their own.
         let guard = if guards.is_empty() { guard } else { Box::new((guard, guards)) };
         Ok(relaying(session, client.into_io(), up, &worker, waits, buffer_limit, guard))
     })
+}
+
+/// Waits for the client's first bytes.
+fn poll_spoken(
+    cx: &mut Context<'_>,
+    client: &mut Client,
+    waits: &mut Waits,
+    early_reads: &Counter,
+) -> Poll<Result<(), Ended>> {
+    match client.poll_first_bytes(cx, early_reads) {
+        Poll::Ready(first) => Poll::Ready(first.map_err(Ended::Left)),
+        Poll::Pending => waits.poll_over(cx).map(Err),
+    }
+}
+
+/// What ends a connection that waits for its upstream.
+fn poll_ended(cx: &mut Context<'_>, client: &mut Client, waits: &mut Waits, early_reads: &Counter) -> Poll<Ended> {
+    match client.poll_left(cx, early_reads) {
+        Poll::Ready(left) => Poll::Ready(Ended::Left(left)),
+        Poll::Pending => waits.poll_over(cx),
+    }
+}
+
+/// Tells who made an internal connection that it has its upstream.
+fn tell_taken(info: &StreamInfo, up: &Up, upstream: &Upstream) {
+    if let Some(slot) = &info.conn.refusal {
+        // That of a tunnel's connection is of all its streams.
+        let next = if matches!(up, Up::Plain(_)) { upstream.conn.refusal.as_ref() } else { None };
+        next.map_or_else(|| slot.open(), |next| slot.follow(next));
+    }
 }
 
 /// What a connection got, ready to be relayed.
