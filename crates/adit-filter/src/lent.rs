@@ -42,6 +42,11 @@ pub struct Alarm {
 }
 
 impl Alarm {
+    /// The timer itself, due whenever it was set to last, for who waits on after the last wait of this kind.
+    pub fn into_timer(self) -> Option<Pin<Box<Sleep>>> {
+        self.timer
+    }
+
     /// Ready at the deadline.
     pub fn poll_until(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));

@@ -1,23 +1,19 @@
 //! A tunnel that stands: the relay, and what becomes of the record when it is over.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use adit_filter::upstream::{Host, Report};
-use adit_filter::{HttpStream, ResponseFlag, StandingTunnel, TunnelStream};
-use adit_io::{
-    Cause as RelayCause, Direction, Peer, RelayFuture, RelayObserver, RelayOptions, Side, TimeoutAction, relay,
-};
+use adit_filter::{BoxFuture, HttpStream, ResponseFlag, StandingTunnel, TunnelStream};
+use adit_io::{Cause as RelayCause, Direction, Peer, Relay, RelayObserver, RelayOptions, Side, TimeoutAction};
 use http::Version;
 use tokio::time::Instant;
 
 /// Counts the bytes of a raw upstream while they move.
-struct HostBytes(Arc<dyn Host>);
+struct HostBytes<'a>(&'a dyn Host);
 
-impl RelayObserver for HostBytes {
+impl RelayObserver for HostBytes<'_> {
     fn on_bytes(&self, direction: Direction, bytes: u64) {
         self.0.report(match direction {
             Direction::DownToUp => Report::Bytes { sent: bytes, received: 0 },
@@ -49,9 +45,13 @@ pub(crate) struct Upstream {
     pub(crate) max: Option<Instant>,
 }
 
-/// The relay, and what its end is told to.
+/// The relay with its sides, and what its end is told to.
 pub(crate) struct Standing {
-    relay: RelayFuture,
+    relay: Relay,
+    /// Downstream and upstream; gone once it is over.
+    sides: Option<(Side, Side)>,
+    /// Ready when the worker closes.
+    closing: Option<BoxFuture<'static, ()>>,
     host: Arc<dyn Host>,
     guard: Option<Box<dyn Send>>,
     version: Option<Version>,
@@ -60,29 +60,44 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    pub(crate) fn new(stream: &HttpStream, down: Side, up: Side, upstream: Upstream) -> Self {
+    /// Takes over the timer that the connection lent.
+    pub(crate) fn new(stream: &mut HttpStream, down: Side, up: Side, upstream: Upstream) -> Self {
         let Upstream { host, guard, version, max } = upstream;
-        let raw = version.is_none();
         let options = RelayOptions {
             idle_timeout: stream.idle_timeout,
             max_duration: max.map(|at| at.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1))),
             timeout_action: TimeoutAction::Reset,
             buffer_limit: stream.buffer_limit,
-            observer: raw.then(|| Arc::new(HostBytes(host.clone())) as Arc<dyn RelayObserver>),
-            closing: Some(stream.worker.lifecycle.closing()),
+            ..RelayOptions::default()
         };
-        Self { relay: relay(down, up, options), host, guard: Some(guard), version, client_first: false }
+        let timer = std::mem::take(&mut stream.lent.alarm).into_timer();
+        Self {
+            relay: Relay::with_timer(&options, timer),
+            sides: Some((down, up)),
+            closing: Some(stream.worker.lifecycle.closing()),
+            host,
+            guard: Some(guard),
+            version,
+            client_first: false,
+        }
     }
 }
 
 impl StandingTunnel for Standing {
     fn poll_relay(&mut self, cx: &mut Context<'_>, stream: &mut TunnelStream) -> Poll<()> {
-        let polled = Pin::new(&mut self.relay).poll(cx);
+        let Some((down, up)) = &mut self.sides else { return Poll::Ready(()) };
+        let close = self.relay.poll_closing(cx, &mut self.closing);
+        // That of a codec counts itself.
+        let bytes = HostBytes(&*self.host);
+        let observer = self.version.is_none().then_some(&bytes as &dyn RelayObserver);
+        let polled = self.relay.poll_relay(cx, down.as_mut(), up.as_mut(), observer, close);
         count(stream, self.relay.bytes());
         let (down_over, up_over) = self.relay.ended();
         self.client_first |= down_over && !up_over;
         stream.poll_tick(cx);
         let summary = ready!(polled);
+        self.sides = None;
+        self.closing = None;
         record(stream, summary.cause, self.client_first, self.version, &*self.host);
         self.guard = None;
         Poll::Ready(())

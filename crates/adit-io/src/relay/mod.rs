@@ -291,7 +291,8 @@ impl Relay {
         Self::with_timer(options, None)
     }
 
-    /// As [`Relay::new`], with a timer that goes on to serve: set to a moment no later than the first that `options` ask for.
+    /// As [`Relay::new`], with a timer that goes on to serve. Where it is due before the first deadline of `options`, it is left as
+    /// it is until it fires.
     pub fn with_timer(options: &RelayOptions, timer: Option<Pin<Box<Sleep>>>) -> Self {
         Self {
             lanes: [Lane::default(), Lane::default()],
@@ -375,7 +376,8 @@ impl Relay {
     fn start(&mut self) {
         self.started = true;
         self.last_activity = self.idle_timeout.map(|_| Instant::now());
-        if self.timer.is_none() {
+        let due = self.timer.as_ref().map(|timer| timer.deadline());
+        if due.zip(self.first()).is_none_or(|(due, first)| due > first.instant()) {
             self.arm();
         }
     }
@@ -644,22 +646,25 @@ impl Relay {
         self.cause.as_deref().copied().unwrap_or(Cause::Ended)
     }
 
+    /// What comes first of the deadlines.
+    fn first(&self) -> Option<Moment> {
+        let idle = if matches!(self.phase, Phase::Running | Phase::Lingering(_)) { self.idle_at() } else { None };
+        match (self.deadline, idle) {
+            (Some(deadline), Some(idle)) => Some(deadline.min(idle)),
+            (deadline, idle) => deadline.or(idle),
+        }
+    }
+
     /// Sets the one timer to whatever comes first.
     fn arm(&mut self) {
         if self.moved {
             self.note_activity(Instant::now());
         }
         self.timer_waker = 0;
-        let idle = if matches!(self.phase, Phase::Running | Phase::Lingering(_)) { self.idle_at() } else { None };
-        let at = match (self.deadline, idle) {
-            (Some(deadline), Some(idle)) => deadline.min(idle),
-            (Some(at), None) | (None, Some(at)) => at,
-            (None, None) => {
-                self.timer = None;
-                return;
-            }
+        let Some(at) = self.first().map(Moment::instant) else {
+            self.timer = None;
+            return;
         };
-        let at = at.instant();
         match &mut self.timer {
             Some(timer) => timer.as_mut().reset(at),
             None => self.timer = Some(Box::pin(tokio::time::sleep_until(at))),

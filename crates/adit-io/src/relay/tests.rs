@@ -244,6 +244,29 @@ async fn timeouts_hold_for_a_task_that_used_up_its_budget() {
     }
 }
 
+/// A timer that was somebody else's may be due at any time.
+#[tokio::test(start_paused = true)]
+async fn a_timer_that_goes_on_to_serve_serves_the_deadlines_of_the_relay() {
+    let start = Instant::now();
+    for due in [0, 1, 10, 60] {
+        for (idle, max) in [(Some(10), None), (None, Some(10)), (Some(10), Some(20)), (None, None)] {
+            let before = start.elapsed();
+            let seconds = |seconds: Option<u64>| seconds.map(Duration::from_secs);
+            let (idle_timeout, max_duration) = (seconds(idle), seconds(max));
+            let options = RelayOptions { idle_timeout, max_duration, ..RelayOptions::default() };
+            let timer = Box::pin(tokio::time::sleep(Duration::from_secs(due)));
+            let served = Relay::with_timer(&options, Some(timer));
+            let Fakes { mut relay, down, up } = Fakes::with([], [], options);
+            relay.relay = served;
+            let relayed = tokio::time::timeout(Duration::from_secs(3600), relay).await;
+            let over = start.elapsed() - before;
+            let expected = if (idle, max) == (None, None) { 3600 } else { 10 };
+            assert_eq!((relayed.is_ok(), over.as_secs()), (expected == 10, expected), "{due} {idle:?} {max:?}");
+            drop((down, up));
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn closing_ends_a_relay_that_lingers() {
     let (close, closed) = tokio::sync::oneshot::channel::<()>();
