@@ -23,9 +23,9 @@ use pending::Pending;
 /// The requesting side of one HTTP/1.1 connection: one exchange at a time, driven by the streams themselves.
 ///
 /// It may be dropped while a stream lives; the stream goes on. [`ClientConn::poll_ready`] gives an error as soon as no
-/// further exchange is possible: `Stopped(NoError)` when the idle peer closed, `Local(NoError)` when the last exchange
-/// was the last one (`connection: close`), another `Local` when it was given up on this side or is a tunnel, anything else
-/// when the peer cut it short.
+/// further exchange is possible: `Stopped` when the idle peer closed (`Stopped(NoError)`: with an end), `Local(NoError)` when
+/// the last exchange was the last one (`connection: close`), another `Local` when it was given up on this side or is a tunnel,
+/// `Protocol` when the idle peer sent something, anything else when the peer cut the exchange short.
 pub struct Client {
     cfg: Arc<ClientConfig>,
     slot: Arc<Slot>,
@@ -81,7 +81,7 @@ impl Client {
             Poll::Pending => Poll::Ready(Ok(())),
             Poll::Ready(Ok(true)) => Poll::Ready(Err(StreamError::Protocol("http1.codec_error"))),
             Poll::Ready(Ok(false)) => Poll::Ready(Err(StreamError::Stopped(ErrorCode::NoError))),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(StreamError::Stopped(error.code()))),
         }
     }
 }

@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use adit_filter::upstream::{FailureKind, HttpUpstream};
-use support::{Wish, acquire, cluster, exchange, expect_accepted, ok, origin, pending, refusing, soon, until, world};
+use support::{
+    Wish, acquire, cluster, exchange, expect_accepted, get, ok, origin, pending, refusing, soon, until, world,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -92,6 +94,61 @@ async fn a_closed_idle_connection_is_noticed() {
     }
     world.expect_counter("cluster.a.upstream_cx_total", 3).await;
     world.expect_counter("cluster.a.upstream_cx_connect_fail", 0).await;
+}
+
+/// How a connection that carried nothing when it ended is counted.
+#[tokio::test]
+async fn an_idle_connection_that_breaks_ends_no_request() {
+    for (broken, reset) in [(true, false), (false, true), (false, false)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let world = world(&cluster("a", &[listener.local_addr().unwrap().port()], ""));
+        let a = world.cluster("a");
+        let server = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let _ = socket.read(&mut [0; 1024]).await.unwrap();
+            socket.write_all(ok("x").as_bytes()).await.unwrap();
+            socket
+        };
+        let client = async { exchange(acquire(&a).await.ok().unwrap(), "/").await };
+        let (mut socket, _) = soon(async { tokio::join!(server, client) }).await;
+        if broken {
+            socket.write_all(ok("y").as_bytes()).await.unwrap();
+            let _ = socket.read(&mut [0; 1]).await;
+        }
+        if reset {
+            socket.set_zero_linger().unwrap();
+        }
+        drop(socket);
+        world.expect_gauge("cluster.a.upstream_cx_active", 0).await;
+        world.expect_counter("cluster.a.upstream_cx_destroy_remote", u64::from(!broken)).await;
+        world.expect_counter("cluster.a.upstream_cx_destroy_local", u64::from(broken)).await;
+        world.expect_counter("cluster.a.upstream_cx_protocol_error", u64::from(broken)).await;
+        assert_eq!(world.counter("cluster.a.upstream_cx_destroy_with_active_rq"), 0);
+    }
+}
+
+/// The peer's end comes with its acceptance: whether it is seen then or behind the request is chance, and must not matter.
+#[tokio::test]
+async fn a_peer_that_closes_at_once_ends_a_stream_and_is_no_failure_to_connect() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let world = world(&cluster("a", &[listener.local_addr().unwrap().port()], ""));
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    // Between two looks at the sockets.
+    tokio::spawn(async {
+        loop {
+            std::thread::sleep(Duration::from_millis(5));
+            tokio::task::yield_now().await;
+        }
+    });
+    for count in 1..=5 {
+        let upstream = soon(acquire(&world.cluster("a"))).await.ok().expect("it is connected");
+        let mut opened = upstream.opener.open(&get("/"), true).expect("it is tried");
+        assert!(soon(std::future::poll_fn(|cx| opened.response.poll_head(cx))).await.is_err());
+        drop((opened, upstream.guard));
+        world.expect_counter("cluster.a.upstream_cx_total", count).await;
+    }
+    world.expect_gauge("cluster.a.upstream_cx_active", 0).await;
+    world.expect_counter("cluster.a.upstream_cx_protocol_error", 0).await;
 }
 
 #[tokio::test]
@@ -322,6 +379,9 @@ async fn max_requests_per_connection_retires_it() {
     }
     assert_eq!(seen, [b"0", b"0", b"1", b"1", b"2"]);
     world.expect_counter("cluster.a.upstream_cx_max_requests", 2).await;
+    // Its last stream was not cut.
+    world.expect_counter("cluster.a.upstream_cx_destroy_local", 2).await;
+    world.expect_counter("cluster.a.upstream_cx_destroy_with_active_rq", 0).await;
     until("two are closed", || world.gauge("cluster.a.upstream_cx_active") == 1).await;
 }
 

@@ -42,6 +42,9 @@ pub(crate) struct Conn {
     pub left: Option<u64>,
     /// It could take no stream yet: the peer's SETTINGS are due.
     pub fresh: bool,
+    /// Its first stream finds out whether it works, as in Envoy: over HTTP/1 a peer that closes at once ends that stream and is
+    /// no failure to connect. An internal listener may refuse, which is one.
+    pub untried: bool,
     /// It stands in its pool's list of those that can take a stream.
     pub listed: bool,
     /// What an idle connection of HTTP/1 said when it was asked last, until its waker is called or it is used: nothing else
@@ -68,14 +71,19 @@ pub(crate) struct Gone {
     pub by_peer: bool,
     /// A request on it was not over.
     pub active: bool,
+    /// The peer sent what no stream asked for.
+    pub broken: bool,
 }
 
 impl Gone {
-    fn of(error: &StreamError) -> Self {
+    fn of(error: &StreamError, version: Version) -> Self {
+        let gone = Self::default();
         match error {
-            StreamError::Local(code) => Self { by_peer: false, active: *code != ErrorCode::NoError },
-            StreamError::Stopped(_) => Self { by_peer: true, active: false },
-            _ => Self { by_peer: true, active: true },
+            StreamError::Local(code) => Self { active: *code != ErrorCode::NoError, ..gone },
+            StreamError::Stopped(_) => Self { by_peer: true, ..gone },
+            // Of HTTP/1: one in the middle of an exchange ends with that. It is we who close.
+            StreamError::Protocol(_) if version < Version::HTTP_2 => Self { broken: true, ..gone },
+            _ => Self { by_peer: true, active: true, ..gone },
         }
     }
 }
@@ -139,6 +147,7 @@ impl Conn {
         Self {
             serial: id.serial,
             conn,
+            untried: version < Version::HTTP_2 && info.refusal.is_none(),
             info,
             version,
             life,
@@ -171,13 +180,16 @@ impl Conn {
         let idle = self.idle.filter(|_| !self.queued.queued.load(Relaxed));
         let asked = match idle {
             Some(capabilities) => Poll::Ready(Ok(capabilities)),
+            None if self.untried => {
+                Poll::Ready(Ok(Capabilities { open: 1, extended_connect: true, version: self.version }))
+            }
             None => self.conn.poll_ready(&mut Context::from_waker(&self.waker)),
         };
         match asked {
             Poll::Pending => Ready::Busy,
-            Poll::Ready(Err(error)) => Ready::Gone(Gone::of(&error)),
+            Poll::Ready(Err(error)) => Ready::Gone(Gone::of(&error, self.version)),
             Poll::Ready(Ok(capabilities)) => {
-                self.idle = Some(capabilities).filter(|_| self.version < Version::HTTP_2);
+                self.idle = Some(capabilities).filter(|_| self.version < Version::HTTP_2 && !self.untried);
                 let ours = self.max_streams.saturating_sub(self.conn.live_streams());
                 let left = self.left.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
                 let room = capabilities.open.min(ours).saturating_sub(self.reserved).min(left);

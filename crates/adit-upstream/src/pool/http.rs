@@ -283,6 +283,7 @@ impl WorkerCluster {
             match conn.ready() {
                 Ready::Room(room, capabilities) => {
                     conn.reserved += 1;
+                    conn.untried = false;
                     conn.left = conn.left.map(|left| left.saturating_sub(1));
                     let full = room == 1;
                     conn.listed = !full;

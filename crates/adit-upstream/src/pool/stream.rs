@@ -40,7 +40,8 @@ impl Opener for Reservation {
         self.armed = false;
         let mut state = lock(&self.cluster.state);
         let gone = StreamError::Local(ErrorCode::Refused);
-        let conn = state.pools.conn(self.id).ok_or(gone)?;
+        // Closed by its peer since it was granted.
+        let conn = state.pools.conn(self.id).ok_or(StreamError::Truncated)?;
         conn.reserved = conn.reserved.saturating_sub(1);
         // A multiplexed connection may have changed since it was asked; one of HTTP/1 is all ours since then, and the
         // caller learns of its end from the stream. HTTP/3 must be asked for each stream, HTTP/2 only if it refuses.

@@ -28,8 +28,9 @@ impl WorkerCluster {
                 self.remove(state, id.index, gone);
                 if fresh {
                     // It never worked: another try would end likewise.
-                    let stats = &self.core.stats.traffic;
-                    stats.upstream_cx_protocol_error.inc();
+                    if !gone.broken {
+                        self.core.stats.traffic.upstream_cx_protocol_error.inc();
+                    }
                     let why = refusal.as_ref().and_then(refused).map_or_else(
                         || Failed::new(FailureKind::Remote, "connection closed before its first stream"),
                         Failed::from,
@@ -56,10 +57,25 @@ impl WorkerCluster {
                     }
                 }
                 self.serve(state, &host, pool);
+                if fresh {
+                    self.watch_untried(state, id);
+                }
                 if state.pools.conn(id).is_some_and(|conn| conn.host_gone() && conn.is_idle()) {
                     self.remove(state, id.index, Gone::default());
                 }
             }
+        }
+    }
+
+    /// Nobody may be there to try a new connection: the codec watches it from here on.
+    fn watch_untried(&self, state: &mut State, id: ConnId) {
+        let Some(conn) = state.pools.conn(id) else { return };
+        let untried = std::mem::take(&mut conn.untried);
+        if untried
+            && conn.is_idle()
+            && let Ready::Gone(gone) = conn.ready()
+        {
+            self.remove(state, id.index, gone);
         }
     }
 
@@ -78,22 +94,30 @@ impl WorkerCluster {
     pub(in crate::pool) fn retire(&self, state: &mut State, index: usize) {
         if let Some(conn) = state.pools.conns.get_mut(index) {
             conn.conn.drain();
-            self.remove(state, index, Gone::default());
+            self.drop_counted(state, index, Gone::default());
         }
     }
 
+    /// Forgets a connection that is over, and counts its streams as cut.
     pub(in crate::pool) fn remove(&self, state: &mut State, index: usize, gone: Gone) {
+        let live = state.pools.conns.get(index).is_some_and(|conn| conn.conn.live_streams() != 0);
+        self.drop_counted(state, index, Gone { active: gone.active || live, ..gone });
+    }
+
+    fn drop_counted(&self, state: &mut State, index: usize, gone: Gone) {
         let Some(conn) = state.pools.conns.try_remove(index) else { return };
         let id = ConnId { index, serial: conn.serial };
         let stats = &self.core.stats.traffic;
-        let active = gone.active || conn.conn.live_streams() != 0;
+        if gone.broken {
+            stats.upstream_cx_protocol_error.inc();
+        }
         let (all, with_request) = if gone.by_peer {
             (&stats.upstream_cx_destroy_remote, &stats.upstream_cx_destroy_remote_with_active_rq)
         } else {
             (&stats.upstream_cx_destroy_local, &stats.upstream_cx_destroy_local_with_active_rq)
         };
         all.inc();
-        if active {
+        if gone.active {
             with_request.inc();
             stats.upstream_cx_destroy_with_active_rq.inc();
         }
