@@ -89,8 +89,9 @@ impl Relaying {
         let (downstream, upstream) = match cause {
             Cause::Reset { by: Peer::Downstream, .. } => ("RemoteReset", "LocalReset"),
             Cause::Reset { by: Peer::Upstream, .. } => {
-                self.session.refused(info);
-                if !matches!(self.up, Up::Plain(_)) {
+                let refused = self.session.refused(info);
+                // A refusal has flags of its own; a tunnel was reset, whatever became of its connection.
+                if !refused || !matches!(self.up, Up::Plain(_)) {
                     info.flags.set(ResponseFlag::UpstreamRemoteReset);
                 }
                 ("LocalReset", "RemoteReset")

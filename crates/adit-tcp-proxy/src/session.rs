@@ -88,9 +88,9 @@ impl Session {
     }
 
     /// Where the upstream is an internal listener that refused, after all, what it had accepted: says so in the log, and to
-    /// who connected to us.
-    pub(crate) fn refused(&self, info: &mut StreamInfo) {
-        let Some(refusal) = self.upstream.refusal().and_then(RefusalSlot::get) else { return };
+    /// who connected to us. False where it is none.
+    pub(crate) fn refused(&self, info: &mut StreamInfo) -> bool {
+        let Some(refusal) = self.upstream.refusal().and_then(RefusalSlot::get) else { return false };
         for flag in ResponseFlags::from_bits(refusal.flags).iter() {
             info.flags.set(flag);
         }
@@ -101,6 +101,7 @@ impl Session {
             // Whoever reads the reset runs after this.
             slot.set(refusal);
         }
+        true
     }
 
     fn upstream_info(&self, received: u64, sent: u64) -> UpstreamInfo {

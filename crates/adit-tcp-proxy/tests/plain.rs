@@ -84,6 +84,7 @@ async fn ends_and_resets_cross_in_both_directions() {
     client.expect_rst().await;
     let info = within(served).await.unwrap();
     assert_eq!(info.downstream_close_type, Some("LocalReset"));
+    assert_eq!(info.flags.to_string(), "UR");
     assert_eq!(info.upstream.unwrap().close_type, Some("RemoteReset"));
 }
 
