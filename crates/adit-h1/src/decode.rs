@@ -248,7 +248,7 @@ impl Decoder {
         let section = buf.split_to(length).freeze();
         self.state = State::Done;
         if length > 2 {
-            let mut table = vec![httparse::EMPTY_HEADER; self.limits.max_fields];
+            let mut table = vec![httparse::EMPTY_HEADER; fields::at_most(self.limits.max_fields, &section)];
             let parsed =
                 match httparse::parse_headers(&section, &mut table).map_err(|error| Refusal::from(error).error())? {
                     httparse::Status::Complete((_, parsed)) => parsed,

@@ -145,6 +145,10 @@ fn trailers_are_kept_where_wanted_and_bounded() {
             Err(StreamError::TooLarge("http1.headers_too_large"))
         );
     }
+    let limits = Limits { max_fields: usize::MAX, ..LIMITS };
+    let mut decoder = Decoder::new(Body::Chunked, limits);
+    assert!(matches!(decoder.step(&mut BytesMut::from(&text[..]), 100), Ok(Step::End)));
+    assert_eq!(decoder.take_trailers().unwrap().len(), 1);
     let many = format!("0\r\n{}\r\n", "x: y\r\n".repeat(11));
     assert_eq!(run(Body::Chunked, many.as_bytes(), 9999, 100).1, Err(StreamError::TooLarge("http1.too_many_headers")));
 }

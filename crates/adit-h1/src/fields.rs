@@ -149,6 +149,11 @@ fn collect(head: &Bytes, fields: &[Header<'_>], take_host: bool) -> Result<(Head
     Ok((map, said))
 }
 
+/// Places for the fields of a section of these bytes, where at most `max` are allowed: a field takes three octets at least.
+pub(crate) fn at_most(max: usize, section: &[u8]) -> usize {
+    max.min(section.len() / 3)
+}
+
 /// The bytes of the fields of a head as Envoy counts what it receives: names, values, and three for each.
 pub(crate) fn size(fields: &[Header<'_>]) -> usize {
     let sum: usize = fields.iter().map(|field| field.name.len() + field.value.len() + 3).sum();

@@ -77,7 +77,7 @@ pub(crate) fn parse(head: &Bytes, cfg: &ServerConfig, scheme: Scheme) -> Result<
         let table = table.get_mut(..cfg.max_headers).unwrap_or_default();
         parse_with(head, cfg, scheme, table)
     } else {
-        let mut table = vec![MaybeUninit::uninit(); cfg.max_headers];
+        let mut table = vec![MaybeUninit::uninit(); fields::at_most(cfg.max_headers, head)];
         parse_with(head, cfg, scheme, &mut table)
     }
 }
@@ -122,7 +122,7 @@ pub(crate) fn refused_fields(head: &[u8], refusal: &Refusal, max: usize) -> usiz
     if refusal.details == Refusal::CODEC.details {
         return 0;
     }
-    let mut table = vec![httparse::EMPTY_HEADER; max];
+    let mut table = vec![httparse::EMPTY_HEADER; fields::at_most(max, head)];
     let mut parsed = httparse::Request::new(&mut table);
     let complete = parsed.parse(head).is_ok_and(|status| status.is_complete());
     if complete { fields::size(parsed.headers) } else { 0 }

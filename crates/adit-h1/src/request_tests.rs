@@ -231,6 +231,11 @@ fn too_many_fields() {
     let head = |n| format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(n));
     assert!(take(head(100)).is_ok());
     assert_eq!(take(head(101)).unwrap_err(), Refusal::TOO_MANY_HEADERS);
+    let least = format!("GET / HTTP/1.1\r\n{}\r\n", "x:\n".repeat(500));
+    let cfg = ServerConfig { max_headers: usize::MAX, ..ServerConfig::default() };
+    assert_eq!(take_with(least, &cfg).unwrap().head.headers.len(), 500);
+    assert_eq!(take_with(head(2000), &cfg).unwrap().head.headers.len(), 2000);
+    assert_eq!(refused_fields(head(2).as_bytes(), &Refusal::CHARACTERS, usize::MAX), 10);
     for max_headers in [10, 500] {
         let cfg = ServerConfig { max_headers, ..ServerConfig::default() };
         assert!(take_with(head(max_headers), &cfg).is_ok());

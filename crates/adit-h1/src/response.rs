@@ -41,7 +41,7 @@ pub(crate) fn parse(head: &Bytes, cfg: &ClientConfig, asked: &Asked) -> Result<R
         let mut table = [const { MaybeUninit::uninit() }; FIELDS_ON_STACK];
         parse_with(head, cfg, asked, table.get_mut(..cfg.max_headers).unwrap_or_default())
     } else {
-        parse_with(head, cfg, asked, &mut vec![MaybeUninit::uninit(); cfg.max_headers])
+        parse_with(head, cfg, asked, &mut vec![MaybeUninit::uninit(); fields::at_most(cfg.max_headers, head)])
     }
 }
 
@@ -125,7 +125,7 @@ pub(crate) fn refused_fields(head: &[u8], refusal: &Refusal, max: usize) -> usiz
     if refusal.details == Refusal::CODEC.details {
         return 0;
     }
-    let mut table = vec![httparse::EMPTY_HEADER; max];
+    let mut table = vec![httparse::EMPTY_HEADER; fields::at_most(max, head)];
     let mut parsed = httparse::Response::new(&mut table);
     let complete = parsed.parse(head).is_ok_and(|status| status.is_complete());
     if complete { fields::size(parsed.headers) } else { 0 }
