@@ -10,7 +10,7 @@ use adit_config::proto::envoy::config::route::v3::RouteConfiguration;
 use adit_config::proto::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use adit_config::{Diagnostic, Path};
 use adit_filter::{AccessLog, FilterChain, RouteTable};
-use adit_http::Scheme;
+use adit_http::{MAX_FIELDS, Scheme};
 use adit_match::{CidrSet, StringMatcher};
 use adit_stats::Scope;
 use http::HeaderValue;
@@ -372,7 +372,7 @@ fn http1(
     let defaults = adit_h1::ServerConfig::default();
     Some(adit_h1::ServerConfig {
         max_head_bytes: message.max_request_headers_kb.map_or(defaults.max_head_bytes, |kib| (kib as usize) << 10),
-        max_headers: common.max_headers_count.map_or(defaults.max_headers, |count| count as usize),
+        max_headers: max_headers(common).unwrap_or(defaults.max_headers),
         accept_http_10: options.accept_http_10,
         default_host_for_http_10: host,
         allow_absolute_url: options.allow_absolute_url.unwrap_or(true),
@@ -389,6 +389,10 @@ fn http1(
             .map_or(defaults.delayed_close_timeout, adit_config::duration),
         request_headers_timeout: timeout(message.request_headers_timeout.as_ref(), None),
     })
+}
+
+fn max_headers(common: &core::HttpProtocolOptions) -> Option<usize> {
+    common.max_headers_count.map(|count| (count as usize).min(MAX_FIELDS))
 }
 
 fn header_case(options: &core::Http1ProtocolOptions) -> adit_h1::HeaderCase {
@@ -408,8 +412,8 @@ fn http2(
     if let Some(kib) = message.max_request_headers_kb {
         http2.max_header_list_size = kib << 10;
     }
-    if let Some(count) = common.max_headers_count {
-        http2.max_headers_count = count as usize;
+    if let Some(count) = max_headers(common) {
+        http2.max_headers_count = count;
     }
     if http2.stream_error_on_invalid_http_message.is_none() {
         http2.stream_error_on_invalid_http_message = message.stream_error_on_invalid_http_message;
@@ -427,8 +431,8 @@ fn http3(
     if let Some(kib) = message.max_request_headers_kb {
         http3.max_header_list_size = kib << 10;
     }
-    if let Some(count) = common.max_headers_count {
-        http3.max_headers_count = count as usize;
+    if let Some(count) = max_headers(common) {
+        http3.max_headers_count = count;
     }
     if http3.stream_error_on_invalid_http_message.is_none() {
         http3.stream_error_on_invalid_http_message = message.stream_error_on_invalid_http_message;

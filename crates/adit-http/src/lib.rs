@@ -20,6 +20,10 @@ pub mod translate;
 mod udp_template;
 pub mod websocket;
 
+/// Fields that a message may have, whatever `max_headers_count` allows: a [`http::HeaderMap`] holds 24,576 names and panics at
+/// one more. What is left is for fields that are added on the way.
+pub const MAX_FIELDS: usize = 16_384;
+
 pub use error::{ErrorCode, StreamError};
 pub use head::{RequestHead, RequestKind, ResponseHead, Scheme, Token};
 pub use target::ConnectTarget;

@@ -371,3 +371,20 @@ fn u27_a_head_without_end() {
     assert!(seen.status() == "408" || end.is_some(), "{seen:?}");
     lab.unharmed();
 }
+
+/// As many fields as one likes are too many for a map of them; room for all that are allowed is not made ahead.
+#[test]
+fn u28_more_fields_than_a_map_holds() {
+    let options = "common_http_protocol_options: { max_headers_count: 4294967295 }\nmax_request_headers_kb: 8192\n";
+    let lab = Lab::with("", ROUTES, options);
+    let head = |count| {
+        let fields: String = (0..count).map(|index| format!("f{index:x}:\r\n")).collect();
+        format!("GET / HTTP/1.1\r\nhost: a\r\n{fields}\r\n")
+    };
+    // One more and the map is full; then each of the fields that we add.
+    for count in 24_560..24_576 {
+        lab.refused(head(count), "431");
+    }
+    lab.refused("GET / HTTP/9.9\r\nhost: a\r\n\r\n", "426");
+    lab.unharmed();
+}

@@ -10,6 +10,7 @@ use adit_config::proto::envoy::extensions::upstreams::http::v3::{
 };
 use adit_config::{Path, duration, unpack};
 use adit_h3::endpoint::QuicOptions;
+use adit_http::MAX_FIELDS;
 use http::Version;
 
 use super::Problems;
@@ -256,8 +257,8 @@ fn h3_options(h3: &core::Http3ProtocolOptions, common: &core::HttpProtocolOption
     if let Some(kilobytes) = common.max_response_headers_kb {
         http3.max_header_list_size = kilobytes.saturating_mul(1024);
     }
-    if let Some(count) = common.max_headers_count {
-        http3.max_headers_count = usize::try_from(count).unwrap_or(usize::MAX);
+    if let Some(count) = max_headers(common) {
+        http3.max_headers_count = count;
     }
     let message = h3.quic_protocol_options.clone().unwrap_or_default();
     let mut quic = QuicOptions::from(&message);
@@ -284,8 +285,8 @@ fn h2_config(
     if let Some(kilobytes) = common.max_response_headers_kb {
         http2.max_header_list_size = kilobytes.saturating_mul(1024);
     }
-    if let Some(count) = common.max_headers_count {
-        http2.max_headers_count = usize::try_from(count).unwrap_or(usize::MAX);
+    if let Some(count) = max_headers(common) {
+        http2.max_headers_count = count;
     }
     adit_h2::ClientConfig {
         http2,
@@ -311,8 +312,12 @@ fn h1_config(h1: &core::Http1ProtocolOptions, common: &core::HttpProtocolOptions
     if let Some(kilobytes) = common.max_response_headers_kb {
         config.max_head_bytes = whole(kilobytes).saturating_mul(1024);
     }
-    if let Some(count) = common.max_headers_count {
-        config.max_headers = whole(count);
+    if let Some(count) = max_headers(common) {
+        config.max_headers = count;
     }
     config
+}
+
+fn max_headers(common: &core::HttpProtocolOptions) -> Option<usize> {
+    common.max_headers_count.map(|count| usize::try_from(count).unwrap_or(usize::MAX).min(MAX_FIELDS))
 }

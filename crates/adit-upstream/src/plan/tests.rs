@@ -26,6 +26,27 @@ fn defaults() {
     assert!(!plan.settings.secure && !plan.settings.terminates_connect && !plan.resolves());
 }
 
+/// A map of fields has an end of its own, at which it panics.
+#[test]
+fn fields_are_limited_whatever_the_configuration_allows() {
+    for (count, limit) in [(50, 50), (16_384, 16_384), (u32::MAX, 16_384)] {
+        let options = |protocol: &str| {
+            plan(&format!(
+                "typed_extension_protocol_options: {{ envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{ '@type': \
+                 type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, common_http_protocol_options: \
+                 {{ max_headers_count: {count} }}, explicit_http_config: {{ {protocol}: {{}} }} }} }}"
+            ))
+            .unwrap()
+        };
+        assert_eq!(options("http_protocol_options").http.h1.max_headers, limit);
+        assert_eq!(options("http2_protocol_options").http.h2.http2.max_headers_count, limit);
+    }
+    let mut map = ::http::HeaderMap::new();
+    for index in 0..adit_http::MAX_FIELDS + 4096 {
+        map.insert(::http::HeaderName::try_from(format!("f{index}")).unwrap(), ::http::HeaderValue::from_static(""));
+    }
+}
+
 #[test]
 fn refusals_name_the_field() {
     for (fields, path) in [
