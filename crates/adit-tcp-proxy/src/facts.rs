@@ -69,15 +69,6 @@ impl ClientFacts {
             Self::Full(conn) => conn.clone(),
         }
     }
-
-    /// Of an internal connection.
-    pub(crate) fn refusal(&self) -> Option<&RefusalSlot> {
-        match self {
-            Self::Tcp4 { .. } | Self::Tcp(_) => None,
-            Self::Internal(end) => Some(&end.refusal),
-            Self::Full(conn) => conn.refusal.as_ref(),
-        }
-    }
 }
 
 /// Facts of our connection to the host.
@@ -87,7 +78,7 @@ pub(crate) enum UpstreamFacts {
     /// The same with any address.
     Tcp(Box<(u64, SocketAddr)>),
     /// The connecting end of an internal connection: the rest follows from the host.
-    Internal(Box<(u64, RefusalSlot)>),
+    Internal { id: u64 },
     /// Anything else.
     Full(Arc<ConnInfo>),
 }
@@ -102,7 +93,7 @@ impl UpstreamFacts {
                 Self::Tcp4 { id: conn.id, local: *local }
             }
             (Address::Ip(local), None) if conn.internal_hops == 0 => Self::Tcp(Box::new((conn.id, *local))),
-            (local, Some(refusal)) if is_internal_client(local) => Self::Internal(Box::new((conn.id, refusal.clone()))),
+            (local, Some(_)) if is_internal_client(local) => Self::Internal { id: conn.id },
             _ => Self::Full(conn),
         }
     }
@@ -113,17 +104,8 @@ impl UpstreamFacts {
         match self {
             Self::Tcp4 { id, local } => (*id, SocketAddr::V4(*local).into(), remote(), None),
             Self::Tcp(end) => (end.0, end.1.into(), remote(), None),
-            Self::Internal(end) => (end.0, Address::internal_client(), remote(), None),
+            Self::Internal { id } => (*id, Address::internal_client(), remote(), None),
             Self::Full(conn) => (conn.id, conn.local.clone(), conn.remote.clone(), Some(conn.clone())),
-        }
-    }
-
-    /// Of an internal connection.
-    pub(crate) fn refusal(&self) -> Option<&RefusalSlot> {
-        match self {
-            Self::Tcp4 { .. } | Self::Tcp(_) => None,
-            Self::Internal(end) => Some(&end.1),
-            Self::Full(conn) => conn.refusal.as_ref(),
         }
     }
 }

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use adit_codec::{RecvStream, SendStream};
-use adit_filter::{AccessLogType, BoxFuture, Lifecycle, ResponseFlag, StreamInfo};
-use adit_io::{Cause, DirectionEnd, Peer, Relay, Side, SideMut, Summary};
+use adit_filter::{AccessLogType, BoxFuture, Lifecycle, ResponseFlag, ResponseFlags, StreamInfo};
+use adit_io::{Cause, DirectionEnd, Peer, Refusal, Relay, Side, SideMut, Summary};
 use adit_stats::{Counter, GaugeHold};
 use tokio::time::{Instant, Sleep};
 
@@ -72,8 +72,12 @@ impl Relaying {
     }
 
     fn finish(&mut self, cx: &mut Context<'_>, summary: &Summary) -> Option<Box<StreamInfo>> {
-        let mut info = self.session.info(summary.down_to_up.bytes, summary.up_to_down.bytes);
-        self.explain(summary.cause, &mut info);
+        let refusal = self.count(summary.cause);
+        let mut info = self.session.info(summary.down_to_up.bytes, summary.up_to_down.bytes)?;
+        if let Some(refusal) = &refusal {
+            note_refusal(refusal, &mut info);
+        }
+        self.explain(summary.cause, refusal.is_some(), &mut info);
         if let Up::Tunnel(_, recv) = &mut self.up
             && summary.up_to_down.end == DirectionEnd::End
             && let Poll::Ready(Ok(Some(trailers))) = recv.poll_trailers(cx)
@@ -81,15 +85,25 @@ impl Relaying {
             tunnel::keep_trailers(&trailers, &mut info.state);
         }
         self.session.proxy.log_end(&mut info);
-        self.session.listener.logs.then(|| Box::new(info))
+        self.session.listener_logs.then_some(info)
     }
 
-    fn explain(&self, cause: Cause, info: &mut StreamInfo) {
+    /// Counts the end, and passes on why the upstream refused after all, if it did.
+    fn count(&self, cause: Cause) -> Option<Refusal> {
         let stats = &self.session.proxy.stats;
+        match cause {
+            Cause::Reset { by: Peer::Upstream, .. } => return self.session.refused(),
+            Cause::IdleTimeout => stats.idle_timeout.inc(),
+            Cause::MaxDuration => stats.max_downstream_connection_duration.inc(),
+            Cause::Ended | Cause::Reset { .. } | Cause::Closing => {}
+        }
+        None
+    }
+
+    fn explain(&self, cause: Cause, refused: bool, info: &mut StreamInfo) {
         let (downstream, upstream) = match cause {
             Cause::Reset { by: Peer::Downstream, .. } => ("RemoteReset", "LocalReset"),
             Cause::Reset { by: Peer::Upstream, .. } => {
-                let refused = self.session.refused(info);
                 // A refusal has flags of its own; a tunnel was reset, whatever became of its connection.
                 if !refused || !matches!(self.up, Up::Plain(_)) {
                     info.flags.set(ResponseFlag::UpstreamRemoteReset);
@@ -101,12 +115,8 @@ impl Relaying {
         info.downstream_close_type = Some(downstream);
         info.upstream_mut().close_type = Some(upstream);
         match cause {
-            Cause::IdleTimeout => {
-                stats.idle_timeout.inc();
-                info.local_close_reason = Some("tcp_session_idle_timeout".into());
-            }
+            Cause::IdleTimeout => info.local_close_reason = Some("tcp_session_idle_timeout".into()),
             Cause::MaxDuration => {
-                stats.max_downstream_connection_duration.inc();
                 info.flags.set(ResponseFlag::DurationTimeout);
                 info.local_close_reason = Some("max_connection_duration_reached".into());
             }
@@ -118,9 +128,21 @@ impl Relaying {
         let (Some(ticker), Some(interval)) = (&mut self.ticker, self.session.proxy.logs.interval) else { return };
         while ticker.as_mut().poll(cx).is_ready() {
             let (received, sent) = self.relay.bytes();
-            self.session.proxy.log(&self.session.info(received, sent), AccessLogType::TcpPeriodic);
+            if let Some(info) = self.session.info(received, sent) {
+                self.session.proxy.log(&info, AccessLogType::TcpPeriodic);
+            }
             ticker.as_mut().reset(next(interval));
         }
+    }
+}
+
+/// What logs say of an internal upstream that refused after all.
+fn note_refusal(refusal: &Refusal, info: &mut StreamInfo) {
+    for flag in ResponseFlags::from_bits(refusal.flags).iter() {
+        info.flags.set(flag);
+    }
+    if !refusal.details.is_empty() {
+        info.upstream_mut().transport_failure = Some(refusal.details.to_string().into());
     }
 }
 

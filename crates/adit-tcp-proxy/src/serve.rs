@@ -245,8 +245,10 @@ fn relaying(
     guard: Box<dyn Send>,
 ) -> Relaying {
     let proxy = &session.proxy;
-    if proxy.logs.on_connected {
-        proxy.log(&session.info(0, 0), AccessLogType::TcpUpstreamConnected);
+    if proxy.logs.on_connected
+        && let Some(info) = session.info(0, 0)
+    {
+        proxy.log(&info, AccessLogType::TcpUpstreamConnected);
     }
     let Waits { idle, max, timer, closing, .. } = waits;
     let closing: BoxFuture<'static, ()> = if proxy.check_drain_close {

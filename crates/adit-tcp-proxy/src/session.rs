@@ -6,18 +6,28 @@ use std::time::{Duration, Instant, SystemTime};
 use adit_codec::Meter;
 use adit_filter::upstream::{Host, Report};
 use adit_filter::{ListenerInfo, ResponseFlags, StreamInfo, UpstreamInfo};
-use adit_io::{ConnInfo, Direction, FilterState, Metadata, RefusalSlot, RelayObserver};
+use adit_io::{ConnInfo, Direction, FilterState, Metadata, Refusal, RefusalSlot, RelayObserver};
 use http::Version;
 
 use crate::TcpProxy;
 use crate::facts::{ClientFacts, UpstreamFacts};
 
-/// One per relayed connection, and its relay's observer. A [`StreamInfo`] is several times its size, so it is made of this
-/// when a line is due.
+/// One per relayed connection, and its relay's observer.
 pub(crate) struct Session {
     pub(crate) proxy: Arc<TcpProxy>,
+    host: Arc<dyn Host>,
+    /// The listener has logs that are to be written too.
+    pub(crate) listener_logs: bool,
+    /// `None` where no log is to be written.
+    record: Option<Box<Record>>,
+    /// The client's word and the upstream's, where it is by an internal connection that it could be refused.
+    refusals: (Option<RefusalSlot>, Option<RefusalSlot>),
+}
+
+/// What logs read. A [`StreamInfo`] is several times its size, so it is made of this when a line is due.
+struct Record {
     client: ClientFacts,
-    pub(crate) listener: Arc<ListenerInfo>,
+    listener: Arc<ListenerInfo>,
     filter_chain_name: Option<Arc<str>>,
     state: FilterState,
     metadata: Metadata,
@@ -25,7 +35,6 @@ pub(crate) struct Session {
     flags: ResponseFlags,
     start: SystemTime,
     started: Instant,
-    pub(crate) host: Arc<dyn Host>,
     upstream: UpstreamFacts,
     version: Option<Version>,
     attempts: u32,
@@ -54,8 +63,33 @@ impl Session {
         listener: Arc<ListenerInfo>,
         upstream: Upstream,
     ) -> Self {
+        let refusals = (info.conn.refusal.clone(), upstream.conn.refusal.clone());
+        let (host, listener_logs) = (upstream.host.clone(), listener.logs);
+        let logs = listener_logs || !proxy.logs.logs.is_empty();
+        let record = logs.then(|| Box::new(Record::new(info, listener, upstream)));
+        Self { proxy, host, listener_logs, record, refusals }
+    }
+
+    /// As logs see it, where there are some.
+    pub(crate) fn info(&self, received: u64, sent: u64) -> Option<Box<StreamInfo>> {
+        self.record.as_ref().map(|record| Box::new(record.info(self.host.clone(), received, sent)))
+    }
+
+    /// Where the upstream is an internal listener that refused, after all, what it had accepted: says so to who connected to
+    /// us. Whoever reads the reset runs after this.
+    pub(crate) fn refused(&self) -> Option<Refusal> {
+        let (client, upstream) = &self.refusals;
+        let refusal = upstream.as_ref().and_then(RefusalSlot::get)?;
+        if let Some(slot) = client {
+            slot.set(refusal.clone());
+        }
+        Some(refusal)
+    }
+}
+
+impl Record {
+    fn new(info: &StreamInfo, listener: Arc<ListenerInfo>, upstream: Upstream) -> Self {
         Self {
-            proxy,
             client: ClientFacts::new(&info.conn),
             listener,
             filter_chain_name: info.filter_chain_name.clone(),
@@ -65,7 +99,6 @@ impl Session {
             start: info.start,
             started: info.started,
             upstream: UpstreamFacts::new(upstream.conn, &*upstream.host),
-            host: upstream.host,
             version: upstream.version,
             attempts: upstream.attempts,
             ready: upstream.ready,
@@ -73,8 +106,7 @@ impl Session {
         }
     }
 
-    /// As logs see it.
-    pub(crate) fn info(&self, received: u64, sent: u64) -> StreamInfo {
+    fn info(&self, host: Arc<dyn Host>, received: u64, sent: u64) -> StreamInfo {
         let mut info = StreamInfo::started(self.client.full(self.start), self.start, self.started);
         info.state = self.state.clone();
         info.metadata = self.metadata.clone();
@@ -83,32 +115,15 @@ impl Session {
         info.filter_chain_name = self.filter_chain_name.clone();
         info.bytes_received = received;
         info.bytes_sent = sent;
-        info.upstream = Some(Box::new(self.upstream_info(received, sent)));
+        info.upstream = Some(Box::new(self.upstream_info(host, received, sent)));
         info
     }
 
-    /// Where the upstream is an internal listener that refused, after all, what it had accepted: says so in the log, and to
-    /// who connected to us. False where it is none.
-    pub(crate) fn refused(&self, info: &mut StreamInfo) -> bool {
-        let Some(refusal) = self.upstream.refusal().and_then(RefusalSlot::get) else { return false };
-        for flag in ResponseFlags::from_bits(refusal.flags).iter() {
-            info.flags.set(flag);
-        }
-        if !refusal.details.is_empty() {
-            info.upstream_mut().transport_failure = Some(refusal.details.to_string().into());
-        }
-        if let Some(slot) = self.client.refusal() {
-            // Whoever reads the reset runs after this.
-            slot.set(refusal);
-        }
-        true
-    }
-
-    fn upstream_info(&self, received: u64, sent: u64) -> UpstreamInfo {
-        let (id, local, remote, conn) = self.upstream.ends(&*self.host);
+    fn upstream_info(&self, host: Arc<dyn Host>, received: u64, sent: u64) -> UpstreamInfo {
+        let (id, local, remote, conn) = self.upstream.ends(&*host);
         UpstreamInfo {
-            host: Some(self.host.clone()),
-            cluster: Some(self.host.info().cluster.clone()),
+            cluster: Some(host.info().cluster.clone()),
+            host: Some(host),
             local: Some(local),
             remote: Some(remote),
             connection_id: id,

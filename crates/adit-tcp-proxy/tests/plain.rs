@@ -11,6 +11,7 @@ use std::time::Duration;
 use adit_config::proto::envoy::config::core::v3::BackoffStrategy;
 use adit_config::proto::envoy::extensions::filters::network::tcp_proxy::v3 as pb;
 use adit_config::proto::envoy::r#type::v3::{HashPolicy, hash_policy};
+use adit_filter::NetworkTerminal;
 use adit_filter::upstream::{FailureKind, Report};
 use adit_io::{ConnInfo, FilterValue, Io, RefusalSlot, Stream};
 use adit_runtime::{Begin, DrainReason, DrainStrategy};
@@ -403,6 +404,43 @@ async fn a_refusal_is_passed_on_before_the_reset() {
     assert_eq!(refusal.status, Some(403));
     assert_eq!(adit_filter::ResponseFlags::from_bits(refusal.flags).to_string(), "UF,URX");
     within(served).await.unwrap();
+}
+
+/// An internal listener that had accepted may yet refuse. Who connected to us is told, whether a log is written or not.
+#[tokio::test]
+async fn a_refusal_behind_the_acceptance_is_passed_on() {
+    for logs in [true, false] {
+        let mut message = message();
+        if !logs {
+            message.access_log.clear();
+        }
+        let mut world = World::new(&message);
+        std::sync::Arc::make_mut(&mut world.listener).logs = logs;
+        let internal = || {
+            let (near, far) = adit_internal::pair(adit_internal::Limits::default());
+            let client = adit_io::Address::internal_client();
+            let (mut info, slot) = (ConnInfo::new(1, client.clone(), client), RefusalSlot::new());
+            info.refusal = Some(slot.clone());
+            (near, Io::new(Stream::Other(Box::new(far)), std::sync::Arc::new(info)), slot)
+        };
+        let ((mut client, downstream, told), (mut upstream, io, tells)) = (internal(), internal());
+        world.then(Attempt::Io(io));
+        let served = tokio::spawn(world.proxy.clone().serve(world.connection(downstream)));
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(within(upstream.read_u8()).await.unwrap(), b'x');
+        let mut flags = adit_filter::ResponseFlags::default();
+        flags.set(adit_filter::ResponseFlag::NoHealthyUpstream);
+        tells.set(adit_io::Refusal { flags: flags.to_bits(), details: "late".into(), ..Default::default() });
+        drop(upstream);
+        let error = within(client.read_u8()).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        assert_eq!(told.get().map(|refusal| refusal.details.to_string()), Some("late".into()));
+        let info = within(served).await.unwrap();
+        assert_eq!(info.map(|info| info.flags.to_string()), logs.then(|| "UH".into()));
+        let line = "TcpConnectionEnd UH - up=192.0.2.9:99 attempts=1 rx=1 tx=0 why=late".to_owned();
+        assert_eq!(world.lines(), if logs { vec![line] } else { Vec::new() });
+        assert_eq!(world.counter("tcp.t.downstream_cx_rx_bytes_total"), 1);
+    }
 }
 
 /// An upstream's transport that keeps its end back until it is told to let go, as TLS does with what it has not written.
