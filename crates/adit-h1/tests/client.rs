@@ -188,6 +188,24 @@ async fn answers_that_cannot_be_trusted_are_errors() {
 }
 
 #[tokio::test]
+async fn half_a_head_is_a_broken_answer_behind_a_reset_too() {
+    for (sent, expected) in
+        [("HTTP/1.1 200 O", StreamError::Protocol("http1.codec_error")), ("", StreamError::Reset(ErrorCode::Cancel))]
+    {
+        let (mut peer, mut conn) = client(ClientConfig::default()).await;
+        let mut stream = open(&mut conn, request(Method::GET, "/"), true).await;
+        let cut = async {
+            let _ = tokio::io::AsyncReadExt::read(&mut peer, &mut [0; 1024]).await.unwrap();
+            put(&mut peer, sent).await;
+            peer.set_zero_linger().unwrap();
+            drop(peer);
+        };
+        let (answer, ()) = tokio::join!(answer(&mut stream), cut);
+        assert_eq!(answer.unwrap_err(), expected);
+    }
+}
+
+#[tokio::test]
 async fn truncation_is_never_an_end() {
     for (head, end) in [
         ("content-length: 5", StreamError::Truncated),

@@ -96,11 +96,12 @@ impl Pending {
                 self.meter.received(length, response.fields);
                 return Poll::Ready(Ok(response));
             }
-            if !ready!(reader.poll_fill(cx, SCRATCH))? {
+            let filled = ready!(reader.poll_fill(cx, SCRATCH));
+            if filled != Ok(true) {
                 self.meter.received(reader.buf.len(), 0);
-                // Half a head is no answer, as Envoy's parser has it.
+                // Half a head is no answer, as Envoy's parser has it, however the connection ended.
                 let error = if reader.buf.is_empty() {
-                    StreamError::Truncated
+                    filled.err().unwrap_or(StreamError::Truncated)
                 } else {
                     StreamError::Protocol("http1.codec_error")
                 };
