@@ -68,6 +68,47 @@ impl RequestBody {
         self.limit = 0;
     }
 
+    /// Takes in what has come of it while nobody read it, as far as it can be kept for another attempt: the answer to a request
+    /// that was received whole need not close its connection.
+    pub(crate) fn poll_arrived(&mut self, cx: &mut Context<'_>, info: &mut StreamInfo) {
+        self.replayed = self.kept.len();
+        let mut left = if self.limit == 0 { CHUNK } else { self.limit.saturating_sub(self.kept.len()) };
+        while left > 0 && !self.complete {
+            match self.poll_next(cx, left.min(CHUNK), info) {
+                Poll::Ready(Some(Ok(chunk))) => left = left.saturating_sub(chunk.len()),
+                Poll::Ready(None) if matches!(self.poll_trailers(cx), Poll::Ready(Ok(_))) => {}
+                Poll::Ready(_) | Poll::Pending => break,
+            }
+        }
+    }
+
+    /// What comes next, at most so many bytes of it.
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        max: usize,
+        info: &mut StreamInfo,
+    ) -> Poll<Option<Result<Bytes, StreamError>>> {
+        let Some(recv) = self.recv.as_mut().filter(|_| !self.complete) else { return Poll::Ready(None) };
+        match ready!(recv.poll_chunk(cx, max)) {
+            Some(Ok(chunk)) => {
+                let end = recv.is_end();
+                info.bytes_received += chunk.len() as u64;
+                self.keep(&chunk);
+                if end {
+                    self.taps.iter_mut().for_each(|tap| tap.end(None));
+                    self.finish(info);
+                }
+                Poll::Ready(Some(Ok(chunk)))
+            }
+            Some(Err(error)) => Poll::Ready(Some(Err(error))),
+            None => {
+                info.timing.request_received.get_or_insert_with(|| info.started.elapsed());
+                Poll::Ready(None)
+            }
+        }
+    }
+
     fn keep(&mut self, chunk: &Bytes) {
         for tap in &mut self.taps {
             tap.data(chunk);
@@ -106,24 +147,7 @@ impl Body for RequestBody {
             self.replayed += chunk.len();
             return Poll::Ready(Some(Ok(Bytes::copy_from_slice(chunk))));
         }
-        let Some(recv) = self.recv.as_mut().filter(|_| !self.complete) else { return Poll::Ready(None) };
-        match ready!(recv.poll_chunk(cx, CHUNK)) {
-            Some(Ok(chunk)) => {
-                let end = recv.is_end();
-                info.bytes_received += chunk.len() as u64;
-                self.keep(&chunk);
-                if end {
-                    self.taps.iter_mut().for_each(|tap| tap.end(None));
-                    self.finish(info);
-                }
-                Poll::Ready(Some(Ok(chunk)))
-            }
-            Some(Err(error)) => Poll::Ready(Some(Err(error))),
-            None => {
-                info.timing.request_received.get_or_insert_with(|| info.started.elapsed());
-                Poll::Ready(None)
-            }
-        }
+        self.poll_next(cx, CHUNK, info)
     }
 
     fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, StreamError>> {

@@ -38,6 +38,8 @@ pub(crate) struct Exchange<'r> {
     pub(crate) timeouts: Timeouts,
     pub(crate) waits: Waits,
     pub(crate) attempts: u32,
+    /// An attempt has waited for its connection.
+    pub(crate) waited: bool,
     /// What few requests have.
     rare: Option<Box<Rare>>,
     pub(crate) hash: Option<u64>,
@@ -116,6 +118,7 @@ impl<'r> Exchange<'r> {
             timeouts,
             waits,
             attempts: 0,
+            waited: false,
             rare: (!cookies.is_empty()).then(|| Box::new(Rare { cookies, ..Rare::default() })),
             hash,
         })
@@ -156,10 +159,13 @@ impl<'r> Exchange<'r> {
         let result = {
             let need = need(self.forward, self.past(), &stream.request, &stream.info);
             let mut connecting = self.cluster.http(&Need { hash: self.hash, extended_connect, ..need });
-            let waits = &mut self.waits;
+            let (waits, waited) = (&mut self.waits, &mut self.waited);
             std::future::poll_fn(|cx| match Pin::new(&mut connecting).poll(cx) {
                 Poll::Ready(result) => Poll::Ready(Ok(result)),
-                Poll::Pending => waits.poll(cx, stream).map(Err),
+                Poll::Pending => {
+                    *waited = true;
+                    waits.poll(cx, stream).map(Err)
+                }
             })
             .await
         };

@@ -77,6 +77,14 @@ impl Exchange<'_> {
                 Step::Pass(passing) => break passing,
                 Step::Over => return,
                 other => {
+                    if !body.is_complete() && self.waited && matches!(other, Step::Missed(..)) {
+                        // Envoy has read it by now; not where the attempt failed at once.
+                        std::future::poll_fn(|cx| {
+                            body.poll_arrived(cx, &mut stream.info);
+                            Poll::Ready(())
+                        })
+                        .await;
+                    }
                     let replayable = self.replayable(&body);
                     if !Box::pin(self.again_or_end(stream, other, replayable)).await {
                         return;

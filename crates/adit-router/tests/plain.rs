@@ -280,6 +280,27 @@ async fn an_answer_of_our_own_that_nobody_reads_is_reset_when_idle() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_came_whole_while_connecting_was_received() {
+    for (attempt, pieces, status, whole) in [
+        (Attempt::Fail(FailureKind::Overflow, ""), 1, 503, false),
+        (Attempt::Fail(FailureKind::Remote, ""), 1, 503, true),
+        (Attempt::HangConnect, 1, 504, true),
+        (Attempt::Fail(FailureKind::Remote, ""), 9, 503, false),
+    ] {
+        let body = Half::default();
+        (0..pieces).for_each(|_| body.push("x".repeat(40_000)));
+        body.finish();
+        let mut case = Case::new(&route_all(|_| {}), FakeCluster::new("c", vec![attempt]), post("/"), body);
+        case.stream.idle_timeout = Some(Duration::from_secs(5));
+        case.run().await;
+        assert_eq!(case.client.status(), Some(status));
+        assert_eq!(case.stream.info.timing.request_received.is_some(), whole);
+        let received = case.stream.info.bytes_received;
+        assert_eq!(received, [0, 40_000, 80_000][usize::from(received > 0) + usize::from(pieces > 1)]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_truncated_response_is_a_reset() {
     for (error, version, flags, details) in [
         (StreamError::Truncated, Version::HTTP_11, "UPE", "upstream_reset_after_response_started{protocol_error}"),

@@ -204,7 +204,13 @@ impl Cluster for FakeCluster {
                         guard: Box::new(self.guards.clone()),
                     })
                 }
-                Attempt::Fail(kind, reason) => Err(failure(kind, reason)),
+                Attempt::Fail(kind, reason) => {
+                    // A circuit breaker refuses at once, a host takes its time.
+                    if kind == FailureKind::Remote {
+                        tokio::task::yield_now().await;
+                    }
+                    Err(failure(kind, reason))
+                }
                 Attempt::Refused(status) => {
                     Err(ConnectFailure { refusal: Some(status), ..failure(FailureKind::Remote, "refused") })
                 }
