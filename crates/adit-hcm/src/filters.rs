@@ -105,11 +105,13 @@ async fn buffer(stream: &mut HttpStream, limit: u64) -> Result<(), FilterEnd> {
             }
         };
         match chunk {
-            Some(Ok(chunk)) if (held.len() + chunk.len()) as u64 > limit => {
-                stream.info.bytes_received = (held.len() + chunk.len()) as u64;
-                return Err(too_large());
+            Some(Ok(chunk)) => {
+                stream.info.bytes_received += chunk.len() as u64;
+                if (held.len() + chunk.len()) as u64 > limit {
+                    return Err(too_large());
+                }
+                held.extend_from_slice(&chunk);
             }
-            Some(Ok(chunk)) => held.extend_from_slice(&chunk),
             Some(Err(error)) => return Err(FilterEnd::Client(error)),
             None => break,
         }
@@ -119,6 +121,8 @@ async fn buffer(stream: &mut HttpStream, limit: u64) -> Result<(), FilterEnd> {
         stream.request.headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(held.len()));
     }
     stream.info.timing.request_received = Some(stream.info.elapsed());
+    // Counted again by who takes it.
+    stream.info.bytes_received = 0;
     stream.recv = Some(Box::new(Held { body: held.freeze(), trailers }));
     Ok(())
 }
