@@ -145,7 +145,7 @@ fn circuit_breakers_bound_tunnels() {
     let mut refused = Peer::connect(front);
     assert!(refused.rest().0.is_empty());
     near.wait_stat("cluster.c.circuit_breakers.default.rq_open", 1);
-    eventually("it is counted", || near.stat("cluster.c.upstream_rq_pending_overflow") >= 1);
+    eventually("it is counted", || near.stat("cluster.c.upstream_rq_active_overflow") >= 1);
     drop(clients);
     near.wait_stat("cluster.c.upstream_rq_active", 0);
     open(front, 3);

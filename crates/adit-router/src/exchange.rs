@@ -334,9 +334,7 @@ impl<'r> Exchange<'r> {
             Some(pause) => Next::Again(pause),
             None => {
                 let reply = failure.reply(retried);
-                if !matches!(failure, Failure::Reset { reason: ResetReason::Overflow, .. }) {
-                    self.charge(stream, reply.status);
-                }
+                self.charge(stream, reply.status);
                 Next::Reply(self.reply(reply, stream))
             }
         }

@@ -188,6 +188,9 @@ async fn failures_have_envoys_words() {
         assert_eq!((case.client.status(), case.down.text()), (Some(status), body));
         assert_eq!((case.flags().as_str(), case.details()), (flags, details));
         assert_eq!(case.client.header("x-envoy-overloaded").is_some(), flags == "UO");
+        // Whatever the reason, the cluster counts an answer.
+        let reports = &case.cluster.seen.lock().unwrap().reports;
+        assert!(reports.iter().any(|report| matches!(report, Report::Charged { status: code, .. } if *code == status)));
     }
 }
 

@@ -411,6 +411,8 @@ async fn max_requests_refuses() {
     let first = soon(acquire(&a)).await.ok().unwrap();
     assert_eq!(soon(acquire(&a)).await.err().unwrap().kind, FailureKind::Overflow);
     world.expect_gauge("cluster.a.circuit_breakers.default.rq_open", 1).await;
+    world.expect_counter("cluster.a.upstream_rq_active_overflow", 1).await;
+    world.expect_counter("cluster.a.upstream_rq_pending_overflow", 0).await;
     soon(exchange(first, "/")).await;
     assert!(soon(acquire(&a)).await.is_ok());
 }

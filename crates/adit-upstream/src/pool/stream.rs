@@ -83,7 +83,7 @@ impl StreamGuard {
     /// Takes a place under `max_requests`; `None` counts the overflow.
     pub fn take(core: &Core, host: &HostState, priority: Priority) -> bool {
         if !core.breaker(priority).requests.try_take() {
-            core.stats.traffic.upstream_rq_pending_overflow.inc();
+            core.stats.traffic.upstream_rq_active_overflow.inc();
             return false;
         }
         core.stats.traffic.upstream_rq_total.inc();
