@@ -89,6 +89,9 @@ impl Default for RetryPolicy {
     }
 }
 
+/// Of `host_selection_retry_max_attempts`: where every host was tried before, this many choices are made in one turn.
+const MOST_CHOICES: i64 = 1024;
+
 impl RetryPolicy {
     pub(crate) fn from_proto(message: &pb::RetryPolicy, at: &str, errors: &mut Vec<ConfigError>) -> Self {
         let (on, unknown) = RetryOn::parse(&message.retry_on);
@@ -119,7 +122,7 @@ impl RetryPolicy {
             base,
             max,
             previous_hosts: host_predicates(message, at, errors),
-            reselect: u32::try_from(message.host_selection_retry_max_attempts).unwrap_or(0).max(1),
+            reselect: u32::try_from(message.host_selection_retry_max_attempts.clamp(1, MOST_CHOICES)).unwrap_or(1),
         }
     }
 }

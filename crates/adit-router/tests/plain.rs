@@ -402,6 +402,20 @@ async fn a_retry_sends_the_whole_body_again() {
     assert_eq!(case.client.status(), Some(200));
 }
 
+#[tokio::test(start_paused = true)]
+async fn hosts_are_chosen_again_a_bounded_number_of_times() {
+    for (configured, times) in [(0, 1), (7, 7), (1 << 20, 1024), (i64::MAX, 1024)] {
+        let routes = route_all(|action| {
+            action.retry_policy =
+                Some(pb::RetryPolicy { host_selection_retry_max_attempts: configured, ..Default::default() });
+        });
+        let cluster = FakeCluster::new("c", vec![Attempt::Http(Upstream::status(200, ""))]);
+        let mut case = Case::new(&routes, cluster, get("/"), Half::empty());
+        case.run().await;
+        assert_eq!(case.cluster.seen.lock().unwrap().reselect, [times]);
+    }
+}
+
 /// As Envoy 1.40 does it: each attempt's host is rewritten from the one before, while TLS keeps to the first name.
 #[tokio::test(start_paused = true)]
 async fn a_retry_with_another_hosts_name_asks_tls_by_the_same_name() {

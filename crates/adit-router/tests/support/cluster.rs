@@ -86,6 +86,7 @@ pub struct Seen {
     pub extended: Vec<bool>,
     pub hashes: Vec<Option<u64>>,
     pub tried: Vec<usize>,
+    pub reselect: Vec<u32>,
     /// The server names that TLS would ask by.
     pub names: Vec<Option<Box<str>>>,
 }
@@ -132,6 +133,7 @@ impl FakeCluster {
         seen.extended.push(need.extended_connect);
         seen.hashes.push(need.hash);
         seen.tried.push(need.tried.len());
+        seen.reselect.push(need.reselect);
         let names = need.tls_names.cloned().or_else(|| Some(*self.tls_names(need.request?)?));
         seen.names.push(names.and_then(|names| names.server_name));
         self.script.lock().unwrap().pop_front().unwrap_or(Attempt::HangConnect)

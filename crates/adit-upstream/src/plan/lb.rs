@@ -117,6 +117,13 @@ fn common(message: &pb::Cluster, path: &Path, plan: &mut LbPlan, problems: &mut 
     }
 }
 
+/// Draws of `LEAST_REQUEST` at most, which are all made in one turn; more would hardly find another host.
+const MOST_CHOICES: u32 = 1024;
+
+fn choices(count: Option<u32>) -> u32 {
+    count.unwrap_or(2).clamp(2, MOST_CHOICES)
+}
+
 fn by_enum(message: &pb::Cluster, path: &Path, problems: &mut Problems) -> LbPolicy {
     use cluster::LbConfig;
     use cluster::LbPolicy as Policy;
@@ -127,7 +134,7 @@ fn by_enum(message: &pb::Cluster, path: &Path, problems: &mut Problems) -> LbPol
         Policy::LeastRequest => {
             let (mut choices, mut bias) = (2, 1.0);
             if let Some(LbConfig::LeastRequestLbConfig(config)) = &message.lb_config {
-                choices = config.choice_count.unwrap_or(2).max(2);
+                choices = self::choices(config.choice_count);
                 bias = config.active_request_bias.as_ref().map_or(1.0, |bias| bias.default_value);
             }
             LbPolicy::LeastRequest { choices, bias }
@@ -187,7 +194,7 @@ fn one_extension(any: &prost_types::Any, path: &Path, plan: &mut LbPlan, problem
     } else if let Ok(config) = unpack::<policies::least_request::v3::LeastRequest>(any) {
         locality(config.locality_lb_config.as_ref(), path, plan, problems);
         Some(LbPolicy::LeastRequest {
-            choices: config.choice_count.unwrap_or(2).max(2),
+            choices: self::choices(config.choice_count),
             bias: config.active_request_bias.as_ref().map_or(1.0, |bias| bias.default_value),
         })
     } else if let Ok(config) = unpack::<policies::ring_hash::v3::RingHash>(any) {

@@ -48,6 +48,14 @@ fn fields_are_limited_whatever_the_configuration_allows() {
 }
 
 #[test]
+fn draws_are_limited_whatever_the_configuration_allows() {
+    for (count, choices) in [(2, 2), (50, 50), (u32::MAX, 1024)] {
+        let fields = format!("lb_policy: LEAST_REQUEST, least_request_lb_config: {{ choice_count: {count} }}");
+        assert_eq!(plan(&fields).unwrap().lb.policy, LbPolicy::LeastRequest { choices, bias: 1.0 });
+    }
+}
+
+#[test]
 fn refusals_name_the_field() {
     for (fields, path) in [
         ("lb_policy: CLUSTER_PROVIDED", "c.lb_policy"),
