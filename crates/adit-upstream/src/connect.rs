@@ -16,6 +16,7 @@ use tokio::net::{TcpSocket, UnixStream};
 use crate::cluster::Core;
 use crate::host::HostState;
 use crate::outlier::LocalOrigin;
+use crate::stats::TrafficStats;
 use crate::transport::{TransportContext, TransportError, TransportSocketFactory};
 
 /// How sockets are made (`upstream_bind_config`, `upstream_connection_options`).
@@ -93,6 +94,16 @@ pub(crate) struct Failed(pub Arc<TransportError>);
 impl Failed {
     pub fn new(kind: FailureKind, reason: impl Into<String>) -> Self {
         Self(Arc::new(TransportError { kind, reason: reason.into(), refusal: None }))
+    }
+}
+
+impl TrafficStats {
+    /// Counts the end of a connection that was never made: by its host, or by us where we waited no longer.
+    pub(crate) fn count_failed(&self, failed: &Failed) {
+        match failed.0.kind {
+            FailureKind::Timeout => self.upstream_cx_destroy_local.inc(),
+            _ => self.upstream_cx_destroy_remote.inc(),
+        }
     }
 }
 

@@ -355,6 +355,7 @@ async fn a_cancelled_wait_leaves_nothing_behind() {
         assert!(pending(&mut waiting).await);
     }
     world.expect_gauge("cluster.a.upstream_rq_pending_active", 0).await;
+    world.expect_counter("cluster.a.upstream_rq_cancelled", 100).await;
     // Cancelled with a connection granted and not taken.
     let mut waiting = a.http(&need);
     assert!(pending(&mut waiting).await);
@@ -441,6 +442,11 @@ async fn a_host_that_swallows_is_a_timeout() {
     }
     world.expect_counter("cluster.a.upstream_cx_connect_timeout", 2).await;
     world.expect_counter("cluster.a.upstream_cx_connect_fail", 2).await;
+    world.expect_counter("cluster.a.upstream_cx_destroy_local", 2).await;
+    assert!(pending(&mut a.tcp(&need)).await);
+    world.expect_counter("cluster.a.upstream_rq_cancelled", 1).await;
+    world.expect_counter("cluster.a.upstream_cx_destroy_local", 3).await;
+    world.expect_counter("cluster.a.upstream_cx_destroy", 3).await;
 }
 
 #[tokio::test]

@@ -161,7 +161,7 @@ impl WorkerCluster {
     /// A connect failed: who waits for this host is told the same.
     fn tcp_failed(&self, host: &Arc<HostState>, priority: Priority, failed: &Failed) {
         // The connection that was made for somebody, and the somebody.
-        self.core.stats.traffic.upstream_cx_destroy_remote.inc();
+        self.core.stats.traffic.count_failed(failed);
         self.core.stats.traffic.upstream_rq_pending_failure_eject.inc();
         let waiters = {
             let mut state = lock(&self.state);
@@ -205,7 +205,11 @@ impl Drop for Waiting<'_> {
         let granted = {
             let mut state = lock(&self.cluster.state);
             if let Some(pool) = tcp_pool(&mut state, self.host, self.priority) {
+                let waited = pool.waiters.len();
                 pool.waiters.retain(|(serial, _)| *serial != self.serial);
+                if pool.waiters.len() < waited {
+                    self.cluster.core.stats.traffic.upstream_rq_cancelled.inc();
+                }
             }
             // Granted but never taken: an awaited receiver is empty by now.
             matches!(self.receiver.try_recv(), Ok(Ok(())))
@@ -233,9 +237,19 @@ impl TcpTicket {
     }
 
     /// The connection failed.
-    pub fn fail(self, failed: &Failed) {
-        if let Some(slot) = &self.slot {
+    pub fn fail(mut self, failed: &Failed) {
+        if let Some(slot) = self.slot.take() {
             slot.cluster.tcp_failed(&slot.host, slot.priority, failed);
+        }
+    }
+}
+
+impl Drop for TcpTicket {
+    fn drop(&mut self) {
+        if let Some(slot) = &self.slot {
+            let stats = &slot.cluster.core.stats.traffic;
+            stats.upstream_rq_cancelled.inc();
+            stats.upstream_cx_destroy_local.inc();
         }
     }
 }

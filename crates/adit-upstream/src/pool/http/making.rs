@@ -115,7 +115,7 @@ impl WorkerCluster {
                 self.failed(&mut state, host, pool, &failed);
                 drop(state);
                 let stats = &self.core.stats.traffic;
-                stats.upstream_cx_destroy_remote.inc();
+                stats.count_failed(&failed);
                 if self.core.plan.http.is_http1() {
                     stats.upstream_cx_http1_total.inc();
                 }

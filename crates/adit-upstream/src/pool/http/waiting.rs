@@ -125,7 +125,11 @@ impl Drop for Waiting<'_> {
         self.cluster.kicks.end_wait();
         let mut state = lock(&self.cluster.state);
         if let Some(queue) = state.pools.pool(self.host, self.pool) {
+            let waited = queue.waiters.len();
             queue.waiters.retain(|waiter| waiter.serial != self.serial);
+            if queue.waiters.len() < waited {
+                self.cluster.core.stats.traffic.upstream_rq_cancelled.inc();
+            }
         }
         // Granted but never taken: an awaited receiver is empty by now.
         if let Ok(Ok(grant)) = self.receiver.try_recv() {
