@@ -21,6 +21,8 @@ impl Refusal {
     pub(crate) const FRAGMENT: Self = Self::bad("path_normalization_failed");
     pub(crate) const BODY_DISALLOWED: Self = Self::bad("http1.body_disallowed");
     pub(crate) const LENGTH_AND_CHUNKED: Self = Self::bad("http1.content_length_and_chunked_not_allowed");
+    pub(crate) const CODING_NOT_ALLOWED: Self = Self::bad("http1.transfer_encoding_not_allowed");
+    pub(crate) const LENGTH_NOT_ALLOWED: Self = Self::bad("http1.content_length_not_allowed");
     pub(crate) const TRANSFER_ENCODING: Self =
         Self { status: StatusCode::NOT_IMPLEMENTED, details: "http1.invalid_transfer_encoding" };
     pub(crate) const HEAD_TOO_LARGE: Self =

@@ -134,8 +134,11 @@ pub(crate) fn refused_fields(head: &[u8], refusal: &Refusal, max: usize) -> usiz
 /// A 1xx or a 204 that announces a body (RFC 9110 section 8.6, RFC 9112 section 6.1): its sender may have one follow, and we
 /// would take that for the next answer. A length of 0 is no harm.
 fn must_have_no_framing(map: &HeaderMap, said: &Said) -> Result<(), Refusal> {
+    if said.transfer_encoding {
+        return Err(Refusal::CODING_NOT_ALLOWED);
+    }
     let empty = !said.content_length || matches!(fields::length_of(map)?, None | Some(0));
-    if said.transfer_encoding || !empty { Err(Refusal::CODEC) } else { Ok(()) }
+    if empty { Ok(()) } else { Err(Refusal::LENGTH_NOT_ALLOWED) }
 }
 
 /// Framing fields of an answer that has no framing mean nothing (RFC 9110 sections 8.6 and 9.3.6).

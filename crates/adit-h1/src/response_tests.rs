@@ -116,9 +116,13 @@ fn interim_heads_have_no_body() {
 #[test]
 fn what_has_no_body_must_not_announce_one() {
     for status in [100, 103, 204] {
-        for framing in ["content-length: 5", "transfer-encoding: chunked", "content-length: 0\r\ncontent-length: 0"] {
+        for (framing, refusal) in [
+            ("content-length: 5", Refusal::LENGTH_NOT_ALLOWED),
+            ("transfer-encoding: chunked", Refusal::CODING_NOT_ALLOWED),
+            ("content-length: 0\r\ncontent-length: 0", Refusal::CODEC),
+        ] {
             let text = format!("HTTP/1.1 {status} X\r\n{framing}\r\n\r\n");
-            assert_eq!(take(&plain(), &text).unwrap_err(), Refusal::CODEC, "{text}");
+            assert_eq!(take(&plain(), &text).unwrap_err(), refusal, "{text}");
         }
     }
 }
