@@ -12,6 +12,7 @@
 //! Floor F0: pure.
 
 pub mod capsule;
+pub mod compression;
 mod error;
 mod head;
 pub mod hop_by_hop;

@@ -4,12 +4,12 @@
 //! state is kept between blocks: there is nothing for a bomb to fill. A reference to the dynamic table is an error of the
 //! connection.
 
-mod huffman;
 mod table;
 
 #[cfg(test)]
 mod tests;
 
+use adit_http::compression::{huffman, integer, put_string};
 use table::{STATIC, with_name};
 
 /// Why a block was not read to its end.
@@ -34,21 +34,21 @@ pub fn decode<E>(
 ) -> Result<(), Error<E>> {
     let mut at = Cursor(block);
     // Required Insert Count 0 means that no dynamic entry is referenced; Base is then without meaning.
-    if at.integer(8)?.1 != 0 {
+    if at.integer(0xff)?.1 != 0 {
         return Err(Error::Block);
     }
-    at.integer(7)?;
+    at.integer(0x7f)?;
     let (mut name_buffer, mut value_buffer) = (Vec::new(), Vec::new());
     let mut left = max;
     while let Some(first) = at.0.first().copied() {
         let (name, value): (&[u8], &[u8]) = if first & 0x80 != 0 {
-            let (name, value) = at.static_entry(6, 0x40)?;
+            let (name, value) = at.static_entry(0x3f)?;
             (name.as_bytes(), value.as_bytes())
         } else if first & 0x40 != 0 {
-            let (name, _) = at.static_entry(4, 0x10)?;
-            (name.as_bytes(), at.string(7, &mut value_buffer, left)?)
+            let (name, _) = at.static_entry(0x0f)?;
+            (name.as_bytes(), at.string(0x7f, &mut value_buffer, left)?)
         } else if first & 0x20 != 0 {
-            (at.string(3, &mut name_buffer, left)?, at.string(7, &mut value_buffer, left)?)
+            (at.string(0x07, &mut name_buffer, left)?, at.string(0x7f, &mut value_buffer, left)?)
         } else {
             // Post-base indices name dynamic entries.
             return Err(Error::Block);
@@ -62,57 +62,41 @@ pub fn decode<E>(
 struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
-    fn byte<E>(&mut self) -> Result<u8, Error<E>> {
-        let (first, rest) = self.0.split_first().ok_or(Error::Block)?;
-        self.0 = rest;
-        Ok(*first)
-    }
-
     /// A prefixed integer (RFC 7541 section 5.1) and its whole first byte; at most 62 bits.
-    fn integer<E>(&mut self, prefix: u32) -> Result<(u8, u64), Error<E>> {
-        let first = self.byte()?;
-        let mask = (1u64 << prefix) - 1;
-        let mut value = u64::from(first) & mask;
-        if value < mask {
-            return Ok((first, value));
-        }
-        for shift in (0..=56).step_by(7) {
-            let byte = self.byte()?;
-            value = value.checked_add(u64::from(byte & 0x7f) << shift).ok_or(Error::Block)?;
-            if byte & 0x80 == 0 {
-                return if value <= crate::varint::MAX { Ok((first, value)) } else { Err(Error::Block) };
-            }
-        }
-        Err(Error::Block)
+    fn integer<E>(&mut self, mask: u8) -> Result<(u8, u64), Error<E>> {
+        let first = *self.0.first().ok_or(Error::Block)?;
+        let value = integer::take(&mut self.0, mask, 9).filter(|value| *value <= crate::varint::MAX);
+        value.map(|value| (first, value)).ok_or(Error::Block)
     }
 
-    /// An entry of the static table; `static_bit` of the first byte says that it is of that table.
-    fn static_entry<E>(&mut self, prefix: u32, static_bit: u8) -> Result<(&'static str, &'static str), Error<E>> {
-        let (first, index) = self.integer(prefix)?;
-        if first & static_bit == 0 {
+    /// An entry of the static table; the bit above `mask` says that it is of that table.
+    fn static_entry<E>(&mut self, mask: u8) -> Result<(&'static str, &'static str), Error<E>> {
+        let (first, index) = self.integer(mask)?;
+        if first & (mask + 1) == 0 {
             return Err(Error::Block);
         }
         let entry = usize::try_from(index).ok().and_then(|index| STATIC.get(index));
         entry.copied().ok_or(Error::Block)
     }
 
-    /// A string whose Huffman bit stands before a length of `prefix` bits; at most `max` bytes.
-    fn string<'b, E>(&mut self, prefix: u32, buffer: &'b mut Vec<u8>, max: usize) -> Result<&'b [u8], Error<E>>
+    /// A string whose Huffman bit stands above the `mask` of its length; at most `max` bytes.
+    fn string<'b, E>(&mut self, mask: u8, buffer: &'b mut Vec<u8>, max: usize) -> Result<&'b [u8], Error<E>>
     where
         'a: 'b,
     {
-        let (first, length) = self.integer(prefix)?;
+        let (first, length) = self.integer(mask)?;
         let length = usize::try_from(length).map_err(|_| Error::Block)?;
         let (text, rest) = self.0.split_at_checked(length).ok_or(Error::Block)?;
         self.0 = rest;
-        if first & (1 << prefix) == 0 {
+        if first & (mask + 1) == 0 {
             return if length > max { Err(Error::TooLarge) } else { Ok(text) };
         }
         buffer.clear();
-        match huffman::decode(text, buffer, max) {
-            Ok(()) => Ok(buffer),
-            Err(_) if buffer.len() >= max => Err(Error::TooLarge),
-            Err(_) => Err(Error::Block),
+        buffer.resize(huffman::max_decoded_len(length).min(max), 0);
+        match huffman::decode(text, buffer) {
+            Ok(length) => Ok(buffer.get(..length).unwrap_or_default()),
+            Err(huffman::Undecodable::TooLong) => Err(Error::TooLarge),
+            Err(huffman::Undecodable::Invalid) => Err(Error::Block),
         }
     }
 }
@@ -129,48 +113,21 @@ pub fn encode(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
         .iter()
         .find(|index| STATIC.get(usize::from(**index)).is_some_and(|(_, known)| known.as_bytes() == value));
     match (exact, indices.first()) {
-        (Some(index), _) => integer(0xc0, 6, u64::from(*index), out),
+        (Some(index), _) => integer::put(0xc0, 0x3f, u64::from(*index), out),
         (None, Some(index)) => {
             // A value that must not be compressed with others' stays a literal for every hop (RFC 9204 section 7.1.3).
             let never = if sensitive(name) { 0x20 } else { 0 };
-            integer(0x50 | never, 4, u64::from(*index), out);
-            string(0, 7, value, out);
+            integer::put(0x50 | never, 0x0f, u64::from(*index), out);
+            put_string(0, 0x7f, value, out);
         }
         (None, None) => {
             let never = if sensitive(name) { 0x10 } else { 0 };
-            string(0x20 | never, 3, name, out);
-            string(0, 7, value, out);
+            put_string(0x20 | never, 0x07, name, out);
+            put_string(0, 0x7f, value, out);
         }
     }
 }
 
 fn sensitive(name: &[u8]) -> bool {
     matches!(name, b"authorization" | b"proxy-authorization" | b"cookie" | b"set-cookie")
-}
-
-fn integer(flags: u8, prefix: u32, value: u64, out: &mut Vec<u8>) {
-    let mask = (1u64 << prefix) - 1;
-    if value < mask {
-        out.push(flags | value as u8);
-        return;
-    }
-    out.push(flags | mask as u8);
-    let mut left = value - mask;
-    while left >= 0x80 {
-        out.push((left & 0x7f) as u8 | 0x80);
-        left >>= 7;
-    }
-    out.push(left as u8);
-}
-
-/// In Huffman code where that is shorter.
-fn string(flags: u8, prefix: u32, text: &[u8], out: &mut Vec<u8>) {
-    let coded = huffman::encoded_len(text);
-    if coded < text.len() {
-        integer(flags | (1 << prefix), prefix, coded as u64, out);
-        huffman::encode(text, out);
-    } else {
-        integer(flags, prefix, text.len() as u64, out);
-        out.extend_from_slice(text);
-    }
 }
