@@ -30,6 +30,7 @@ mod shared;
 mod stats;
 mod streams;
 mod tally;
+mod walk;
 mod watch;
 
 pub use client::client;

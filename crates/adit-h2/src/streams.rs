@@ -4,7 +4,7 @@
 //! nobody what a header block stands for.
 
 use crate::frames::{self, FrameHead};
-use crate::hpack::Fields;
+use crate::walk::Fields;
 
 /// Streams that the peer finished lately are remembered: what else it sends on them is told from what crossed our reset.
 const REMEMBERED: usize = u32::BITS as usize;
@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn a_client_tells_interim_heads_final_ones_and_trailers() {
         let fields = |octets: &[u8]| {
-            let mut validator = crate::hpack::Validator::default();
+            let mut validator = crate::walk::Validator::default();
             validator.feed(octets).unwrap();
             validator.end().unwrap()
         };

@@ -9,9 +9,9 @@ use h2::Reason;
 
 use crate::frames::{self, FrameHead, Watcher};
 use crate::held::Change;
-use crate::hpack::Validator;
 use crate::shared::Shared;
 use crate::streams::{Block, Closed, Streams};
+use crate::walk::Validator;
 use crate::{Counter, Http2Options};
 
 /// Answers owed to a peer that does not read: the h2 crate reads no further while one cannot leave, so more than a single
