@@ -302,13 +302,12 @@ async fn on_what_the_crate_encodes() {
         let requests = sent.clone();
         let client = tokio::spawn(async move {
             let (mut sender, connection) = h2::client::handshake(dialled).await.unwrap();
-            let connection = tokio::spawn(connection);
+            let (connection, mut answers) = (tokio::spawn(connection), Vec::new());
             for fields in requests {
                 let mut request = Request::get("http://www.example/a/b").version(Version::HTTP_2).body(()).unwrap();
                 *request.headers_mut() = fields;
-                drop(sender.ready().await.unwrap().send_request(request, true).unwrap());
                 sender = sender.ready().await.unwrap();
-                tokio::task::yield_now().await;
+                answers.push(sender.send_request(request, true).unwrap());
             }
             let _ = connection.await;
         });
