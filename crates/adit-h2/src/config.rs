@@ -110,7 +110,7 @@ impl Http2Options {
 
     /// The dynamic table to allow the peer's encoder: never more than it could ask for.
     pub(crate) fn table_size(&self) -> u32 {
-        self.hpack_table_size.min(crate::walk::MAX_TABLE_SIZE)
+        self.hpack_table_size.min(crate::hpack::MAX_TABLE_SIZE)
     }
 
     /// The `h2` crate charges each unread DATA frame below 256 bytes and ends the connection when the budget is spent; the

@@ -49,7 +49,15 @@ impl Decoder {
         let mut scratch = Scratch { near: [0; SCRATCH], far: Vec::new() };
         while let Some(&first) = input.first() {
             if first & 0x80 != 0 {
-                let entry = self.table.get(number(&mut input, 0x7f)?)?;
+                let index = match (first & 0x7f, input.get(1..)) {
+                    // Most fields are one octet.
+                    (index @ 0..0x7f, Some(rest)) => {
+                        input = rest;
+                        usize::from(index)
+                    }
+                    _ => number(&mut input, 0x7f)?,
+                };
+                let entry = self.table.get(index)?;
                 sink(entry.field(), entry.octets() as usize);
             } else {
                 self.literal(first, &mut input, &mut scratch, sink)?;
@@ -113,6 +121,7 @@ impl Decoder {
     }
 }
 
+#[inline]
 fn number(input: &mut &[u8], mask: u8) -> Result<usize, Undecodable> {
     let value = integer::take(input, mask, INTEGER_OCTETS).ok_or(Undecodable)?;
     usize::try_from(value).map_err(|_| Undecodable)

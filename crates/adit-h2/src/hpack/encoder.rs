@@ -1,25 +1,20 @@
 //! Fields to header blocks.
 
 use adit_http::compression::{integer, put_string};
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use http::header::{HeaderName, HeaderValue};
 
 use super::fields::{Pseudo, static_index};
-use super::{DEFAULT_TABLE_SIZE, ENTRY_OVERHEAD};
+use super::{DEFAULT_TABLE_SIZE, ENTRY_OVERHEAD, STATIC_LEN};
 
 mod table;
 
-use table::{Found, Key, Table};
+use table::{Key, Table};
 
 /// The largest table we keep, whatever the peer allows.
 const OWN_TABLE_SIZE: u32 = DEFAULT_TABLE_SIZE;
 /// A cookie shorter than this can be guessed octet by octet (RFC 7541 section 7.1.3; nghttp2 and Envoy draw the same line).
 const SHORT_COOKIE: usize = 20;
-
-/// The static indices of names whose values are not worth an entry: another one in nearly every message.
-const CHANGING: u64 = bits(&[AGE, CONTENT_LENGTH, ETAG, HOST, IF_MODIFIED_SINCE, IF_NONE_MATCH, LOCATION, SET_COOKIE]);
-/// Those whose values must not be compressed with others' anywhere (RFC 7541 section 7.1.3).
-const SECRET: u64 = bits(&[AUTHORIZATION, PROXY_AUTHORIZATION]);
 
 const AUTHORITY: u8 = 1;
 const METHOD: u8 = 2;
@@ -39,21 +34,39 @@ const LOCATION: u8 = 46;
 const PROXY_AUTHORIZATION: u8 = 49;
 const SET_COOKIE: u8 = 55;
 
-const fn bits(indices: &[u8]) -> u64 {
-    let (mut bits, mut at) = (0, 0);
-    while at < indices.len() {
-        bits |= 1 << indices[at];
-        at += 1;
-    }
-    bits
-}
-
 /// Whether a field goes into the table (RFC 7541 section 6.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Indexing {
     Yes,
+    /// Another value in nearly every message.
     No,
+    /// Not to be compressed with others' values anywhere (section 7.1.3).
     Never,
+    /// That depends on the value.
+    Cookie,
+}
+
+/// By the names' static indices.
+static INDEXING: [Indexing; STATIC_LEN + 1] = {
+    let mut all = [Indexing::Yes; STATIC_LEN + 1];
+    let changing = [PATH, AGE, CONTENT_LENGTH, ETAG, HOST, IF_MODIFIED_SINCE, IF_NONE_MATCH, LOCATION, SET_COOKIE];
+    let mut at = 0;
+    while at < changing.len() {
+        all[changing[at] as usize] = Indexing::No;
+        at += 1;
+    }
+    all[AUTHORIZATION as usize] = Indexing::Never;
+    all[PROXY_AUTHORIZATION as usize] = Indexing::Never;
+    all[COOKIE as usize] = Indexing::Cookie;
+    all
+};
+
+fn indexing(index: u8, value: &[u8]) -> Indexing {
+    match INDEXING.get(usize::from(index)).copied().unwrap_or(Indexing::No) {
+        Indexing::Cookie if value.len() < SHORT_COOKIE => Indexing::Never,
+        Indexing::Cookie => Indexing::Yes,
+        other => other,
+    }
 }
 
 /// Writes the header blocks of one direction of a connection.
@@ -90,7 +103,7 @@ impl Encoder {
     /// A pseudo-header field.
     pub fn pseudo(&mut self, name: Pseudo, value: &[u8], out: &mut BytesMut) {
         if let Some(index) = static_pseudo(name, value) {
-            return out.put_u8(0x80 | index);
+            return out.extend_from_slice(&[0x80 | index]);
         }
         let index = match name {
             Pseudo::Authority => AUTHORITY,
@@ -98,60 +111,65 @@ impl Encoder {
             Pseudo::Path => PATH,
             Pseudo::Scheme => SCHEME,
             Pseudo::Status => STATUS,
-            Pseudo::Protocol => return self.put(Key::named(name.as_str()), Indexing::Yes, value, out),
+            Pseudo::Protocol => return self.put(&Key::named(name.as_str()), Indexing::Yes, value, out),
         };
-        let indexing = if name == Pseudo::Path { Indexing::No } else { Indexing::Yes };
-        self.put(Key::of_static(index, name.as_str().len()), indexing, value, out);
+        let key = Key::of_static(index);
+        match self.table.newest(&key, value) {
+            Some(index @ 0..0x7f) => out.extend_from_slice(&[0x80 | index as u8]),
+            _ => self.put(&key, indexing(index, value), value, out),
+        }
     }
 
     /// Any other field.
     pub fn field(&mut self, name: &HeaderName, value: &HeaderValue, out: &mut BytesMut) {
         let (index, text) = (static_index(name), value.as_bytes());
-        if index == 0 {
-            let indexing = if value.is_sensitive() { Indexing::Never } else { Indexing::Yes };
-            return self.put(Key::named(name.as_str()), indexing, text, out);
+        let key = if index > 0 { Key::of_static(index) } else { Key::named(name.as_str()) };
+        // Most fields were sent before.
+        match self.table.newest(&key, text) {
+            Some(index @ 0..0x7f) if !value.is_sensitive() => out.extend_from_slice(&[0x80 | index as u8]),
+            _ => self.other(&key, value, out),
         }
-        let secret = SECRET >> index & 1 != 0 || index == COOKIE && text.len() < SHORT_COOKIE;
-        let indexing = if secret || value.is_sensitive() {
-            Indexing::Never
-        } else if CHANGING >> index & 1 != 0 {
-            Indexing::No
-        } else if index == ACCEPT_ENCODING && text == b"gzip, deflate" {
-            return out.put_u8(0x80 | ACCEPT_ENCODING);
-        } else {
-            Indexing::Yes
-        };
-        self.put(Key::of_static(index, name.as_str().len()), indexing, text, out);
     }
 
-    fn put(&mut self, key: Key<'_>, indexing: Indexing, value: &[u8], out: &mut BytesMut) {
-        let found = match indexing {
-            Indexing::Yes => self.table.find(key, value),
-            // The static table knows the name.
-            _ if key.index > 0 => Found::default(),
-            _ => self.table.find_name(key),
-        };
-        if let Some(index) = found.field {
-            return integer::put(0x80, 0x7f, u64::from(index), out);
+    #[inline(never)]
+    fn other(&mut self, key: &Key<'_>, value: &HeaderValue, out: &mut BytesMut) {
+        let (index, text) = (key.index, value.as_bytes());
+        let indexing = if value.is_sensitive() { Indexing::Never } else { indexing(index, text) };
+        if index == ACCEPT_ENCODING && text == b"gzip, deflate" && indexing == Indexing::Yes {
+            return out.extend_from_slice(&[0x80 | ACCEPT_ENCODING]);
         }
+        self.put(key, indexing, text, out);
+    }
+
+    fn put(&mut self, key: &Key<'_>, indexing: Indexing, value: &[u8], out: &mut BytesMut) {
+        let flags = match indexing {
+            Indexing::Yes => match self.table.find(key, value) {
+                Some(index) => return integer::put(0x80, 0x7f, u64::from(index), out),
+                None => 0,
+            },
+            Indexing::Never => 0x10,
+            Indexing::No | Indexing::Cookie => 0,
+        };
+        let (name, often) = self.table.find_name(key);
         let size = ENTRY_OVERHEAD as usize + key.name_len() + value.len();
         // One entry must not drive most others out.
-        let indexed = indexing == Indexing::Yes && !found.often && size <= self.table.max() as usize / 4 * 3;
-        let (flags, mask) = match indexing {
-            Indexing::Never => (0x10, 0x0f),
-            _ if indexed => (0x40, 0x3f),
-            _ => (0x00, 0x0f),
-        };
-        let index = if key.index > 0 { u32::from(key.index) } else { found.name.unwrap_or(0) };
-        integer::put(flags, mask, u64::from(index), out);
-        if index == 0 {
-            put_string(0, 0x7f, key.name.as_bytes(), out);
-        }
-        put_string(0, 0x7f, value, out);
-        if indexed {
+        if indexing != Indexing::Yes || often || size > self.table.max() as usize / 4 * 3 {
+            literal(flags, 0x0f, key, name, value, out);
+        } else {
+            literal(0x40, 0x3f, key, name, value, out);
             self.table.insert(key, value, size as u16);
         }
     }
+}
+
+/// A literal whose name the static table knows, or `name` is the index of, or neither.
+fn literal(flags: u8, mask: u8, key: &Key<'_>, name: Option<u32>, value: &[u8], out: &mut BytesMut) {
+    let index = if key.index > 0 { u32::from(key.index) } else { name.unwrap_or(0) };
+    integer::put(flags, mask, u64::from(index), out);
+    if index == 0 {
+        put_string(0, 0x7f, key.name.as_bytes(), out);
+    }
+    put_string(0, 0x7f, value, out);
 }
 
 /// The index of the entry of the static table with this value.

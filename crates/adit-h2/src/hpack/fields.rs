@@ -97,11 +97,17 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    #[inline]
     pub(super) fn field(&self) -> Field {
-        self.name.clone().with(self.value.clone())
+        match (&self.name, &self.value) {
+            (Name::Regular(name), Some(value)) => Field::Regular(name.clone(), value.clone()),
+            (Name::Pseudo(name), Some(value)) => Field::Pseudo(*name, value.clone()),
+            _ => Field::Malformed,
+        }
     }
 
     /// Of name and value.
+    #[inline]
     pub(super) fn octets(&self) -> u32 {
         self.name_len.saturating_add(self.value_len)
     }

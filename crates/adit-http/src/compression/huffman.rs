@@ -1,7 +1,5 @@
 //! The Huffman code of RFC 7541, appendix B, which is canonical: the lengths give the codes.
 
-use bytes::BufMut;
-
 /// Bits of the code of each byte.
 #[rustfmt::skip]
 const LENGTHS: [u8; 256] = [
@@ -200,8 +198,8 @@ pub fn encoded_len(input: &[u8]) -> usize {
     bits.div_ceil(8)
 }
 
-/// Appends `input` in this code.
-pub fn encode(input: &[u8], out: &mut impl BufMut) {
+/// Writes `input` in this code to `out`, which has room for just that.
+pub fn encode(input: &[u8], mut out: &mut [u8]) {
     // The lowest `held` bits of the window are not written yet; those above them are.
     let (mut window, mut held) = (0u64, 0u32);
     for byte in input {
@@ -209,14 +207,18 @@ pub fn encode(input: &[u8], out: &mut impl BufMut) {
         window = window << length | u64::from(code);
         held += length;
         if held >= 32 {
+            let Some((word, rest)) = out.split_first_chunk_mut() else { return };
             held -= 32;
-            out.put_u32((window >> held) as u32);
+            *word = ((window >> held) as u32).to_be_bytes();
+            out = rest;
         }
     }
     let padding = held.next_multiple_of(8) - held;
     window = window << padding | ((1 << padding) - 1);
     let octets = window.to_be_bytes();
-    out.put_slice(octets.get(8 - held.div_ceil(8) as usize..).unwrap_or_default());
+    for (place, octet) in out.iter_mut().rev().zip(octets.iter().rev()) {
+        *place = *octet;
+    }
 }
 
 #[cfg(test)]

@@ -34,11 +34,17 @@ fn longer(input: &mut &[u8], mask: u8, more: u32) -> Option<u64> {
 /// Appends an integer, with `flags` in the bits above its prefix.
 #[inline]
 pub fn put(flags: u8, mask: u8, value: u64, out: &mut impl BufMut) {
-    if value < u64::from(mask) {
-        return out.put_u8(flags | value as u8);
+    match value.checked_sub(u64::from(mask)) {
+        None => out.put_slice(&[flags | value as u8]),
+        Some(left @ 0..0x80) => out.put_slice(&[flags | mask, left as u8]),
+        Some(left) => {
+            out.put_u8(flags | mask);
+            put_groups(left, out);
+        }
     }
-    out.put_u8(flags | mask);
-    let mut left = value - u64::from(mask);
+}
+
+fn put_groups(mut left: u64, out: &mut impl BufMut) {
     while left >= 0x80 {
         out.put_u8((left & 0x7f) as u8 | 0x80);
         left >>= 7;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::super::fields::STATIC;
 use super::super::{DEFAULT_TABLE_SIZE, STATIC_LEN};
 
 /// Chains of entries by their names.
@@ -21,26 +22,26 @@ pub(super) struct Key<'a> {
     pub(super) index: u8,
     /// The text, if the static table has no such name.
     pub(super) name: &'a str,
-    name_len: usize,
     hash: u32,
 }
 
 impl<'a> Key<'a> {
-    /// A name of the static table, `name_len` octets long.
-    pub(super) fn of_static(index: u8, name_len: usize) -> Self {
-        Self { index, name: "", name_len, hash: u32::from(index) }
+    /// A name of the static table.
+    #[inline]
+    pub(super) fn of_static(index: u8) -> Self {
+        Self { index, name: "", hash: u32::from(index) }
     }
 
+    #[inline]
     pub(super) fn named(name: &'a str) -> Self {
-        Self { index: 0, name, name_len: name.len(), hash: hash(name.as_bytes()) }
+        Self { index: 0, name, hash: hash(name.as_bytes()) }
     }
 
     pub(super) fn name_len(&self) -> usize {
-        self.name_len
-    }
-
-    fn chain(&self) -> usize {
-        self.hash as usize % CHAINS
+        match usize::from(self.index).checked_sub(1).and_then(|at| STATIC.get(at)) {
+            Some(entry) => entry.name_len as usize,
+            None => self.name.len(),
+        }
     }
 }
 
@@ -48,24 +49,19 @@ impl<'a> Key<'a> {
 fn hash(name: &[u8]) -> u32 {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut hash = name.len() as u64;
-    let (words, rest) = name.as_chunks();
-    for word in words {
+    for word in name.as_chunks().0 {
         hash = (hash.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(FACTOR);
     }
-    for octet in rest {
-        hash = (hash.rotate_left(5) ^ u64::from(*octet)).wrapping_mul(FACTOR);
+    // The rest, with some of what came before where there is that much.
+    match name.last_chunk() {
+        Some(word) => hash = (hash.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(FACTOR),
+        None => {
+            for octet in name {
+                hash = (hash.rotate_left(5) ^ u64::from(*octet)).wrapping_mul(FACTOR);
+            }
+        }
     }
     (hash >> 32) as u32 | 1 << 31
-}
-
-/// What a look-up found; indices as on the wire.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Found {
-    pub(super) field: Option<u32>,
-    /// An entry of this name, if only this table knows the name.
-    pub(super) name: Option<u32>,
-    /// There are enough entries of this name.
-    pub(super) often: bool,
 }
 
 #[derive(Debug)]
@@ -74,7 +70,7 @@ struct Entry {
     text: Box<[u8]>,
     /// Of the name.
     hash: u32,
-    /// Octets of the name in `text`.
+    /// Octets of the name in `text`; none if the static table knows it.
     name_len: u16,
     size: u16,
     /// The number of the entry before it in its chain.
@@ -82,10 +78,14 @@ struct Entry {
 }
 
 impl Entry {
+    #[inline]
+    fn has_name_len(&self, key: &Key<'_>) -> bool {
+        usize::from(self.name_len) == key.name.len()
+    }
+
+    /// Where the hashes agree: that of a static name says it all.
     fn has_name(&self, key: &Key<'_>) -> bool {
-        self.hash == key.hash
-            && usize::from(self.name_len) == key.name.len()
-            && self.text.starts_with(key.name.as_bytes())
+        self.has_name_len(key) && self.text.starts_with(key.name.as_bytes())
     }
 }
 
@@ -114,51 +114,72 @@ impl Table {
         self.max
     }
 
-    /// The entries of this chain, the newest first, with their places.
-    fn chain(&self, key: &Key<'_>) -> impl Iterator<Item = (usize, &Entry)> {
-        let mut number = self.chains.get(key.chain()).copied();
-        let mut least = 0;
-        std::iter::from_fn(move || {
-            let at = usize::from(self.newest.wrapping_sub(number?));
-            let entry = self.entries.get(at).filter(|_| at >= least)?;
-            (number, least) = (Some(entry.before), at + 1);
-            Some((at, entry))
-        })
-        .take(LOOKED_AT)
+    /// The first entry of the name's chain, the newest first, that `wanted` says is the one; and its place.
+    #[inline]
+    fn look(&self, key: &Key<'_>, mut wanted: impl FnMut(usize, &Entry) -> bool) -> Option<usize> {
+        let mut at = self.place(*self.chains.get(key.hash as usize % CHAINS)?);
+        for _ in 0..LOOKED_AT {
+            let entry = self.entries.get(at)?;
+            if entry.hash == key.hash && wanted(at, entry) {
+                return Some(at);
+            }
+            let next = self.place(entry.before);
+            if next <= at {
+                return None;
+            }
+            at = next;
+        }
+        None
     }
 
-    /// The field, else its name.
-    pub(super) fn find(&self, key: Key<'_>, value: &[u8]) -> Found {
-        let (mut found, mut alike) = (Found::default(), 0);
-        let len = key.name.len() + value.len();
-        for (at, entry) in self.chain(&key) {
-            if entry.hash != key.hash {
-                continue;
-            }
-            if entry.text.len() == len && entry.text.ends_with(value) && entry.has_name(&key) {
-                return Found { field: Some(index(at)), ..found };
-            }
-            if key.index == 0 && entry.has_name(&key) {
-                found.name.get_or_insert(index(at));
+    /// The place of the entry of this number.
+    #[inline]
+    fn place(&self, number: u16) -> usize {
+        usize::from(self.newest.wrapping_sub(number))
+    }
+
+    /// The index of a field, if it is the newest of its name: as `find`, but for less.
+    #[inline]
+    pub(super) fn newest(&self, key: &Key<'_>, value: &[u8]) -> Option<u32> {
+        let at = self.place(*self.chains.get(key.hash as usize % CHAINS)?);
+        let entry = self.entries.get(at)?;
+        let whole = entry.hash == key.hash
+            && match entry.text.split_at_checked(key.name.len()) {
+                Some((name, text)) => text == value && entry.has_name_len(key) && name == key.name.as_bytes(),
+                None => false,
+            };
+        whole.then(|| index(at))
+    }
+
+    /// The index of a field.
+    pub(super) fn find(&self, key: &Key<'_>, value: &[u8]) -> Option<u32> {
+        let whole = |entry: &Entry| entry.has_name(key) && entry.text.get(usize::from(entry.name_len)..) == Some(value);
+        self.look(key, |_, entry| whole(entry)).map(index)
+    }
+
+    /// The index of an entry of this name, if only this table knows the name; and whether there are enough of them.
+    pub(super) fn find_name(&self, key: &Key<'_>) -> (Option<u32>, bool) {
+        if key.index > 0 {
+            return (None, false);
+        }
+        let (mut newest, mut alike) = (None, 0);
+        self.look(key, |at, entry| {
+            if entry.has_name(key) {
+                newest.get_or_insert(at);
                 alike += 1;
             }
-        }
-        found.often = alike >= OFTEN || alike > 0 && CHANGING.contains(&key.name);
-        found
-    }
-
-    pub(super) fn find_name(&self, key: Key<'_>) -> Found {
-        let name = self.chain(&key).find(|(_, entry)| entry.has_name(&key)).map(|(at, _)| index(at));
-        Found { name, ..Found::default() }
+            false
+        });
+        (newest.map(index), alike >= OFTEN || alike > 0 && CHANGING.contains(&key.name))
     }
 
     /// A new entry that counts `size`, no more than the table holds.
-    pub(super) fn insert(&mut self, key: Key<'_>, value: &[u8], size: u16) {
+    pub(super) fn insert(&mut self, key: &Key<'_>, value: &[u8], size: u16) {
         self.evict(self.max.saturating_sub(u32::from(size)));
         if self.chains.is_empty() {
             self.chains = vec![0; CHAINS];
         }
-        let Some(chain) = self.chains.get_mut(key.chain()) else { return };
+        let Some(chain) = self.chains.get_mut(key.hash as usize % CHAINS) else { return };
         self.newest = self.newest.wrapping_add(1);
         let before = std::mem::replace(chain, self.newest);
         let text = [key.name.as_bytes(), value].concat().into_boxed_slice();

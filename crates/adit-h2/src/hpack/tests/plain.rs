@@ -46,7 +46,7 @@ fn huffman_decode(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 pub(super) fn huffman_encode(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
+    let mut out = vec![0; huffman::encoded_len(text)];
     huffman::encode(text, &mut out);
     out
 }
