@@ -113,34 +113,37 @@ impl Encoder {
             Pseudo::Status => STATUS,
             Pseudo::Protocol => return self.put(&Key::named(name.as_str()), Indexing::Yes, value, out),
         };
-        let key = Key::of_static(index);
-        match self.table.newest(&key, value) {
+        match self.table.newest(index, value) {
             Some(index @ 0..0x7f) => out.extend_from_slice(&[0x80 | index as u8]),
-            _ => self.put(&key, indexing(index, value), value, out),
+            _ => self.put(&Key::of_static(index), indexing(index, value), value, out),
         }
     }
 
     /// Any other field.
     pub fn field(&mut self, name: &HeaderName, value: &HeaderValue, out: &mut BytesMut) {
         let (index, text) = (static_index(name), value.as_bytes());
-        let key = if index > 0 { Key::of_static(index) } else { Key::named(name.as_str()) };
-        // Most fields were sent before.
-        match self.table.newest(&key, text) {
+        if index == 0 {
+            let indexing = if value.is_sensitive() { Indexing::Never } else { Indexing::Yes };
+            return self.put(&Key::named(name.as_str()), indexing, text, out);
+        }
+        match self.table.newest(index, text) {
+            // Most fields were sent before.
             Some(index @ 0..0x7f) if !value.is_sensitive() => out.extend_from_slice(&[0x80 | index as u8]),
-            _ => self.other(&key, value, out),
+            _ => self.known(index, value, out),
         }
     }
 
-    #[inline(never)]
-    fn other(&mut self, key: &Key<'_>, value: &HeaderValue, out: &mut BytesMut) {
-        let (index, text) = (key.index, value.as_bytes());
+    /// A field whose name has a static index.
+    fn known(&mut self, index: u8, value: &HeaderValue, out: &mut BytesMut) {
+        let text = value.as_bytes();
         let indexing = if value.is_sensitive() { Indexing::Never } else { indexing(index, text) };
         if index == ACCEPT_ENCODING && text == b"gzip, deflate" && indexing == Indexing::Yes {
             return out.extend_from_slice(&[0x80 | ACCEPT_ENCODING]);
         }
-        self.put(key, indexing, text, out);
+        self.put(&Key::of_static(index), indexing, text, out);
     }
 
+    #[inline(never)]
     fn put(&mut self, key: &Key<'_>, indexing: Indexing, value: &[u8], out: &mut BytesMut) {
         let flags = match indexing {
             Indexing::Yes => match self.table.find(key, value) {

@@ -78,14 +78,9 @@ struct Entry {
 }
 
 impl Entry {
-    #[inline]
-    fn has_name_len(&self, key: &Key<'_>) -> bool {
-        usize::from(self.name_len) == key.name.len()
-    }
-
     /// Where the hashes agree: that of a static name says it all.
     fn has_name(&self, key: &Key<'_>) -> bool {
-        self.has_name_len(key) && self.text.starts_with(key.name.as_bytes())
+        usize::from(self.name_len) == key.name.len() && self.text.starts_with(key.name.as_bytes())
     }
 }
 
@@ -138,17 +133,12 @@ impl Table {
         usize::from(self.newest.wrapping_sub(number))
     }
 
-    /// The index of a field, if it is the newest of its name: as `find`, but for less.
+    /// The index of a field whose name has this static index, if it is the newest of its chain: as `find`, but for less.
     #[inline]
-    pub(super) fn newest(&self, key: &Key<'_>, value: &[u8]) -> Option<u32> {
-        let at = self.place(*self.chains.get(key.hash as usize % CHAINS)?);
+    pub(super) fn newest(&self, name: u8, value: &[u8]) -> Option<u32> {
+        let at = self.place(*self.chains.get(usize::from(name) % CHAINS)?);
         let entry = self.entries.get(at)?;
-        let whole = entry.hash == key.hash
-            && match entry.text.split_at_checked(key.name.len()) {
-                Some((name, text)) => text == value && entry.has_name_len(key) && name == key.name.as_bytes(),
-                None => false,
-            };
-        whole.then(|| index(at))
+        (entry.hash == u32::from(name) && *entry.text == *value).then(|| index(at))
     }
 
     /// The index of a field.
