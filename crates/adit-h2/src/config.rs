@@ -112,13 +112,6 @@ impl Http2Options {
     pub(crate) fn table_size(&self) -> u32 {
         self.hpack_table_size.min(crate::hpack::MAX_TABLE_SIZE)
     }
-
-    /// The `h2` crate charges each unread DATA frame below 256 bytes and ends the connection when the budget is spent; the
-    /// budget must hold what many tunnels of small messages leave unread.
-    pub(crate) fn data_frame_budget(&self) -> usize {
-        let streams = self.max_concurrent_streams as usize;
-        (self.connection_window() as usize / 2).max(streams.saturating_mul(1024))
-    }
 }
 
 /// What the fields of a message are held to.

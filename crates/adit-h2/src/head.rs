@@ -1,13 +1,15 @@
 //! Heads between the wire's form and the canonical one (RFC 9113 section 8, RFC 8441).
 
 use adit_http::{ErrorCode, RequestHead, RequestKind, ResponseHead, Scheme, StreamError, Token, hop_by_hop, translate};
-use h2::ext::Protocol;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery};
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::{Method, StatusCode, Version};
 
-use crate::config::FieldRules;
+use crate::conn::Block;
+use crate::conn::stream::{AnswerHead, Fit};
 use crate::error::MESSAGING;
+use crate::hpack::Pseudo;
+use crate::section::Section;
 
 /// A `:protocol` longer than this names nothing.
 const MAX_PROTOCOL_LEN: usize = 256;
@@ -22,80 +24,66 @@ pub(crate) enum Refusal {
 }
 
 /// The canonical form of a received request.
-pub(crate) fn request(parts: http::request::Parts, secure: bool, rules: FieldRules) -> Result<RequestHead, Refusal> {
-    let http::request::Parts { method, uri, mut headers, mut extensions, .. } = parts;
-    let found = check_fields(&headers, rules)?;
-    let uri = uri.into_parts();
-    let protocol = extensions.remove::<Protocol>();
-    let authority = authority(uri.authority, found.hosts, &mut headers)?;
-    if found.cookies > 1 {
-        join_cookies(&mut headers);
+pub(crate) fn request(mut section: Section, secure: bool) -> Result<RequestHead, Refusal> {
+    if section.too_large {
+        return Err(Refusal::TooLarge);
     }
-    let scheme = match uri.scheme.as_ref().map(|scheme| scheme.as_str()) {
-        Some("https") => Scheme::Https,
-        Some("http") => Scheme::Http,
-        Some(_) => return Err(Refusal::Malformed),
-        None if secure => Scheme::Https,
-        None => Scheme::Http,
-    };
+    let method = section.method.take().ok_or(Refusal::Malformed)?;
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| Refusal::Malformed)?;
+    let extended = section.protocol.is_some();
+    let connect = method == Method::CONNECT;
+    // Of the forms of CONNECT only the extended one has a scheme and a path (RFC 9113 section 8.5, RFC 8441 section 4).
+    let plain_connect = connect && !extended;
+    let misplaced = plain_connect && (section.scheme.is_some() || section.path.is_some());
+    if (extended && !connect) || misplaced {
+        return Err(Refusal::Malformed);
+    }
+    let authority = authority(section.authority.take(), section.hosts, &mut section.headers)?;
+    if section.cookies > 1 {
+        join_cookies(&mut section.headers);
+    }
     let mut head = RequestHead::new(RequestKind::Plain, method);
-    (head.scheme, head.authority, head.version, head.headers) = (scheme, authority, Version::HTTP_2, headers);
-    let bytestream = protocol.as_ref().is_some_and(|protocol| protocol.as_str() == translate::BYTESTREAM);
-    match protocol {
-        Some(protocol) if !bytestream => {
-            head.path = Some(origin_form(uri.path_and_query, &head.method)?);
-            if head.authority.is_none() || protocol.as_str().len() > MAX_PROTOCOL_LEN {
-                return Err(Refusal::Malformed);
-            }
-            let token = Token::new(protocol.as_str()).ok_or(Refusal::Malformed)?;
-            head.headers.remove(header::CONTENT_LENGTH);
-            translate::extended_connect_to_upgrade(&mut head, token);
-        }
-        _ if head.method == Method::CONNECT => {
-            let target = head.authority.clone().ok_or(Refusal::Malformed)?;
-            head.headers.remove(header::CONTENT_LENGTH);
-            head.kind = RequestKind::Connect(target);
-        }
-        _ => head.path = Some(origin_form(uri.path_and_query, &head.method)?),
+    (head.authority, head.version, head.headers) = (authority, Version::HTTP_2, section.headers);
+    if plain_connect {
+        head.scheme = if secure { Scheme::Https } else { Scheme::Http };
+        return into_connect(head);
     }
+    head.scheme = scheme(section.scheme.as_ref())?;
+    head.path = Some(origin_form(section.path.as_ref(), &head.method)?);
+    let Some(protocol) = section.protocol else { return Ok(head) };
+    if head.authority.is_none() || protocol.len() > MAX_PROTOCOL_LEN {
+        return Err(Refusal::Malformed);
+    }
+    let protocol = protocol.to_str().map_err(|_| Refusal::Malformed)?;
+    if protocol == translate::BYTESTREAM {
+        head.path = None;
+        return into_connect(head);
+    }
+    let token = Token::new(protocol).ok_or(Refusal::Malformed)?;
+    head.headers.remove(header::CONTENT_LENGTH);
+    translate::extended_connect_to_upgrade(&mut head, token);
     Ok(head)
 }
 
-/// The limits of the configuration; and a value neither starts nor ends with a blank (RFC 9113 section 8.2.1).
-pub(crate) fn check_fields(headers: &HeaderMap, rules: FieldRules) -> Result<Found, Refusal> {
-    if headers.len() > rules.count {
-        return Err(Refusal::TooLarge);
-    }
-    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    let mut found = Found::default();
-    for (name, value) in headers {
-        let bytes = value.as_bytes();
-        if *name == header::HOST {
-            found.hosts += 1;
-        } else if *name == header::COOKIE {
-            found.cookies += 1;
-        }
-        if name.as_str().len() + bytes.len() > rules.size {
-            return Err(Refusal::TooLarge);
-        }
-        if blank(bytes.first()) || blank(bytes.last()) || !(rules.obs_text || bytes.is_ascii()) {
-            return Err(Refusal::Malformed);
-        }
-    }
-    Ok(found)
+fn into_connect(mut head: RequestHead) -> Result<RequestHead, Refusal> {
+    let target = head.authority.clone().ok_or(Refusal::Malformed)?;
+    head.headers.remove(header::CONTENT_LENGTH);
+    head.kind = RequestKind::Connect(target);
+    Ok(head)
 }
 
-/// How many there are of fields that a request's form depends on; counted on the way, as a look-up costs more.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Found {
-    hosts: usize,
-    cookies: usize,
+fn scheme(scheme: Option<&HeaderValue>) -> Result<Scheme, Refusal> {
+    match scheme.map(HeaderValue::as_bytes) {
+        Some(scheme) if scheme.eq_ignore_ascii_case(b"https") => Ok(Scheme::Https),
+        Some(scheme) if scheme.eq_ignore_ascii_case(b"http") => Ok(Scheme::Http),
+        _ => Err(Refusal::Malformed),
+    }
 }
 
 /// `:authority`, else the one `host`; `:authority` wins over any `host` (RFC 9113 section 8.3.1).
-fn authority(pseudo: Option<Authority>, hosts: usize, headers: &mut HeaderMap) -> Result<Option<Authority>, Refusal> {
+fn authority(pseudo: Option<HeaderValue>, hosts: usize, headers: &mut HeaderMap) -> Result<Option<Authority>, Refusal> {
     let authority = match (pseudo, hosts) {
-        (Some(authority), _) => Some(authority),
+        (Some(authority), _) => Some(Authority::try_from(authority.as_bytes()).map_err(|_| Refusal::Malformed)?),
         (None, 0) => None,
         (None, 1) => {
             let host = headers.get(header::HOST).map(HeaderValue::as_bytes).unwrap_or_default();
@@ -113,10 +101,13 @@ fn authority(pseudo: Option<Authority>, hosts: usize, headers: &mut HeaderMap) -
     }
 }
 
-fn origin_form(path: Option<PathAndQuery>, method: &Method) -> Result<PathAndQuery, Refusal> {
-    let path = path.ok_or(Refusal::Malformed)?;
-    let asterisk = path.as_str() == "*" && *method == Method::OPTIONS;
-    if path.as_str().starts_with('/') || asterisk { Ok(path) } else { Err(Refusal::Malformed) }
+fn origin_form(path: Option<&HeaderValue>, method: &Method) -> Result<PathAndQuery, Refusal> {
+    let path = path.map(HeaderValue::as_bytes).ok_or(Refusal::Malformed)?;
+    let asterisk = path == b"*" && *method == Method::OPTIONS;
+    if !(path.starts_with(b"/") || asterisk) {
+        return Err(Refusal::Malformed);
+    }
+    PathAndQuery::try_from(path).map_err(|_| Refusal::Malformed)
 }
 
 /// Cookie crumbs become one field (RFC 9113 section 8.2.3).
@@ -134,72 +125,84 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// A request as it goes on the wire.
-pub(crate) fn to_wire(mut head: RequestHead) -> Result<Request<()>, StreamError> {
-    let mut uri = http::uri::Parts::default();
-    let mut method = head.method.clone();
-    let mut protocol = None;
+pub(crate) fn write_request(head: &RequestHead, block: &mut Block<'_>) {
     match &head.kind {
         RequestKind::Connect(target) => {
-            hop_by_hop::strip(&mut head.headers, false);
-            head.headers.remove(header::CONTENT_LENGTH);
-            uri.authority = Some(target.clone());
-            method = Method::CONNECT;
+            block.pseudo(Pseudo::Method, b"CONNECT");
+            block.pseudo(Pseudo::Authority, target.as_str().as_bytes());
         }
         RequestKind::Upgrade(token) => {
-            protocol = Some(match token.as_str() {
-                "websocket" => Protocol::from_static("websocket"),
-                other => Protocol::from(other),
-            });
-            translate::upgrade_to_extended_connect(&mut head);
-            set_target(&mut uri, &mut head);
-            method = Method::CONNECT;
+            block.pseudo(Pseudo::Method, b"CONNECT");
+            write_target(head, block);
+            block.pseudo(Pseudo::Protocol, token.as_str().as_bytes());
         }
         RequestKind::Plain => {
-            hop_by_hop::strip(&mut head.headers, false);
-            set_target(&mut uri, &mut head);
+            block.pseudo(Pseudo::Method, head.method.as_str().as_bytes());
+            write_target(head, block);
         }
     }
-    head.headers.remove(header::HOST);
-    // Only a request without an authority goes without the scheme that the h2 crate would ask one for.
-    let version = if uri.authority.is_some() { Version::HTTP_2 } else { Version::HTTP_11 };
-    let uri = Uri::from_parts(uri).map_err(|_| StreamError::Protocol("http2.invalid_target"))?;
-    let mut request = Request::new(());
-    if let Some(protocol) = protocol {
-        if uri.authority().is_none() {
-            return Err(StreamError::Protocol("http2.missing_authority"));
-        }
-        request.extensions_mut().insert(protocol);
+    let upgrade = matches!(head.kind, RequestKind::Upgrade(_));
+    if names_others(&head.headers) {
+        let mut headers = head.headers.clone();
+        hop_by_hop::strip(&mut headers, false);
+        write_fields(&headers, &head.kind, block);
+    } else {
+        write_fields(&head.headers, &head.kind, block);
     }
-    (*request.method_mut(), *request.uri_mut(), *request.version_mut()) = (method, uri, version);
-    *request.headers_mut() = head.headers;
-    Ok(request)
+    // The method has no other place (see `translate`).
+    if upgrade
+        && head.method != Method::GET
+        && let Ok(value) = HeaderValue::from_str(head.method.as_str())
+    {
+        block.field(&HeaderName::from_static(translate::ORIGINAL_METHOD), &value);
+    }
 }
 
-fn set_target(uri: &mut http::uri::Parts, head: &mut RequestHead) {
-    uri.authority = head.authority.take();
-    if uri.authority.is_some() {
-        uri.scheme = Some(match head.scheme {
-            Scheme::Http => http::uri::Scheme::HTTP,
-            Scheme::Https => http::uri::Scheme::HTTPS,
-        });
+fn write_target(head: &RequestHead, block: &mut Block<'_>) {
+    // Only a request without an authority goes without the scheme it came with: who sent it knew none.
+    let scheme = if head.authority.is_some() { head.scheme } else { Scheme::Http };
+    block.pseudo(Pseudo::Scheme, scheme.as_str().as_bytes());
+    if let Some(authority) = &head.authority {
+        block.pseudo(Pseudo::Authority, authority.as_str().as_bytes());
     }
-    uri.path_and_query = Some(head.path.take().unwrap_or_else(|| PathAndQuery::from_static("/")));
+    block.pseudo(Pseudo::Path, head.path.as_ref().map_or("/", PathAndQuery::as_str).as_bytes());
+}
+
+/// Whether `connection` takes other fields away than those that never cross a hop.
+fn names_others(headers: &HeaderMap) -> bool {
+    let usual = |value: &HeaderValue| {
+        let value = value.as_bytes();
+        [&b"upgrade"[..], b"close", b"keep-alive"].iter().any(|known| value.eq_ignore_ascii_case(known))
+    };
+    !headers.get_all(header::CONNECTION).iter().all(usual)
+}
+
+/// The fields of a request but those of one hop (RFC 9113 section 8.2.2), as [`hop_by_hop::strip`] leaves them.
+fn write_fields(headers: &HeaderMap, kind: &RequestKind, block: &mut Block<'_>) {
+    let mut te = false;
+    for (name, value) in headers {
+        match name.as_str() {
+            "connection" | "upgrade" | "transfer-encoding" | "keep-alive" | "proxy-connection" | "host" => {}
+            "te" => te = true,
+            "content-length" if kind.is_tunnel() => {}
+            translate::ORIGINAL_METHOD if matches!(kind, RequestKind::Upgrade(_)) => {}
+            _ => block.field(name, value),
+        }
+    }
+    if te && hop_by_hop::has_token(headers, &header::TE, "trailers") {
+        block.field(&header::TE, &HeaderValue::from_static("trailers"));
+    }
 }
 
 /// The canonical form of a received response to a request of `kind`.
-pub(crate) fn response(
-    response: Response<()>,
-    kind: &RequestKind,
-    rules: FieldRules,
-) -> Result<ResponseHead, StreamError> {
-    let (parts, ()) = response.into_parts();
-    match check_fields(&parts.headers, rules) {
-        // HTTP/2 has no 101 (RFC 9113 section 8.6).
-        Ok(_) if parts.status != StatusCode::SWITCHING_PROTOCOLS => {}
-        Ok(_) | Err(Refusal::Malformed) => return Err(StreamError::Protocol(MESSAGING)),
-        Err(Refusal::TooLarge) => return Err(StreamError::TooLarge("http2.too_many_headers")),
+pub(crate) fn response(answer: AnswerHead, kind: &RequestKind) -> Result<ResponseHead, StreamError> {
+    // HTTP/2 has no 101 (RFC 9113 section 8.6).
+    match answer.fit {
+        Fit::TooLarge => return Err(StreamError::TooLarge("http2.too_many_headers")),
+        Fit::Good if answer.status == StatusCode::SWITCHING_PROTOCOLS => return Err(StreamError::Protocol(MESSAGING)),
+        Fit::Good => {}
     }
-    let mut head = ResponseHead { status: parts.status, headers: parts.headers, version: Version::HTTP_2 };
+    let mut head = ResponseHead { status: answer.status, headers: answer.headers, version: Version::HTTP_2 };
     match kind {
         RequestKind::Upgrade(token) => translate::response_from_extended_connect(&mut head, token),
         RequestKind::Connect(_) if head.status.is_success() => {
@@ -214,7 +217,7 @@ pub(crate) fn response(
 ///
 /// A 2xx other than the canonical 101 would tell the client of an extended CONNECT that its tunnel is open (RFC 8441
 /// section 5): it becomes a 502, whoever let it come so far.
-pub(crate) fn answer_to_wire(mut head: ResponseHead, kind: &RequestKind) -> Result<Response<()>, StreamError> {
+pub(crate) fn answer_to_wire(mut head: ResponseHead, kind: &RequestKind) -> Result<ResponseHead, StreamError> {
     match kind {
         RequestKind::Upgrade(_) if head.status.is_success() => {
             head.status = StatusCode::BAD_GATEWAY;
@@ -228,7 +231,5 @@ pub(crate) fn answer_to_wire(mut head: ResponseHead, kind: &RequestKind) -> Resu
         head.headers.remove(header::CONTENT_LENGTH);
     }
     head.headers.remove(header::TE);
-    let mut response = Response::new(());
-    (*response.status_mut(), *response.headers_mut()) = (head.status, head.headers);
-    Ok(response)
+    Ok(head)
 }

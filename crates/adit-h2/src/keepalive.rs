@@ -2,14 +2,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use h2::{Ping, PingPong};
 use tokio::time::{Instant, Sleep};
 
-use crate::shared::Shared;
+use crate::conn::Core;
 use crate::{Counter, KeepaliveOptions};
 
 /// No answer came in time.
@@ -19,33 +17,33 @@ pub(crate) struct Dead;
 /// Sends PINGs and waits for their answers; polled by the connection's own task.
 pub(crate) struct Keepalive {
     options: KeepaliveOptions,
-    pings: PingPong,
     timer: Pin<Box<Sleep>>,
-    /// A PING is out; the count of bytes read when its timer was set.
+    /// A PING is out; the count of octets read when its timer was set.
     waiting: Option<u64>,
 }
 
 impl Keepalive {
-    pub(crate) fn new(options: KeepaliveOptions, pings: PingPong) -> Self {
+    pub(crate) fn new(options: KeepaliveOptions) -> Self {
         let timer = Box::pin(tokio::time::sleep(next_interval(&options)));
-        Self { options, pings, timer, waiting: None }
+        Self { options, timer, waiting: None }
     }
 
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, shared: &Shared) -> Result<(), Dead> {
+    /// `read`: octets ever read from the peer.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, core: &mut Core, read: u64) -> Result<(), Dead> {
         loop {
             let Some(read_before) = self.waiting else {
-                let wanted = shared.ping_wanted.swap(false, Relaxed);
+                let wanted = std::mem::take(&mut core.ping_wanted);
                 if !wanted && self.timer.as_mut().poll(cx).is_pending() {
                     return Ok(());
                 }
                 if wanted || self.options.interval.is_some() {
-                    self.send(shared);
+                    self.send(core, read);
                 } else {
                     self.timer.as_mut().reset(Instant::now() + next_interval(&self.options));
                 }
                 continue;
             };
-            if self.pings.poll_pong(cx).is_ready() {
+            if core.pong {
                 self.waiting = None;
                 self.timer.as_mut().reset(Instant::now() + next_interval(&self.options));
                 continue;
@@ -53,9 +51,8 @@ impl Keepalive {
             if self.timer.as_mut().poll(cx).is_pending() {
                 return Ok(());
             }
-            let read = shared.bytes_read.load(Relaxed);
             if read == read_before {
-                shared.count(Counter::KeepaliveTimeout);
+                core.stats.count(Counter::KeepaliveTimeout);
                 return Err(Dead);
             }
             self.waiting = Some(read);
@@ -63,10 +60,9 @@ impl Keepalive {
         }
     }
 
-    fn send(&mut self, shared: &Shared) {
-        // Refused only while one is under way, or when the connection is over, which its owner learns otherwise.
-        let _ = self.pings.send_ping(Ping::opaque());
-        self.waiting = Some(shared.bytes_read.load(Relaxed));
+    fn send(&mut self, core: &mut Core, read: u64) {
+        core.send_ping();
+        self.waiting = Some(read);
         self.timer.as_mut().reset(Instant::now() + self.options.timeout);
     }
 }
@@ -83,8 +79,13 @@ fn next_interval(options: &KeepaliveOptions) -> Duration {
 }
 
 /// The answer of a poll that never completes by itself.
-pub(crate) fn poll_dead(keepalive: &mut Option<Keepalive>, cx: &mut Context<'_>, shared: &Shared) -> Poll<()> {
-    match keepalive.as_mut().map(|keepalive| keepalive.poll(cx, shared)) {
+pub(crate) fn poll_dead(
+    keepalive: &mut Option<Keepalive>,
+    cx: &mut Context<'_>,
+    core: &mut Core,
+    read: u64,
+) -> Poll<()> {
+    match keepalive.as_mut().map(|keepalive| keepalive.poll(cx, core, read)) {
         Some(Err(Dead)) => Poll::Ready(()),
         Some(Ok(())) | None => Poll::Pending,
     }

@@ -1,4 +1,4 @@
-//! The receiving half: a window given back only for what went onward.
+//! The receiving half of a stream: a window given back only for what went onward.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -9,71 +9,61 @@ use adit_io::ByteSource;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use crate::head::{Refusal, check_fields};
-use crate::shared::StreamGuard;
-use crate::{Counter, error};
+use crate::Counter;
+use crate::conn::Link;
+use crate::conn::send::Received;
+use crate::conn::stream::Fit;
 
-/// The DATA of one stream, then its trailers.
+/// The DATA of one stream, then its trailers. What came of it stands with the connection.
 ///
 /// Dropped or stopped early, what still comes is thrown away and the window stays shut; the RST_STREAM that says so
 /// leaves when the sending half is done too (RFC 9113 section 8.1), since HTTP/2 cannot end one direction alone.
 pub(crate) struct H2Recv {
-    stream: Option<h2::RecvStream>,
-    guard: Arc<StreamGuard>,
-    /// Bytes handed out whose window the peer has not got back.
-    owed: usize,
-    ended: bool,
-    failed: Option<StreamError>,
+    link: Arc<Link>,
+    key: u32,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// All of it was read.
+    Over,
+    Failed(StreamError),
 }
 
 impl H2Recv {
-    pub(crate) fn new(stream: h2::RecvStream, guard: Arc<StreamGuard>) -> Self {
-        Self { stream: Some(stream), guard, owed: 0, ended: false, failed: None }
-    }
-
-    /// A half asked for out of order.
-    pub(crate) fn misused(guard: Arc<StreamGuard>) -> Self {
-        let failed = Some(StreamError::Local(ErrorCode::Internal));
-        Self { stream: None, guard, owed: 0, ended: false, failed }
+    /// The half that the connection counts as held.
+    pub(crate) fn new(link: Arc<Link>, key: u32) -> Self {
+        Self { link, key, state: State::Open }
     }
 
     fn fail(&mut self, error: StreamError) -> StreamError {
-        self.stream = None;
-        *self.failed.insert(error)
+        self.state = State::Failed(error);
+        error
     }
 }
 
 impl ByteSource for H2Recv {
     fn poll_chunk(&mut self, cx: &mut Context<'_>, _max: usize) -> Poll<Option<Result<Bytes, StreamError>>> {
-        loop {
-            if let Some(error) = self.failed {
-                return Poll::Ready(Some(Err(error)));
-            }
-            let Some(stream) = self.stream.as_mut().filter(|_| !self.ended) else {
-                return Poll::Ready(None);
-            };
-            if self.owed > 0 {
-                // Fails only if more is released than was received.
-                let _ = stream.flow_control().release_capacity(std::mem::take(&mut self.owed));
-            }
-            match ready!(stream.poll_data(cx)) {
-                Some(Ok(chunk)) if chunk.is_empty() => {}
-                Some(Ok(chunk)) => {
-                    self.owed = chunk.len();
-                    return Poll::Ready(Some(Ok(chunk)));
-                }
-                Some(Err(cause)) => {
-                    let error = self.fail(error::stream(&cause));
-                    return Poll::Ready(Some(Err(error)));
-                }
-                None => self.ended = true,
-            }
+        match self.state {
+            State::Open => {}
+            State::Over => return Poll::Ready(None),
+            State::Failed(error) => return Poll::Ready(Some(Err(error))),
         }
+        let received = ready!(self.link.lock().poll_chunk(self.key, cx));
+        Poll::Ready(match received {
+            Ok(Received::Chunk(chunk)) => Some(Ok(chunk)),
+            Ok(Received::End) => None,
+            Err(error) => Some(Err(self.fail(error))),
+        })
     }
 
     fn stop(&mut self, code: ErrorCode) {
-        if !self.ended && self.failed.is_none() {
-            self.guard.set_stop(code);
+        let mut core = self.link.lock();
+        if self.state == State::Open && !core.is_read(self.key) {
+            core.stop(self.key, code);
+            drop(core);
             self.fail(StreamError::Local(code));
         }
     }
@@ -81,34 +71,68 @@ impl ByteSource for H2Recv {
 
 impl RecvStream for H2Recv {
     fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, StreamError>> {
-        if let Some(error) = self.failed {
-            return Poll::Ready(Err(error));
+        match self.state {
+            State::Open => {}
+            State::Over => return Poll::Ready(Ok(None)),
+            State::Failed(error) => return Poll::Ready(Err(error)),
         }
-        let Some(stream) = self.stream.as_mut() else { return Poll::Ready(Ok(None)) };
-        let result = ready!(stream.poll_trailers(cx));
-        self.stream = None;
-        Poll::Ready(match result {
-            Ok(None) => Ok(None),
-            Ok(Some(trailers)) => {
-                self.guard.shared.count(Counter::Trailers);
-                match check_fields(&trailers, self.guard.shared.rules) {
-                    Ok(_) => Ok(Some(trailers)),
-                    Err(Refusal::Malformed) => Err(self.fail(StreamError::Protocol(error::MESSAGING))),
-                    Err(Refusal::TooLarge) => {
-                        self.guard.shared.count(Counter::HeaderOverflow);
-                        Err(self.fail(StreamError::TooLarge("http2.too_many_trailers")))
-                    }
+        let mut core = self.link.lock();
+        let result = ready!(core.poll_trailers(self.key, cx));
+        let result = match result {
+            Ok(Some((trailers, fit))) => {
+                core.stats.count(Counter::Trailers);
+                if fit == Fit::TooLarge {
+                    core.stats.count(Counter::HeaderOverflow);
+                    Err(StreamError::TooLarge("http2.too_many_trailers"))
+                } else {
+                    Ok(Some(trailers))
                 }
             }
-            Err(cause) => Err(self.fail(error::stream(&cause))),
-        })
+            other => other.map(|_| None),
+        };
+        drop(core);
+        match result {
+            Ok(_) => self.state = State::Over,
+            Err(error) => self.state = State::Failed(error),
+        }
+        Poll::Ready(result)
     }
 
     fn is_end(&self) -> bool {
-        match &self.stream {
-            Some(stream) => stream.is_end_stream(),
-            None => self.failed.is_none(),
+        match self.state {
+            State::Open => self.link.lock().is_read(self.key),
+            State::Over => true,
+            State::Failed(_) => false,
         }
+    }
+}
+
+impl Drop for H2Recv {
+    fn drop(&mut self) {
+        self.link.lock().drop_recv(self.key);
+    }
+}
+
+/// A half asked for out of order.
+pub(crate) struct Misused;
+
+const MISUSED: StreamError = StreamError::Local(ErrorCode::Internal);
+
+impl ByteSource for Misused {
+    fn poll_chunk(&mut self, _: &mut Context<'_>, _max: usize) -> Poll<Option<Result<Bytes, StreamError>>> {
+        Poll::Ready(Some(Err(MISUSED)))
+    }
+
+    fn stop(&mut self, _: ErrorCode) {}
+}
+
+impl RecvStream for Misused {
+    fn poll_trailers(&mut self, _: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, StreamError>> {
+        Poll::Ready(Err(MISUSED))
+    }
+
+    fn is_end(&self) -> bool {
+        false
     }
 }
 

@@ -22,7 +22,7 @@ const COMPONENTS: &[(&str, &[&str])] = &[
     ("filter", &["adit_filters", "adit_tcp_proxy", "adit_udp_proxy"]),
     ("hc", &["adit_upstream::health"]),
     ("http", &["adit_hcm", "adit_h1"]),
-    ("http2", &["adit_h2", "h2"]),
+    ("http2", &["adit_h2"]),
     ("main", &["adit_server", "adit_runtime"]),
     ("quic", &["adit_h3", "quinn", "quinn_proto"]),
     ("router", &["adit_router"]),

@@ -310,7 +310,6 @@ fn every_stream_and_then_nothing() {
     assert!(!lab.heads.lock().unwrap().iter().any(|head| head.contains("one-more")));
 }
 
-/// What the `h2` crate finds inside a header block it calls a PROTOCOL_ERROR, where RFC 9113 has COMPRESSION_ERROR.
 #[test]
 fn connection_errors_are_those_of_rfc_9113() {
     let mut wrong = Vec::new();

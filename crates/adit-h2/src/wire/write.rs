@@ -1,0 +1,73 @@
+//! Frames to octets: all that is ready leaves in as few writes as the transport allows.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::AsyncWrite;
+
+use super::Wire;
+use crate::error::End;
+
+/// Pieces in one write.
+const SLICES: usize = 32;
+
+impl Wire {
+    /// Writes until nothing is left, or the transport takes no more.
+    pub(super) fn flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.blocked = false;
+        loop {
+            let mut core = self.link.lock();
+            core.assemble(&mut self.out);
+            if self.out.is_empty() {
+                if !self.unflushed {
+                    core.all_left();
+                    return Poll::Ready(());
+                }
+                break;
+            }
+            drop(core);
+            match self.write(cx) {
+                Poll::Ready(Ok(n)) => self.out.advance(n),
+                Poll::Ready(Err(error)) => return self.failed(error),
+                Poll::Pending => return self.blocked(),
+            }
+        }
+        match Pin::new(&mut self.io).poll_flush(cx) {
+            Poll::Ready(Ok(())) => {
+                self.unflushed = false;
+                self.link.lock().all_left();
+                Poll::Ready(())
+            }
+            Poll::Ready(Err(error)) => self.failed(error),
+            Poll::Pending => self.blocked(),
+        }
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.unflushed = true;
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let used = self.out.slices(&mut slices);
+        let written = match slices.get(..used) {
+            Some([one]) => ready!(Pin::new(&mut self.io).poll_write(cx, one))?,
+            Some(all) => ready!(Pin::new(&mut self.io).poll_write_vectored(cx, all))?,
+            None => 0,
+        };
+        Poll::Ready(if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(written) })
+    }
+
+    fn blocked(&mut self) -> Poll<()> {
+        self.blocked = true;
+        let mut core = self.link.lock();
+        if let Err(fault) = core.set_blocked() {
+            core.fault(fault);
+        }
+        Poll::Pending
+    }
+
+    /// Nobody reads what we write: what there is to read is lost with it.
+    fn failed(&mut self, error: io::Error) -> Poll<()> {
+        self.link.lock().lose(End::Lost(error.into()));
+        Poll::Ready(())
+    }
+}
