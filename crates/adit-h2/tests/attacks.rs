@@ -8,9 +8,10 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use adit_h2::{ClientConfig, ServerConfig};
+use adit_h2::{ClientConfig, Http2Options, ServerConfig};
 use common::raw::*;
 use common::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
 type Served = JoinHandle<Result<(), adit_codec::ConnError>>;
@@ -425,6 +426,47 @@ async fn ping_flood_without_reading() {
     assert!(flood_until_end(raw, served, &pings).await.is_err());
     stats.expect("outbound_control_flood", 1).await;
     neighbour.await.unwrap();
+}
+
+/// A client that asks and does not read is read no further, and again once it reads: nothing it asked is lost.
+#[tokio::test]
+async fn requests_without_reading_wait_for_their_reader() {
+    const REQUESTS: u32 = 20_000;
+    let (dialled, accepted) = sockets().await;
+    for socket in [&dialled, &accepted] {
+        let socket = socket2::SockRef::from(socket);
+        socket.set_recv_buffer_size(16 << 10).unwrap();
+        socket.set_send_buffer_size(16 << 10).unwrap();
+    }
+    let http2 = Http2Options { stream_reset_burst: u64::from(REQUESTS), ..Http2Options::default() };
+    let _served = serve(accepted, ServerConfig { http2, ..ServerConfig::default() }, echo);
+    let raw = Raw::client(dialled).await;
+    let (mut read, mut write) = raw.socket.into_split();
+    let requests: Vec<u8> = (0..REQUESTS).flat_map(|i| headers(2 * i + 1, GET, true)).collect();
+    let writer = tokio::spawn(async move {
+        write.write_all(&requests).await.unwrap();
+        write
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!writer.is_finished(), "all is taken of a client that reads nothing");
+    let (mut answered, mut bytes) = (std::collections::HashSet::new(), Vec::new());
+    while answered.len() < REQUESTS as usize {
+        let mut piece = [0; 16 << 10];
+        let n = tokio::time::timeout(PATIENCE, read.read(&mut piece)).await.expect("answers come").unwrap();
+        assert!(n > 0, "the connection ended behind {} answers", answered.len());
+        bytes.extend_from_slice(&piece[..n]);
+        let mut rest = &bytes[..];
+        while let Some((head, behind)) = rest.split_first_chunk::<9>() {
+            let len = usize::from(head[1]) << 8 | usize::from(head[2]);
+            let Some(behind) = behind.get(len..) else { break };
+            if matches!(head[3], HEADERS | RST_STREAM) {
+                answered.insert(u32::from_be_bytes([head[5], head[6], head[7], head[8]]));
+            }
+            rest = behind;
+        }
+        bytes = rest.to_vec();
+    }
+    writer.await.unwrap();
 }
 
 #[tokio::test]

@@ -12,6 +12,9 @@ use crate::frame::{self, ACK, DEFAULT_WINDOW, Fault, Head, MAX_31, Settings, wor
 /// Requests that a client may reset before they were looked at.
 const PENDING_RESETS: usize = 100;
 
+/// Moving the windows of so many streams is as much work as an average frame.
+const STREAMS_PER_FRAME: usize = 8;
+
 const PROTOCOL: Fault = Fault(code::PROTOCOL_ERROR);
 
 /// A frame's stream has no record.
@@ -93,6 +96,11 @@ impl Core {
         }
         self.close_stream(key, Cause::Peer(code));
         Ok(())
+    }
+
+    /// SETTINGS may move the windows of all streams: so many other frames they count for in the share of a poll.
+    pub(crate) fn cost_of_settings(&self) -> u32 {
+        (self.streams.open / STREAMS_PER_FRAME) as u32
     }
 
     /// Ours are in force: they were sent once, with the connection's preface.

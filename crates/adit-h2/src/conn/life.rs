@@ -1,6 +1,8 @@
 //! The life of a connection and of its streams: who holds them, how they end, and what follows from that (RFC 9113 sections 5.1,
 //! 5.4 and 6.8).
 
+use std::collections::VecDeque;
+
 use adit_http::StreamError;
 
 use super::stream::Flags;
@@ -8,6 +10,9 @@ use super::{Arrived, Core, Drain, PING_DRAIN};
 use crate::error::{Cause, End, code};
 use crate::frame::{self, Fault, MAX_31};
 use crate::{Counter, Gauge};
+
+/// Room for this many requests stays made.
+const KEPT_PLACES: usize = 16;
 
 impl Core {
     /// Nothing is opened any more; the connection ends once its streams are done.
@@ -109,6 +114,9 @@ impl Core {
             return None;
         }
         let arrived = self.accept.pop_front()?;
+        if self.accept.is_empty() && self.accept.capacity() > KEPT_PLACES {
+            self.accept = VecDeque::new();
+        }
         if let Some(stream) = self.streams.get(arrived.key) {
             stream.clear(Flags::WAITS_ACCEPT);
             stream.set(if arrived.ended { Flags::HOLD_SEND } else { Flags::HOLD_SEND.and(Flags::HOLD_RECV) });
@@ -181,6 +189,8 @@ impl Core {
         stream.clear(Flags::IN_LINE.and(Flags::WAITS_SOCKET));
         if line {
             self.line.retain(|&other| other != key);
+            // It may have been called, and was the one to call the next.
+            self.next_in_line();
         }
         if socket {
             self.socket_waiters.retain(|&other| other != key);

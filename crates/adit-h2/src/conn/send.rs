@@ -188,14 +188,16 @@ impl Core {
         turn.max(LEAST_TURN).min(self.send_window)
     }
 
-    /// While the connection's window is open, the first in the line that was not called yet is.
-    fn next_in_line(&mut self) {
+    /// While the connection's window is open, the first in the line is called that was not called yet and may go on itself.
+    pub(super) fn next_in_line(&mut self) {
         if self.send_window <= 0 {
             return;
         }
         for at in 0..self.line.len() {
             if let Some(stream) = self.line.get(at).copied().and_then(|key| self.streams.get(key))
                 && stream.is(Flags::WAITS_ROOM)
+                && stream.send_window > 0
+                && stream.queued < self.limits.max_send_buffer
             {
                 return stream.wake_room();
             }

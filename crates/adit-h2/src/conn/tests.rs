@@ -243,3 +243,22 @@ fn nothing_waits_on_a_connection_that_is_over() {
     end.core.lose(crate::error::End::Closed);
     assert_eq!(pending.0.load(std::sync::atomic::Ordering::Relaxed), 0);
 }
+
+/// One poll takes its share of frames and leaves the rest; SETTINGS count for the streams that they move.
+#[test]
+fn a_poll_takes_its_share_of_frames() {
+    let mut end = End::ready(&Http2Options::default(), true);
+    end.rest.extend(octets(frame::PING, 0, 0, &[0; 8]).repeat(10));
+    let mut share = 4;
+    end.reader.parse(&mut end.core, &mut end.rest, &mut share).unwrap();
+    assert_eq!((share, end.rest.len(), end.sent().len()), (0, 6 * 17, 4));
+    end.feed(&[]).unwrap();
+    assert_eq!((end.rest.len(), end.sent().len()), (0, 6));
+    for id in (1..200).step_by(2) {
+        end.feed(&octets(frame::HEADERS, ENDS, id, GET)).unwrap();
+    }
+    end.rest.extend(octets(frame::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]).repeat(10));
+    let mut share = 20;
+    end.reader.parse(&mut end.core, &mut end.rest, &mut share).unwrap();
+    assert_eq!((share, end.rest.len()), (0, 8 * 15));
+}

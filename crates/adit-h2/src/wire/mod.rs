@@ -40,6 +40,10 @@ pub(crate) struct Wire {
     /// The next read asks for no more, unless that is little: a read that fills much of its buffer is handed on without a
     /// copy.
     read_size: usize,
+    /// `rest` may hold whole frames: the share of a poll was used up.
+    unparsed: bool,
+    /// Reading stopped for a peer that does not read.
+    held: bool,
     /// The transport took less than it was given.
     blocked: bool,
     /// It was given something since it was last flushed.
@@ -57,6 +61,8 @@ impl Wire {
             rest: BytesMut::new(),
             out: Segments::default(),
             read_size: 0,
+            unparsed: false,
+            held: false,
             blocked: false,
             unflushed: false,
             octets_read: 0,
@@ -78,6 +84,10 @@ impl Wire {
             self.read(cx);
         }
         let flushed = self.flush(cx);
+        if flushed.is_ready() && std::mem::take(&mut self.held) {
+            // The transport was not asked for more, so that it calls nobody.
+            cx.waker().wake_by_ref();
+        }
         let mut core = self.link.lock();
         core.close_if_done();
         core.tell_pending();
@@ -117,37 +127,49 @@ impl Wire {
             }
             // It is heard again once it reads what there is to say.
             if self.blocked && self.link.lock().is_stuck() {
+                self.held = true;
                 break;
             }
-            let want = (self.reader.left() + READ_AHEAD).min(self.read_size.max(READ_AHEAD));
-            if buffer.is_empty() {
-                buffer = scratch::take_for(buffer, want);
-            }
-            match fill(&mut self.io, cx, &mut buffer, want) {
-                Poll::Pending => break,
-                Poll::Ready(Err(error)) => {
-                    self.lose(error);
-                    break;
-                }
-                Poll::Ready(Ok(0)) => {
-                    self.ended(buffer.is_empty());
-                    break;
-                }
-                Poll::Ready(Ok(n)) => {
-                    self.octets_read += n as u64;
-                    self.read_size = (2 * n).min(MAX_READ);
-                    octets = octets.saturating_sub(n);
+            if !self.unparsed {
+                match self.more(cx, &mut buffer) {
+                    Some(n) => octets = octets.saturating_sub(n),
+                    None => break,
                 }
             }
             let mut core = self.link.lock();
             if let Err(fault) = self.reader.parse(&mut core, &mut buffer, &mut frames) {
                 core.fault(fault);
             }
+            self.unparsed = frames == 0;
             if core.end.is_some() {
                 break;
             }
         }
         self.rest = scratch::put(buffer);
+    }
+
+    /// Reads once behind what is in `buffer`: so many octets came. `None` if the transport has no more just now, or never.
+    fn more(&mut self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Option<usize> {
+        let want = (self.reader.left() + READ_AHEAD).min(self.read_size.max(READ_AHEAD));
+        if buffer.is_empty() {
+            *buffer = scratch::take_for(std::mem::take(buffer), want);
+        }
+        match fill(&mut self.io, cx, buffer, want) {
+            Poll::Pending => None,
+            Poll::Ready(Err(error)) => {
+                self.lose(error);
+                None
+            }
+            Poll::Ready(Ok(0)) => {
+                self.ended(buffer.is_empty());
+                None
+            }
+            Poll::Ready(Ok(n)) => {
+                self.octets_read += n as u64;
+                self.read_size = (2 * n).min(MAX_READ);
+                Some(n)
+            }
+        }
     }
 
     /// The peer sends no more.

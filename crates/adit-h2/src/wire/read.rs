@@ -96,6 +96,9 @@ impl Reader {
                     self.state = State::Head;
                 }
                 State::Head => {
+                    if *frames == 0 {
+                        return Ok(());
+                    }
                     let Some(head) = Head::read(buffer) else { return Ok(()) };
                     core.begins(head)?;
                     buffer.advance(HEAD_LEN);
@@ -110,6 +113,9 @@ impl Reader {
                 State::Whole(head) => {
                     let Some(payload) = buffer.get(..head.len as usize) else { return Ok(()) };
                     core.frame(head, payload)?;
+                    if head.kind == frame::SETTINGS {
+                        *frames = frames.saturating_sub(core.cost_of_settings());
+                    }
                     buffer.advance(head.len as usize);
                     self.state = State::Head;
                 }

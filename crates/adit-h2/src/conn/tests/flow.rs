@@ -165,3 +165,39 @@ fn padding_is_given_back_and_counted() {
     assert_eq!((window - stream.recv_window, stream.unannounced), (105, 101));
     assert_eq!((before - end.core.recv_window, end.core.unannounced), (105, 101));
 }
+
+/// Whether somebody was called.
+#[derive(Default)]
+struct Called(std::sync::atomic::AtomicBool);
+
+impl std::task::Wake for Called {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+impl Called {
+    fn take(&self) -> bool {
+        self.0.swap(false, std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+/// Two streams in the line for the connection's window, the first of which has lost its own.
+#[test]
+fn who_cannot_go_on_holds_up_nobody_in_the_line() {
+    let (mut end, keys) = answering(3);
+    let mut left = Bytes::from(vec![0; 65_535]);
+    assert!(end.core.poll_send(keys[2], &noop(), &mut left, false).is_ready());
+    end.sent();
+    let called: [Arc<Called>; 2] = Default::default();
+    let wakers = called.each_ref().map(|called| Waker::from(called.clone()));
+    let send = |end: &mut End, at: usize| {
+        let mut data = Bytes::from_static(b"0123456789");
+        end.core.poll_send(keys[at], &Context::from_waker(&wakers[at]), &mut data, false)
+    };
+    assert!(send(&mut end, 0).is_pending());
+    end.feed(&[initial_window(0), window_update(3, 1000), window_update(0, 1000)].concat()).unwrap();
+    assert!(called[0].take() && send(&mut end, 0).is_pending());
+    assert!(send(&mut end, 1).is_pending(), "others stand in the line");
+    assert!(called[1].take() && send(&mut end, 1).is_ready());
+}
