@@ -1,6 +1,7 @@
 //! Loopback connections, a server that runs a handler for each stream, and a peer that writes raw frames.
 #![allow(dead_code)]
 
+pub mod attack;
 pub mod raw;
 
 use std::future::{Future, poll_fn};
