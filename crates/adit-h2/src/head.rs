@@ -1,6 +1,8 @@
 //! Heads between the wire's form and the canonical one (RFC 9113 section 8, RFC 8441).
 
-use adit_http::{ErrorCode, RequestHead, RequestKind, ResponseHead, Scheme, StreamError, Token, hop_by_hop, translate};
+use adit_http::{
+    ErrorCode, RequestHead, RequestKind, ResponseHead, Scheme, StreamError, hop_by_hop, pseudo, translate,
+};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, StatusCode, Version};
@@ -10,9 +12,6 @@ use crate::conn::stream::{AnswerHead, Fit};
 use crate::error::MESSAGING;
 use crate::hpack::Pseudo;
 use crate::section::Section;
-
-/// A `:protocol` longer than this names nothing.
-const MAX_PROTOCOL_LEN: usize = 256;
 
 /// Why a request is not passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,44 +39,26 @@ pub(crate) fn request(mut section: Section, secure: bool) -> Result<RequestHead,
     }
     let authority = authority(section.authority.take(), section.hosts, &mut section.headers)?;
     if section.cookies > 1 {
-        join_cookies(&mut section.headers);
+        pseudo::join_cookies(&mut section.headers);
     }
     let mut head = RequestHead::new(RequestKind::Plain, method);
     (head.authority, head.version, head.headers) = (authority, Version::HTTP_2, section.headers);
     if plain_connect {
         head.scheme = if secure { Scheme::Https } else { Scheme::Http };
-        return into_connect(head);
+        return pseudo::into_connect(head).ok_or(Refusal::Malformed);
     }
-    head.scheme = scheme(section.scheme.as_ref())?;
-    head.path = Some(origin_form(section.path.as_ref(), &head.method)?);
+    head.scheme =
+        section.scheme.as_ref().and_then(|value| pseudo::scheme(value.as_bytes())).ok_or(Refusal::Malformed)?;
+    let path = section.path.as_ref().and_then(|value| pseudo::path(value.as_bytes(), &head.method));
+    head.path = Some(path.ok_or(Refusal::Malformed)?);
     let Some(protocol) = section.protocol else { return Ok(head) };
-    if head.authority.is_none() || protocol.len() > MAX_PROTOCOL_LEN {
-        return Err(Refusal::Malformed);
+    let token = pseudo::protocol(protocol.as_bytes()).filter(|_| head.authority.is_some()).ok_or(Refusal::Malformed)?;
+    if token.as_str() == translate::BYTESTREAM {
+        return pseudo::into_connect(head).ok_or(Refusal::Malformed);
     }
-    let protocol = protocol.to_str().map_err(|_| Refusal::Malformed)?;
-    if protocol == translate::BYTESTREAM {
-        head.path = None;
-        return into_connect(head);
-    }
-    let token = Token::new(protocol).ok_or(Refusal::Malformed)?;
     head.headers.remove(header::CONTENT_LENGTH);
     translate::extended_connect_to_upgrade(&mut head, token);
     Ok(head)
-}
-
-fn into_connect(mut head: RequestHead) -> Result<RequestHead, Refusal> {
-    let target = head.authority.clone().ok_or(Refusal::Malformed)?;
-    head.headers.remove(header::CONTENT_LENGTH);
-    head.kind = RequestKind::Connect(target);
-    Ok(head)
-}
-
-fn scheme(scheme: Option<&HeaderValue>) -> Result<Scheme, Refusal> {
-    match scheme.map(HeaderValue::as_bytes) {
-        Some(scheme) if scheme.eq_ignore_ascii_case(b"https") => Ok(Scheme::Https),
-        Some(scheme) if scheme.eq_ignore_ascii_case(b"http") => Ok(Scheme::Http),
-        _ => Err(Refusal::Malformed),
-    }
 }
 
 /// `:authority`, else the one `host`; `:authority` wins over any `host` (RFC 9113 section 8.3.1).
@@ -98,29 +79,6 @@ fn authority(pseudo: Option<HeaderValue>, hosts: usize, headers: &mut HeaderMap)
     match &authority {
         Some(authority) if authority.as_str().contains('@') => Err(Refusal::Malformed),
         _ => Ok(authority),
-    }
-}
-
-fn origin_form(path: Option<&HeaderValue>, method: &Method) -> Result<PathAndQuery, Refusal> {
-    let path = path.map(HeaderValue::as_bytes).ok_or(Refusal::Malformed)?;
-    let asterisk = path == b"*" && *method == Method::OPTIONS;
-    if !(path.starts_with(b"/") || asterisk) {
-        return Err(Refusal::Malformed);
-    }
-    PathAndQuery::try_from(path).map_err(|_| Refusal::Malformed)
-}
-
-/// Cookie crumbs become one field (RFC 9113 section 8.2.3).
-fn join_cookies(headers: &mut HeaderMap) {
-    let mut crumbs = headers.get_all(header::COOKIE).iter();
-    let (Some(first), Some(_)) = (crumbs.next(), crumbs.next()) else { return };
-    let mut joined = first.as_bytes().to_vec();
-    for crumb in headers.get_all(header::COOKIE).iter().skip(1) {
-        joined.extend_from_slice(b"; ");
-        joined.extend_from_slice(crumb.as_bytes());
-    }
-    if let Ok(value) = HeaderValue::from_bytes(&joined) {
-        headers.insert(header::COOKIE, value);
     }
 }
 
@@ -182,7 +140,8 @@ fn write_fields(headers: &HeaderMap, kind: &RequestKind, block: &mut Block<'_>) 
     let mut te = false;
     for (name, value) in headers {
         match name.as_str() {
-            "connection" | "upgrade" | "transfer-encoding" | "keep-alive" | "proxy-connection" | "host" => {}
+            "host" => {}
+            _ if pseudo::is_connection_specific(name) => {}
             "te" => te = true,
             "content-length" if kind.is_tunnel() => {}
             translate::ORIGINAL_METHOD if matches!(kind, RequestKind::Upgrade(_)) => {}

@@ -1,5 +1,6 @@
 //! The fields of one header block under the rules that all messages share (RFC 9113 section 8.2).
 
+use adit_http::pseudo;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::FieldRules;
@@ -107,12 +108,11 @@ impl Section {
             return;
         }
         match name.as_str() {
-            "connection" | "transfer-encoding" | "upgrade" | "keep-alive" | "proxy-connection" => self.malformed = true,
             "te" if bytes != b"trailers" => self.malformed = true,
             "content-length" if !self.content_length(bytes) => return,
             "host" => self.hosts += 1,
             "cookie" => self.cookies += 1,
-            _ => {}
+            _ => self.malformed |= pseudo::is_connection_specific(&name),
         }
         if self.too_large || self.malformed {
             return;

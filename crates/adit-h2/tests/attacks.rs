@@ -23,6 +23,7 @@ async fn malformed_requests_cost_their_stream_only() {
         ("empty path", &[(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "")]),
         ("path without a slash", &[(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "x")]),
         ("asterisk with GET", &[(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "*")]),
+        ("fragment", &[(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/a#b")]),
         ("unknown scheme", &[(":method", "GET"), (":scheme", "gopher"), (":authority", "a"), (":path", "/")]),
         ("user information", &[(":method", "GET"), (":scheme", "http"), (":authority", "u@a"), (":path", "/")]),
         ("duplicate method", &[(":method", "GET"), (":method", "GET"), (":scheme", "http"), (":path", "/")]),

@@ -1,5 +1,6 @@
 //! One field section under the rules of RFC 9114 section 4.2: what every message shares.
 
+use adit_http::pseudo;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::Limits;
@@ -86,7 +87,7 @@ pub(crate) fn read(block: &[u8], limits: Limits) -> Result<Section, Refusal> {
     if section.headers.len() > limits.count as usize {
         return Err(Refusal::TooLarge);
     }
-    join_cookies(&mut section.headers);
+    pseudo::join_cookies(&mut section.headers);
     Ok(section)
 }
 
@@ -107,7 +108,7 @@ fn take(section: &mut Section, name: &[u8], value: &[u8], limits: Limits) -> Opt
     }
     let name = HeaderName::from_lowercase(name).ok()?;
     let value = HeaderValue::from_bytes(value).ok()?;
-    if is_connection_specific(&name) || (name == header::TE && value != "trailers") {
+    if pseudo::is_connection_specific(&name) || (name == header::TE && value != "trailers") {
         return None;
     }
     if name == header::CONTENT_LENGTH {
@@ -130,25 +131,6 @@ fn take_length(section: &mut Section, name: HeaderName, value: HeaderValue) -> O
     section.length = Some(length);
     section.headers.try_insert(name, value).ok()?;
     Some(())
-}
-
-/// Fields that HTTP/3 does not have (RFC 9114 section 4.2).
-fn is_connection_specific(name: &HeaderName) -> bool {
-    matches!(name.as_str(), "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade")
-}
-
-/// Cookie crumbs become one field (RFC 9114 section 4.2.1).
-fn join_cookies(headers: &mut HeaderMap) {
-    let mut crumbs = headers.get_all(header::COOKIE).iter();
-    let (Some(first), Some(_)) = (crumbs.next(), crumbs.next()) else { return };
-    let mut joined = first.as_bytes().to_vec();
-    for crumb in headers.get_all(header::COOKIE).iter().skip(1) {
-        joined.extend_from_slice(b"; ");
-        joined.extend_from_slice(crumb.as_bytes());
-    }
-    if let Ok(value) = HeaderValue::from_bytes(&joined) {
-        headers.insert(header::COOKIE, value);
-    }
 }
 
 /// Reads trailers: a section without pseudo-header fields (RFC 9114 section 4.3).

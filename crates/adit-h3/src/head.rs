@@ -1,6 +1,8 @@
 //! Heads between the wire's form and the canonical one (RFC 9114 sections 4.3 and 4.4, RFC 9220).
 
-use adit_http::{ErrorCode, RequestHead, RequestKind, ResponseHead, Scheme, StreamError, Token, hop_by_hop, translate};
+use adit_http::{
+    ErrorCode, RequestHead, RequestKind, ResponseHead, Scheme, StreamError, hop_by_hop, pseudo, translate,
+};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{Authority, PathAndQuery};
@@ -9,9 +11,6 @@ use http::{Method, StatusCode, Version};
 use crate::config::Limits;
 use crate::error::MESSAGING;
 use crate::fields::{self, Refusal, Section, Writer};
-
-/// A `:protocol` longer than this names nothing.
-const MAX_PROTOCOL_LEN: usize = 256;
 
 /// A received request and what its body is held to.
 #[derive(Debug)]
@@ -23,54 +22,37 @@ pub(crate) struct Request {
 
 /// The canonical form of a received request.
 pub(crate) fn request(block: &[u8], limits: Limits, allow_extended: bool) -> Result<Request, Refusal> {
-    let Section { pseudo, mut headers, length } = fields::read(block, limits)?;
+    let Section { pseudo: said, mut headers, length } = fields::read(block, limits)?;
     let malformed = Refusal::Malformed;
-    let method = pseudo.method.as_deref().and_then(|name| Method::from_bytes(name).ok()).ok_or(malformed)?;
+    let method = said.method.as_deref().and_then(|name| Method::from_bytes(name).ok()).ok_or(malformed)?;
     // Without our leave `:protocol` is a pseudo-header field that is not defined (RFC 8441 section 3).
-    if pseudo.status.is_some() || (pseudo.protocol.is_some() && (!allow_extended || method != Method::CONNECT)) {
+    if said.status.is_some() || (said.protocol.is_some() && (!allow_extended || method != Method::CONNECT)) {
         return Err(malformed);
     }
-    let authority = authority(pseudo.authority.as_deref(), &mut headers)?;
+    let authority = authority(said.authority.as_deref(), &mut headers)?;
     let mut head = RequestHead::new(RequestKind::Plain, method);
     (head.scheme, head.version) = (Scheme::Https, Version::HTTP_3);
     (head.authority, head.headers) = (Some(authority), headers);
-    if head.method == Method::CONNECT && pseudo.protocol.is_none() {
-        if pseudo.scheme.is_some() || pseudo.path.is_some() || pseudo.authority.is_none() {
+    let into_connect = |head| Ok(Request { head: pseudo::into_connect(head).ok_or(malformed)?, length: None });
+    if head.method == Method::CONNECT && said.protocol.is_none() {
+        if said.scheme.is_some() || said.path.is_some() || said.authority.is_none() {
             return Err(malformed);
         }
-        return Ok(Request { head: into_connect(head), length: None });
+        return into_connect(head);
     }
-    head.scheme = match pseudo.scheme.as_deref() {
-        Some(scheme) if scheme.eq_ignore_ascii_case(b"https") => Scheme::Https,
-        Some(scheme) if scheme.eq_ignore_ascii_case(b"http") => Scheme::Http,
-        _ => return Err(malformed),
-    };
-    head.path = Some(origin_form(pseudo.path.as_deref(), &head.method)?);
-    let Some(protocol) = pseudo.protocol.as_deref() else {
+    head.scheme = said.scheme.as_deref().and_then(pseudo::scheme).ok_or(malformed)?;
+    let path = said.path.as_deref().and_then(|path| pseudo::path(path, &head.method));
+    head.path = Some(path.ok_or(malformed)?);
+    let Some(protocol) = said.protocol.as_deref() else {
         return Ok(Request { head, length });
     };
-    let token = std::str::from_utf8(protocol).ok().filter(|text| text.len() <= MAX_PROTOCOL_LEN).and_then(Token::new);
-    let token = token.filter(|token| pseudo.authority.is_some() && is_token(token)).ok_or(malformed)?;
+    let token = pseudo::protocol(protocol).filter(|_| said.authority.is_some()).ok_or(malformed)?;
     if token.as_str() == translate::BYTESTREAM {
-        head.path = None;
-        return Ok(Request { head: into_connect(head), length: None });
+        return into_connect(head);
     }
     head.headers.remove(header::CONTENT_LENGTH);
     translate::extended_connect_to_upgrade(&mut head, token);
     Ok(Request { head, length: None })
-}
-
-/// `:protocol` is one token (RFC 8441 section 4), where `Upgrade` may be a list.
-fn is_token(token: &Token) -> bool {
-    token.as_str().bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-fn into_connect(mut head: RequestHead) -> RequestHead {
-    if let Some(target) = head.authority.clone() {
-        head.kind = RequestKind::Connect(target);
-    }
-    head.headers.remove(header::CONTENT_LENGTH);
-    head
 }
 
 /// `:authority` or `host`: one of them is there, and both say the same (RFC 9114 section 4.3.1).
@@ -87,16 +69,6 @@ fn authority(pseudo: Option<&[u8]>, headers: &mut HeaderMap) -> Result<Authority
     headers.remove(header::HOST);
     // User information has no place in a request's authority (RFC 9114 section 4.3.1).
     if authority.as_str().contains('@') { Err(Refusal::Malformed) } else { Ok(authority) }
-}
-
-fn origin_form(path: Option<&[u8]>, method: &Method) -> Result<PathAndQuery, Refusal> {
-    let path = path.ok_or(Refusal::Malformed)?;
-    let asterisk = path == b"*" && *method == Method::OPTIONS;
-    // A fragment is not part of a request target, and `http` would cut it off without a word.
-    if !(path.starts_with(b"/") || asterisk) || path.contains(&b'#') {
-        return Err(Refusal::Malformed);
-    }
-    PathAndQuery::try_from(path).map_err(|_| Refusal::Malformed)
 }
 
 /// A request as a field section, which must fit in what the peer takes.

@@ -16,6 +16,7 @@ pub mod compression;
 mod error;
 mod head;
 pub mod hop_by_hop;
+pub mod pseudo;
 pub mod target;
 pub mod translate;
 mod udp_template;

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use adit_http::Token;
 use proptest::prelude::*;
 
 use super::*;
