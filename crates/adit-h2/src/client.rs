@@ -11,7 +11,7 @@ use adit_io::Io;
 use tokio::time::{Instant, Sleep};
 
 use crate::conn::{Core, Link, MAX_INTERIM};
-use crate::error::End;
+use crate::error::{End, MISUSED};
 use crate::keepalive::{Keepalive, poll_dead};
 use crate::recv::{Ended, H2Recv, Misused};
 use crate::send::H2Send;
@@ -179,7 +179,7 @@ enum Answer {
 impl PendingResponse for H2Pending {
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, StreamError>> {
         if self.state != Answer::Awaited {
-            return Poll::Ready(Err(StreamError::Local(ErrorCode::Internal)));
+            return Poll::Ready(Err(MISUSED));
         }
         let mut core = self.link.lock();
         let answer = match ready!(core.poll_head(self.key, cx)) {

@@ -9,6 +9,9 @@ pub(crate) const CODEC: &str = "http2.codec_error";
 /// Envoy's detail for a peer that floods us.
 const FLOOD: &str = "http2.inbound_flood";
 
+/// For a half asked for out of order.
+pub(crate) const MISUSED: StreamError = StreamError::Local(ErrorCode::Internal);
+
 /// Error codes (RFC 9113 section 7).
 pub(crate) mod code {
     pub(crate) const NO_ERROR: u32 = 0x0;

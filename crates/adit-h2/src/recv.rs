@@ -13,6 +13,7 @@ use crate::Counter;
 use crate::conn::Link;
 use crate::conn::send::Received;
 use crate::conn::stream::Fit;
+use crate::error::MISUSED;
 
 /// The DATA of one stream, then its trailers. What came of it stands with the connection.
 ///
@@ -115,8 +116,6 @@ impl Drop for H2Recv {
 
 /// A half asked for out of order.
 pub(crate) struct Misused;
-
-const MISUSED: StreamError = StreamError::Local(ErrorCode::Internal);
 
 impl ByteSource for Misused {
     fn poll_chunk(&mut self, _: &mut Context<'_>, _max: usize) -> Poll<Option<Result<Bytes, StreamError>>> {

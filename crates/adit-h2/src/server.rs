@@ -13,7 +13,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::ServerConfig;
 use crate::conn::{Arrived, Core, Link};
-use crate::error::{End, code};
+use crate::error::{End, MISUSED, code};
 use crate::frame::Fault;
 use crate::head;
 use crate::keepalive::{Keepalive, poll_dead};
@@ -43,32 +43,6 @@ pub struct Server {
 }
 
 impl Server {
-    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<IncomingStream, ConnError>>> {
-        loop {
-            if let Some(stream) = self.accept() {
-                return Poll::Ready(Some(Ok(stream)));
-            }
-            let Some(wire) = &mut self.wire else { return Poll::Ready(None) };
-            if let Poll::Ready(end) = wire.poll(cx) {
-                self.wire = None;
-                return Poll::Ready(self.over(end));
-            }
-            if let Some(stream) = self.accept() {
-                return Poll::Ready(Some(Ok(stream)));
-            }
-            if self.poll_late(cx).is_ready() {
-                self.late = true;
-                self.link.lock().fault(Fault(code::ENHANCE_YOUR_CALM));
-                continue;
-            }
-            if self.poll_dead(cx).is_ready() {
-                self.wire = None;
-                return Poll::Ready(Some(Err(conn_error(StreamError::TimedOut, "http2_ping_timeout"))));
-            }
-            return Poll::Pending;
-        }
-    }
-
     /// Ready when a header block has been under way for too long.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let (Some(timeout), Some(wire)) = (self.cfg.request_headers_timeout, &self.wire) else { return Poll::Pending };
@@ -105,7 +79,29 @@ impl Server {
 
 impl ServerConn for Server {
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<IncomingStream, ConnError>>> {
-        self.poll_open(cx)
+        loop {
+            if let Some(stream) = self.accept() {
+                return Poll::Ready(Some(Ok(stream)));
+            }
+            let Some(wire) = &mut self.wire else { return Poll::Ready(None) };
+            if let Poll::Ready(end) = wire.poll(cx) {
+                self.wire = None;
+                return Poll::Ready(self.over(end));
+            }
+            if let Some(stream) = self.accept() {
+                return Poll::Ready(Some(Ok(stream)));
+            }
+            if self.poll_late(cx).is_ready() {
+                self.late = true;
+                self.link.lock().fault(Fault(code::ENHANCE_YOUR_CALM));
+                continue;
+            }
+            if self.poll_dead(cx).is_ready() {
+                self.wire = None;
+                return Poll::Ready(Some(Err(conn_error(StreamError::TimedOut, "http2_ping_timeout"))));
+            }
+            return Poll::Pending;
+        }
     }
 
     fn drain(&mut self) {
@@ -131,8 +127,6 @@ struct H2Responder {
     half: Option<H2Send>,
     kind: RequestKind,
 }
-
-const MISUSED: StreamError = StreamError::Local(ErrorCode::Internal);
 
 impl Responder for H2Responder {
     fn inform(&mut self, mut head: ResponseHead) -> Result<(), StreamError> {

@@ -93,13 +93,14 @@ impl Flood {
 
     pub(crate) fn priority(&mut self, stats: &Stats) -> Result<(), Fault> {
         self.priorities += 1;
-        let allowed = self.max_priorities * (1 + self.streams_seen);
+        let allowed = self.max_priorities.saturating_mul(1 + self.streams_seen);
         if self.priorities > allowed { Err(stats.flood(Counter::InboundPriorityFramesFlood)) } else { Ok(()) }
     }
 
     pub(crate) fn window_update(&mut self, stats: &Stats) -> Result<(), Fault> {
         self.window_updates += 1;
-        let allowed = 5 + 2 * (self.streams_seen + self.max_window_updates * self.data_units_sent);
+        let caused = self.max_window_updates.saturating_mul(self.data_units_sent);
+        let allowed = self.streams_seen.saturating_add(caused).saturating_mul(2).saturating_add(5);
         if self.window_updates > allowed { Err(stats.flood(Counter::InboundWindowUpdateFramesFlood)) } else { Ok(()) }
     }
 

@@ -30,6 +30,7 @@ use crate::{CodecStats, Http2Options, section};
 use chunks::Chunks;
 use flood::{Flood, Stats};
 use message::OpenBlock;
+use send::keep;
 use streams::Streams;
 
 pub(crate) use body::Target;
@@ -284,10 +285,7 @@ impl Core {
     }
 
     pub(crate) fn set_driver(&mut self, cx: &Context<'_>) {
-        match &mut self.driver {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
+        keep(&mut self.driver, cx);
     }
 
     pub(crate) fn forget_driver(&mut self) {
@@ -295,10 +293,7 @@ impl Core {
     }
 
     pub(crate) fn set_opener(&mut self, cx: &Context<'_>) {
-        match &mut self.opener {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
+        keep(&mut self.opener, cx);
     }
 
     pub(crate) fn wake_opener(&mut self) {

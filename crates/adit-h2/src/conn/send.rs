@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, StatusCode};
 
 use super::Core;
 use super::stream::{AnswerHead, Fit, Flags};
-use crate::error::Cause;
+use crate::error::{Cause, MISUSED};
 use crate::frame::{END_STREAM, MAX_31};
 use crate::head;
 
@@ -17,8 +17,6 @@ const SMALL: usize = 1 << 10;
 const MAX_CONTROL: usize = 32 << 10;
 /// A turn in the line for the connection's window takes so much at least.
 const LEAST_TURN: i64 = 1 << 10;
-
-const MISUSED: StreamError = StreamError::Local(ErrorCode::Internal);
 
 /// What a receiving half is given.
 pub(crate) enum Received {
@@ -384,7 +382,7 @@ impl Core {
     }
 }
 
-fn keep(place: &mut Option<std::task::Waker>, cx: &Context<'_>) {
+pub(super) fn keep(place: &mut Option<std::task::Waker>, cx: &Context<'_>) {
     match place {
         Some(waker) => waker.clone_from(cx.waker()),
         none => *none = Some(cx.waker().clone()),
