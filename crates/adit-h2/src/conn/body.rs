@@ -9,6 +9,9 @@ use super::streams::Memory;
 use crate::error::code;
 use crate::frame::{self, Fault, Head};
 
+/// The part of a stream's window that is given back although more waits for its reader.
+const LEAST_SHARE: u32 = 4;
+
 /// Where the octets of a DATA frame go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Target {
@@ -120,7 +123,10 @@ impl Core {
             return;
         }
         stream.unannounced += lent;
-        if !stream.any(Flags::PEER_ENDED.and(Flags::OVER)) && is_due(stream.unannounced, stream.recv_window.into()) {
+        // While more waits here a small part is kept: a peer without a window would fill it with a small frame, and the next.
+        let much = stream.unannounced >= self.limits.stream_window / LEAST_SHARE;
+        let is_due = (much || stream.inbound.is_empty()) && is_due(stream.unannounced, stream.recv_window.into());
+        if !stream.any(Flags::PEER_ENDED.and(Flags::OVER)) && is_due {
             let (id, increment) = (stream.id, std::mem::take(&mut stream.unannounced));
             stream.recv_window = stream.recv_window.saturating_add_unsigned(increment);
             frame::window_update(id, increment, self.control());

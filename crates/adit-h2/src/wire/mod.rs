@@ -22,8 +22,9 @@ use read::{fill, scratch};
 
 /// Frames read in one poll of a connection before it yields to its neighbours.
 const FRAMES_PER_POLL: u32 = 512;
-/// Octets read in one poll of a connection before it yields to its neighbours.
-const OCTETS_PER_POLL: usize = 1 << 20;
+/// Octets read in one poll of a connection before it yields to its neighbours, and to who reads them while they are in the
+/// core's cache.
+const OCTETS_PER_POLL: usize = 256 << 10;
 /// Beyond the frame at hand, this much is read at once: what follows may be a flood of small frames.
 const READ_AHEAD: usize = 32 << 10;
 /// The largest read.
@@ -166,7 +167,8 @@ impl Wire {
             }
             Poll::Ready(Ok(n)) => {
                 self.octets_read += n as u64;
-                self.read_size = (2 * n).min(MAX_READ);
+                // What came as asked may be the end of a frame, and says nothing of the next one.
+                self.read_size = if n < want { 2 * n } else { self.read_size.max(2 * n) }.min(MAX_READ);
                 Some(n)
             }
         }

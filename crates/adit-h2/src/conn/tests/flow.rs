@@ -155,6 +155,29 @@ fn windows_are_given_back_for_what_went_onward() {
 }
 
 #[test]
+fn a_small_part_of_a_window_is_kept_while_more_waits() {
+    let mut end = End::ready(&Http2Options::default(), true);
+    end.feed(&octets(frame::HEADERS, GOES_ON, 1, GET)).unwrap();
+    let key = end.core.accept().unwrap().key;
+    let mut given_for = |pieces: &[usize]| {
+        for len in pieces {
+            end.feed(&octets(frame::DATA, 0, 1, &vec![0; *len])).unwrap();
+        }
+        let mut updates = Vec::new();
+        while let Poll::Ready(chunk) = end.core.poll_chunk(key, &noop()) {
+            assert!(matches!(chunk, Ok(send::Received::Chunk(_))));
+            updates.extend(end.sent().iter().filter(|sent| sent.stream == 1).map(Sent::code));
+        }
+        updates.extend(end.sent().iter().filter(|sent| sent.stream == 1).map(Sent::code));
+        updates
+    };
+    // The peer has nothing left of 1 MiB: it is given quarters, however small the pieces are.
+    assert_eq!(given_for(&[1 << 15; 32]), [1 << 18; 3]);
+    // It has nothing left, and nothing waits: it is given all.
+    assert_eq!(given_for(&[1 << 18; 3]).iter().sum::<u32>(), 1 << 20);
+}
+
+#[test]
 fn padding_is_given_back_and_counted() {
     let mut end = End::ready(&Http2Options::default(), true);
     end.feed(&octets(frame::HEADERS, GOES_ON, 1, GET)).unwrap();
