@@ -2,8 +2,8 @@
 
 use std::cell::Cell;
 
-/// Room for 64 KiB of plaintext in records, and what is added to it (RFC 8446 section 5.2), twice over.
-pub(crate) const SIZE: usize = 80 << 10;
+/// Room for 256 KiB of plaintext in records, what is added to it (RFC 8446 section 5.2), and a record that was held.
+pub(crate) const SIZE: usize = 280 << 10;
 
 thread_local! {
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };

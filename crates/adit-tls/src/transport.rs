@@ -11,16 +11,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::scratch;
 use crate::session::{Action, Driven, Session};
 
-/// Plaintext encrypted by one write: four full records.
-const WRITE_SIZE: usize = 64 << 10;
-/// What four records and a key update add to their plaintext is far below.
+/// Plaintext encrypted by one write: sixteen full records.
+const WRITE_SIZE: usize = 256 << 10;
+/// What as many records and a key update add to their plaintext is below.
 const WRITE_OVERHEAD: usize = 1 << 10;
 /// Small pieces of a vectored write are joined up to this size: one record.
 const JOINED: usize = 16 << 10;
 /// The least that one read asks for: a full record (RFC 8446 section 5.2: 2^14 + 256 and its header).
 const READ_LEAST: usize = (16 << 10) + 261;
 /// The most that one read asks for.
-const READ_MOST: usize = 64 << 10;
+const READ_MOST: usize = 256 << 10;
 
 /// An established TLS session over a stream, as a [`Transport`].
 ///
@@ -110,6 +110,22 @@ impl TlsTransport {
         }
     }
 
+    /// Takes as much of both parts as one write may.
+    fn poll_write_parts(&mut self, cx: &mut Context<'_>, [first, second]: [&[u8]; 2]) -> Poll<io::Result<usize>> {
+        if self.failed || self.closing {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        // Nothing is encrypted while something waits: what is held stays below one write.
+        ready!(self.poll_send(cx))?;
+        let first = first.get(..WRITE_SIZE).unwrap_or(first);
+        let second = second.get(..WRITE_SIZE.saturating_sub(first.len())).unwrap_or(second);
+        let taken = first.len() + second.len();
+        if taken > 0 {
+            self.send(cx, [first, second])?;
+        }
+        Poll::Ready(Ok(taken))
+    }
+
     fn drive(&mut self, incoming: &mut [u8], into: &mut ReadBuf<'_>, action: &mut Action<'_>) -> io::Result<Driven> {
         let mut over = Vec::new();
         let mut plain = |bytes: &[u8]| {
@@ -194,13 +210,19 @@ impl TlsTransport {
         Pin::new(io).poll_flush(cx)
     }
 
-    /// Encrypts `data`, at most [`WRITE_SIZE`], and sends what the stream below takes of it.
-    fn send(&mut self, cx: &mut Context<'_>, data: &[u8]) -> io::Result<()> {
-        scratch::with(data.len() + WRITE_OVERHEAD, |buffer| {
-            let mut action = Action::Encrypt { plain: data, out: buffer };
-            self.act(&mut action)?;
-            let Action::Encrypted(written) = action else { return Err(io::ErrorKind::BrokenPipe.into()) };
-            self.pass_on(cx, buffer.get(..written).unwrap_or_default())
+    /// Encrypts `data`, each part in records of its own and together at most [`WRITE_SIZE`], and sends what the stream
+    /// below takes of it.
+    fn send(&mut self, cx: &mut Context<'_>, data: [&[u8]; 2]) -> io::Result<()> {
+        let size: usize = data.iter().map(|part| part.len()).sum();
+        scratch::with(size + WRITE_OVERHEAD, |buffer| {
+            let mut filled = 0;
+            for plain in data.into_iter().filter(|part| !part.is_empty()) {
+                let mut action = Action::Encrypt { plain, out: buffer.get_mut(filled..).unwrap_or_default() };
+                self.act(&mut action)?;
+                let Action::Encrypted(written) = action else { return Err(io::ErrorKind::BrokenPipe.into()) };
+                filled += written;
+            }
+            self.pass_on(cx, buffer.get(..filled).unwrap_or_default())
         })
     }
 
@@ -272,32 +294,27 @@ impl AsyncRead for TlsTransport {
 
 impl AsyncWrite for TlsTransport {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        if self.failed || self.closing {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        // Nothing is encrypted while something waits: what is held stays below one write.
-        ready!(self.poll_send(cx))?;
-        let n = data.len().min(WRITE_SIZE);
-        if n > 0 {
-            self.send(cx, data.get(..n).unwrap_or_default())?;
-        }
-        Poll::Ready(Ok(n))
+        self.poll_write_parts(cx, [data, &[]])
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let mut rest = data.iter().filter(|slice| !slice.is_empty());
         let Some(first) = rest.next() else { return self.poll_write(cx, &[]) };
         let Some(second) = rest.next().filter(|_| first.len() < JOINED) else { return self.poll_write(cx, first) };
-        let mut joined = Vec::with_capacity(JOINED);
+        let (mut joined, mut behind) = (Vec::with_capacity(JOINED), &[][..]);
         for slice in [first, second].into_iter().chain(rest) {
-            let room = JOINED.saturating_sub(joined.len());
-            joined.extend_from_slice(slice.get(..slice.len().min(room)).unwrap_or_default());
+            let (fits, more) = slice.split_at(slice.len().min(JOINED.saturating_sub(joined.len())));
+            joined.extend_from_slice(fits);
+            if !more.is_empty() {
+                behind = more;
+                break;
+            }
         }
-        self.poll_write(cx, &joined)
+        self.poll_write_parts(cx, [&joined, behind])
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -143,14 +143,18 @@ async fn every_byte_arrives_in_order() {
 #[tokio::test]
 async fn vectored_writes_are_joined() {
     let (mut client, mut server) = connected().await;
-    let big = vec![3; 40_000];
-    let slices: Vec<std::io::IoSlice<'_>> = [&b"ab"[..], b"", b"cde", &big].map(std::io::IoSlice::new).into();
-    let n = client.write_vectored(&slices).await.unwrap();
-    assert!(n > 5, "{n}");
-    client.flush().await.unwrap();
-    let mut got = vec![0; n];
-    server.read_exact(&mut got).await.unwrap();
-    assert_eq!(got[..5], *b"abcde");
+    for len in [10, 16 << 10, 40_000, 400_000] {
+        let big: Vec<u8> = (0..len).map(|n| (n % 251) as u8).collect();
+        let parts = [&b"ab"[..], b"", b"cde", &big, b"behind"];
+        let n = client.write_vectored(&parts.map(std::io::IoSlice::new)).await.unwrap();
+        // One write takes all that is small, and what follows up to its share; a slice that it filled up is its last.
+        let all = parts.concat();
+        assert!(n == all.len() || n + b"behind".len() == all.len() || n == 256 << 10, "{n} of {}", all.len());
+        client.flush().await.unwrap();
+        let mut got = vec![0; n];
+        server.read_exact(&mut got).await.unwrap();
+        assert_eq!(got, all[..n]);
+    }
 }
 
 #[tokio::test]
