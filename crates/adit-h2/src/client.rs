@@ -134,11 +134,14 @@ impl ClientConn for Client {
 
     fn open(&mut self, head: &RequestHead, end: bool) -> Result<OutgoingStream, StreamError> {
         self.ping_if_idle();
-        let key = self.link.lock().open(head, end)?;
+        let mut core = self.link.lock();
+        let key = core.open(head, end)?;
+        let meter = core.meter(key);
+        drop(core);
         let response =
             H2Pending { link: self.link.clone(), key, kind: head.kind.clone(), interim: 0, state: Answer::Awaited };
         let send = H2Send::new(self.link.clone(), key);
-        Ok(OutgoingStream { send: Box::new(send), response: Box::new(response), meter: None })
+        Ok(OutgoingStream { send: Box::new(send), response: Box::new(response), meter })
     }
 
     fn live_streams(&self) -> usize {

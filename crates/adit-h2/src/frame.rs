@@ -26,6 +26,9 @@ const PRIORITISED: u8 = 0x20;
 
 /// Octets of a frame's head.
 pub(crate) const HEAD_LEN: usize = 9;
+/// Octets of whole frames.
+pub(crate) const RST_STREAM_LEN: usize = HEAD_LEN + 4;
+pub(crate) const WINDOW_UPDATE_LEN: usize = HEAD_LEN + 4;
 /// The deprecated priority in a HEADERS frame (RFC 9113 section 6.2), and all of a PRIORITY frame.
 const PRIORITY_LEN: u32 = 5;
 /// The largest identifier of a stream, and the largest window; the bit above is none of it (RFC 9113 section 4.1).

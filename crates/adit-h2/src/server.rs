@@ -69,11 +69,11 @@ impl Server {
     }
 
     fn accept(&self) -> Option<IncomingStream> {
-        let Arrived { key, head, ended } = self.link.lock().accept()?;
+        let Arrived { key, head, ended, meter } = self.link.lock().accept()?;
         let recv: Box<dyn RecvStream> =
             if ended { Box::new(Ended) } else { Box::new(H2Recv::new(self.link.clone(), key)) };
         let responder = H2Responder { half: Some(H2Send::new(self.link.clone(), key)), kind: head.kind.clone() };
-        Some(IncomingStream { head, recv, responder: Box::new(responder), meter: None })
+        Some(IncomingStream { head, recv, responder: Box::new(responder), meter: Some(meter) })
     }
 }
 

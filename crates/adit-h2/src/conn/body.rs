@@ -7,7 +7,7 @@ use super::frames::Absent;
 use super::stream::{ANY_LENGTH, Flags};
 use super::streams::Memory;
 use crate::error::code;
-use crate::frame::{self, Fault, Head};
+use crate::frame::{self, Fault, HEAD_LEN, Head, WINDOW_UPDATE_LEN};
 
 /// The part of a stream's window that is given back although more waits for its reader.
 const LEAST_SHARE: u32 = 4;
@@ -33,6 +33,7 @@ impl Core {
             Some(target) => {
                 if let Some(stream) = self.streams.get(target.key) {
                     stream.unannounced += padding;
+                    stream.note_received(HEAD_LEN + padding as usize, 0);
                 }
                 self.give_back(padding);
             }
@@ -129,6 +130,7 @@ impl Core {
         if !stream.any(Flags::PEER_ENDED.and(Flags::OVER)) && is_due {
             let (id, increment) = (stream.id, std::mem::take(&mut stream.unannounced));
             stream.recv_window = stream.recv_window.saturating_add_unsigned(increment);
+            stream.note_sent(WINDOW_UPDATE_LEN, 0);
             frame::window_update(id, increment, self.control());
             self.wake_driver();
         }

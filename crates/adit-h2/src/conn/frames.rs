@@ -7,7 +7,7 @@ use super::streams::Memory;
 use super::{Core, Drain, PING_ALIVE, PING_DRAIN};
 use crate::Counter;
 use crate::error::{Cause, code};
-use crate::frame::{self, ACK, DEFAULT_WINDOW, Fault, Head, MAX_31, Settings, word};
+use crate::frame::{self, ACK, DEFAULT_WINDOW, Fault, Head, MAX_31, RST_STREAM_LEN, Settings, word};
 
 /// Requests that a client may reset before they were looked at.
 const PENDING_RESETS: usize = 100;
@@ -88,6 +88,7 @@ impl Core {
         if stream.is_closed() {
             return Ok(());
         }
+        stream.note_received(RST_STREAM_LEN, 0);
         if stream.is(Flags::WAITS_ACCEPT) {
             self.accept_resets += 1;
             if self.accept_resets > PENDING_RESETS {

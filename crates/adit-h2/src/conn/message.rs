@@ -1,5 +1,8 @@
 //! Header blocks: requests, responses and trailers that come (RFC 9113 sections 4.3 and 8).
 
+use std::sync::Arc;
+
+use adit_codec::Meter;
 use http::StatusCode;
 
 use super::frames::Absent;
@@ -8,7 +11,7 @@ use super::streams::Memory;
 use super::{Arrived, Core};
 use crate::Counter;
 use crate::error::code;
-use crate::frame::{DEFAULT_WINDOW, END_STREAM, Fault, Head};
+use crate::frame::{DEFAULT_WINDOW, END_STREAM, Fault, HEAD_LEN, Head};
 use crate::head::{self, Refusal};
 use crate::section::Section;
 
@@ -23,6 +26,8 @@ pub(crate) struct OpenBlock {
     ends_stream: bool,
     frames: u32,
     octets: Vec<u8>,
+    /// What it costs on the wire.
+    cost: usize,
 }
 
 const CALM: Fault = Fault(code::ENHANCE_YOUR_CALM);
@@ -49,11 +54,12 @@ impl Core {
         let fragment = head.fragment(payload)?;
         self.flood.headers();
         self.flood.payload(fragment.is_empty(), head.ends_stream(), &self.stats)?;
+        let cost = HEAD_LEN + payload.len();
         if head.ends_headers() {
-            return self.block(head.stream, head.ends_stream(), fragment);
+            return self.block(head.stream, head.ends_stream(), fragment, cost);
         }
         let (stream, ends_stream) = (head.stream, head.ends_stream());
-        self.block = Some(Box::new(OpenBlock { stream, ends_stream, frames: 1, octets: fragment.to_vec() }));
+        self.block = Some(Box::new(OpenBlock { stream, ends_stream, frames: 1, octets: fragment.to_vec(), cost }));
         Ok(())
     }
 
@@ -62,17 +68,21 @@ impl Core {
         let Some(mut block) = self.block.take() else { return Err(Fault(code::PROTOCOL_ERROR)) };
         block.octets.extend_from_slice(payload);
         block.frames += 1;
+        // As in Envoy, the heads of CONTINUATION frames do not count.
+        block.cost += payload.len();
         if head.ends_headers() {
-            return self.block(block.stream, block.ends_stream, &block.octets);
+            return self.block(block.stream, block.ends_stream, &block.octets, block.cost);
         }
         self.block = Some(block);
         Ok(())
     }
 
-    fn block(&mut self, id: u32, ends: bool, octets: &[u8]) -> Result<(), Fault> {
+    /// A whole header block, and what it cost on the wire.
+    fn block(&mut self, id: u32, ends: bool, octets: &[u8], cost: usize) -> Result<(), Fault> {
         let section = Section::read(&mut self.decoder, octets, self.limits.rules, self.limits.max_list)?;
         if let Some(key) = self.streams.find(id) {
             let Some(stream) = self.streams.get(key) else { return Ok(()) };
+            stream.note_received(cost, cost);
             return match stream {
                 stream if stream.is(Flags::WE_RESET) => Ok(()),
                 stream if stream.any(Flags::PEER_ENDED.and(Flags::OVER)) => Err(Fault(code::STREAM_CLOSED)),
@@ -84,12 +94,12 @@ impl Core {
             Absent::BehindGoaway | Absent::Over(Memory::WeReset) => Ok(()),
             Absent::Over(Memory::Ended | Memory::PeerReset) => Err(Fault(code::STREAM_CLOSED)),
             Absent::Over(Memory::Forgotten) if !self.is_server => self.reset_unknown(id, code::STREAM_CLOSED),
-            Absent::Idle if self.is_server && id & 1 == 1 => self.request(id, ends, section),
+            Absent::Idle if self.is_server && id & 1 == 1 => self.request(id, ends, section, cost),
             Absent::Idle | Absent::Over(Memory::Forgotten) => Err(Fault(code::PROTOCOL_ERROR)),
         }
     }
 
-    fn request(&mut self, id: u32, ends: bool, section: Section) -> Result<(), Fault> {
+    fn request(&mut self, id: u32, ends: bool, section: Section, cost: usize) -> Result<(), Fault> {
         self.streams.last = id;
         if self.streams.open >= self.limits.max_streams {
             return self.reset_unknown(id, code::REFUSED_STREAM);
@@ -105,8 +115,11 @@ impl Core {
                 let flags = Flags::HEAD_CAME.and(Flags::WAITS_ACCEPT).and(ended);
                 let mut stream = self.new_stream(id, flags);
                 stream.length = length;
+                let meter = Arc::new(Meter::default());
+                meter.received(cost, cost);
+                stream.meter = Some(meter.clone());
                 let key = self.streams.open(stream);
-                self.accept.push_back(Arrived { key, head, ended: ends });
+                self.accept.push_back(Arrived { key, head, ended: ends, meter });
                 Ok(())
             }
             Err(Refusal::Malformed) => self.reset_unknown(id, code::PROTOCOL_ERROR),

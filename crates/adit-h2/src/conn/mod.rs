@@ -19,6 +19,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
+use adit_codec::Meter;
 use adit_http::{ErrorCode, RequestHead, StreamError};
 use bytes::BytesMut;
 
@@ -107,6 +108,7 @@ pub(crate) struct Arrived {
     pub(crate) head: RequestHead,
     /// It has neither content nor trailers.
     pub(crate) ended: bool,
+    pub(crate) meter: Arc<Meter>,
 }
 
 /// The state of a connection.

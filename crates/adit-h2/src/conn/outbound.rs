@@ -63,13 +63,16 @@ impl Core {
         self.blocked && self.control.len() > MAX_BEHIND
     }
 
-    /// A HEADERS frame, and CONTINUATION where the peer takes no larger one.
-    pub(super) fn write_block(&mut self, id: u32, flags: u8, write: impl FnOnce(&mut Block<'_>)) {
+    /// A HEADERS frame, and CONTINUATION where the peer takes no larger one: what that costs, as Envoy counts it, with no
+    /// more than one frame's head.
+    pub(super) fn write_block(&mut self, id: u32, flags: u8, write: impl FnOnce(&mut Block<'_>)) -> usize {
         let at = self.control().len();
         self.control.put_bytes(0, HEAD_LEN);
         self.encoder.begin(&mut self.control);
         write(&mut Block { encoder: &mut self.encoder, out: &mut self.control });
+        let cost = self.control.len().saturating_sub(at);
         frame::frame_block(at, id, flags, self.peer.max_frame, &mut self.control);
+        cost
     }
 
     /// What leaves next goes to `out`, a batch at most.
@@ -129,12 +132,20 @@ impl Core {
             self.note_left(len);
         }
         if let Some(trailers) = trailers {
-            self.write_block(id, END_STREAM, |block| block.fields(&trailers));
+            let cost = self.write_block(id, END_STREAM, |block| block.fields(&trailers));
+            self.note_block(key, cost);
         }
         if ended {
             self.end_sent(key);
         } else if !empty {
             self.make_ready(key);
+        }
+    }
+
+    /// A header block was sent.
+    pub(super) fn note_block(&mut self, key: u32, cost: usize) {
+        if let Some(stream) = self.streams.get(key) {
+            stream.note_sent(cost, cost);
         }
     }
 

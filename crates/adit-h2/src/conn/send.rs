@@ -1,7 +1,9 @@
 //! What the halves of streams ask for.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use adit_codec::Meter;
 use adit_http::{ErrorCode, RequestHead, RequestKind, StreamError};
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
@@ -9,7 +11,7 @@ use http::{HeaderMap, Method, StatusCode};
 use super::Core;
 use super::stream::{AnswerHead, Fit, Flags};
 use crate::error::{Cause, MISUSED};
-use crate::frame::{END_STREAM, MAX_31};
+use crate::frame::{END_STREAM, HEAD_LEN, MAX_31};
 use crate::head;
 
 /// DATA up to this size goes with the control frames, if these are no more than [`MAX_CONTROL`].
@@ -59,9 +61,19 @@ impl Core {
         }
         let key = self.streams.open(stream);
         self.count_live();
-        self.write_block(id, if end { END_STREAM } else { 0 }, |block| head::write_request(request, block));
+        let cost = self.write_block(id, if end { END_STREAM } else { 0 }, |block| head::write_request(request, block));
+        if let Some(stream) = self.streams.get(key) {
+            let meter = Meter::default();
+            meter.sent(cost, cost);
+            stream.meter = Some(Arc::new(meter));
+        }
         self.wake_driver();
         Ok(key)
+    }
+
+    /// What a stream costs beside its payload, for whoever reads it.
+    pub(crate) fn meter(&mut self, key: u32) -> Option<Arc<Meter>> {
+        self.streams.get(key).and_then(|stream| stream.meter.clone())
     }
 
     /// An answer, final or interim.
@@ -77,10 +89,11 @@ impl Core {
             return Err(cause.error());
         }
         let id = stream.id;
-        self.write_block(id, if end { END_STREAM } else { 0 }, |block| {
+        let cost = self.write_block(id, if end { END_STREAM } else { 0 }, |block| {
             block.status(status);
             block.fields(headers);
         });
+        self.note_block(key, cost);
         if end {
             self.end_sent(key);
         }
@@ -208,9 +221,12 @@ impl Core {
         self.queued_frames = self.queued_frames.saturating_add(1);
         // A client may still give up a request whose end did not leave: that is a reset and no end.
         let at_once = len <= SMALL && self.control.len() <= MAX_CONTROL && (self.is_server || !last);
+        let max_frame = self.peer.max_frame as usize;
         let Some(stream) = self.streams.get(key) else { return };
         stream.send_window -= len as i32;
         stream.set(Flags::BEGUN);
+        // Counted here, with the payload: who logs it may be done before it leaves.
+        stream.note_sent(HEAD_LEN * len.div_ceil(max_frame), 0);
         if at_once && stream.outbound.is_empty() && !stream.is(Flags::READY) {
             let id = stream.id;
             self.write_data(id, if last { END_STREAM } else { 0 }, &data);
@@ -236,6 +252,9 @@ impl Core {
     pub(crate) fn end(&mut self, key: u32) {
         let Some(stream) = self.streams.get(key) else { return };
         stream.set(Flags::WE_ENDED);
+        if stream.outbound.is_empty() {
+            stream.note_sent(HEAD_LEN, 0);
+        }
         if self.is_server && stream.outbound.is_empty() && !stream.is(Flags::READY) {
             let id = stream.id;
             self.write_data(id, END_STREAM, &[]);
@@ -257,7 +276,8 @@ impl Core {
         stream.set(Flags::WE_ENDED);
         if self.is_server && stream.outbound.is_empty() && !stream.is(Flags::READY) {
             let id = stream.id;
-            self.write_block(id, END_STREAM, |block| block.fields(&trailers));
+            let cost = self.write_block(id, END_STREAM, |block| block.fields(&trailers));
+            self.note_block(key, cost);
             self.end_sent(key);
         } else {
             stream.extra().send_trailers = Some(trailers);

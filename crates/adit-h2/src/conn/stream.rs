@@ -9,8 +9,10 @@
 //!
 //! A record lives until it is closed, what it had to send is sent, and both halves above let go of it.
 
+use std::sync::Arc;
 use std::task::Waker;
 
+use adit_codec::Meter;
 use adit_http::ErrorCode;
 use http::{HeaderMap, StatusCode};
 
@@ -138,6 +140,7 @@ pub(crate) struct Stream {
     pub(crate) recv_waker: Option<Waker>,
     pub(crate) send_waker: Option<Waker>,
     extra: Option<Box<Extra>>,
+    pub(crate) meter: Option<Arc<Meter>>,
 }
 
 impl Stream {
@@ -157,6 +160,7 @@ impl Stream {
             recv_waker: None,
             send_waker: None,
             extra: None,
+            meter: None,
         }
     }
 
@@ -201,6 +205,26 @@ impl Stream {
             extra.heads.is_empty() && extra.trailers.is_none() && extra.send_trailers.is_none() && extra.stop.is_none()
         };
         self.extra.take_if(empty);
+    }
+
+    /// Counts what it costs beside its payload; no more once nobody else holds the meter to read it.
+    pub(crate) fn meter(&mut self) -> Option<&Meter> {
+        self.meter.take_if(|meter| Arc::strong_count(meter) == 1);
+        self.meter.as_deref()
+    }
+
+    /// More came: `fields` of it with header fields.
+    pub(crate) fn note_received(&mut self, octets: usize, fields: usize) {
+        if let Some(meter) = self.meter() {
+            meter.received(octets, fields);
+        }
+    }
+
+    /// More was sent, or is sure to be.
+    pub(crate) fn note_sent(&mut self, octets: usize, fields: usize) {
+        if let Some(meter) = self.meter() {
+            meter.sent(octets, fields);
+        }
     }
 
     /// Whoever waits for something of the peer.
