@@ -264,10 +264,11 @@ impl ClientConn for Client {
         let (kind, no_body) = (head.kind.clone(), head.method == Method::HEAD);
         let block = head::request_block(head.clone(), self.shared.peer().max_field_section_size)?;
         let Some((send, recv)) = self.next.take() else { return Err(StreamError::Local(ErrorCode::Internal)) };
-        let guard = StreamGuard::new(self.shared.clone());
+        let inbound = Inbound::new(recv, Role::Request, self.cfg.http3.max_header_list_size);
+        let meter = inbound.meter.clone();
+        let guard = StreamGuard::new(self.shared.clone(), meter.clone());
         let mut send = H3Send::new(send, guard.clone(), ErrorCode::Cancel);
         send.send_head(block, end)?;
-        let inbound = Inbound::new(recv, Role::Request, self.cfg.http3.max_header_list_size);
         let pending = H3Pending {
             inbound: Some(inbound),
             recv: None,
@@ -278,7 +279,7 @@ impl ClientConn for Client {
             interim: 0,
             failed: None,
         };
-        Ok(OutgoingStream { send: Box::new(send), response: Box::new(pending), meter: None })
+        Ok(OutgoingStream { send: Box::new(send), response: Box::new(pending), meter })
     }
 
     fn live_streams(&self) -> usize {

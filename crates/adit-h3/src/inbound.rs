@@ -1,8 +1,10 @@
 //! The bytes of one receiving stream, cut into frames.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use adit_codec::Meter;
 use bytes::{Bytes, BytesMut};
 use quinn::{ConnectionError, ReadError, VarInt};
 
@@ -17,6 +19,8 @@ pub(crate) struct Inbound {
     pub(crate) stream: quinn::RecvStream,
     decoder: FrameDecoder,
     input: Bytes,
+    /// Counts what comes beside the payload of DATA: as Envoy does, of a HEADERS frame as fields no more than the field section.
+    pub(crate) meter: Option<Arc<Meter>>,
 }
 
 /// Why no frame comes any more.
@@ -47,8 +51,10 @@ impl From<FrameError> for Stop {
 }
 
 impl Inbound {
+    /// A stream that is one message's is measured.
     pub(crate) fn new(stream: quinn::RecvStream, role: Role, max_headers: u32) -> Self {
-        Self { stream, decoder: FrameDecoder::new(role, max_headers), input: Bytes::new() }
+        let meter = (role == Role::Request).then(Arc::default);
+        Self { stream, decoder: FrameDecoder::new(role, max_headers), input: Bytes::new(), meter }
     }
 
     /// The next frame, or piece of a DATA frame.
@@ -63,7 +69,20 @@ impl Inbound {
 
     /// The next frame of what was read already.
     pub(crate) fn buffered(&mut self) -> Result<Option<Frame>, Stop> {
-        Ok(self.decoder.next(&mut self.input)?)
+        let before = self.input.len();
+        let frame = self.decoder.next(&mut self.input);
+        let taken = before - self.input.len();
+        if taken > 0
+            && let Some(meter) = &self.meter
+        {
+            match &frame {
+                Ok(Some(Frame::Data(data))) if data.len() == taken => {}
+                Ok(Some(Frame::Data(data))) => meter.received(taken - data.len(), 0),
+                Ok(Some(Frame::Block(_, block))) => meter.received(taken, block.len()),
+                Ok(None) | Err(_) => meter.received(taken, 0),
+            }
+        }
+        Ok(frame?)
     }
 
     /// Reads what is there, which was empty before: one piece as it is, several put together, since each would cost its

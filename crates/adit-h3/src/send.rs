@@ -70,6 +70,7 @@ impl H3Send {
         if self.ahead.len() + head.len() > MAX_HEADS {
             return Err(StreamError::TooLarge("http3.too_many_heads"));
         }
+        self.guard.note_sent(head.len(), head.len());
         self.ahead = if self.ahead.is_empty() { head } else { [&self.ahead[..], &head[..]].concat().into() };
         if end {
             self.state = State::Ending;
@@ -184,6 +185,7 @@ impl H3Send {
             if self.frame_left == 0 {
                 let mut header = Vec::with_capacity(9);
                 frame::header(frame::DATA, data.len() as u64, &mut header);
+                self.guard.note_sent(header.len(), 0);
                 self.ahead =
                     if self.ahead.is_empty() { header.into() } else { [&self.ahead[..], &header[..]].concat().into() };
                 self.frame_left = data.len() as u64;
@@ -289,6 +291,7 @@ impl SendStream for H3Send {
         ready!(self.poll_ahead(cx))?;
         if !trailers.is_empty() {
             self.ahead = head::trailers_block(trailers, self.guard.shared.peer().max_field_section_size)?;
+            self.guard.note_sent(self.ahead.len(), self.ahead.len());
         }
         self.state = State::Ending;
         match self.poll_ahead(cx) {

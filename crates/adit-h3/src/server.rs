@@ -194,7 +194,8 @@ impl Server {
             head.headers.insert(EARLY_DATA, HeaderValue::from_static("1"));
         }
         let kind = head.kind.clone();
-        let guard = StreamGuard::new(self.shared.clone());
+        let meter = inbound.meter.clone();
+        let guard = StreamGuard::new(self.shared.clone(), meter.clone());
         let body = Body {
             length: request.length,
             limits: options.limits(),
@@ -210,7 +211,7 @@ impl Server {
             return None;
         }
         let responder = H3Responder { send: Some(send), kind };
-        Some(IncomingStream { head, recv: Box::new(recv), responder: Box::new(responder), meter: None })
+        Some(IncomingStream { head, recv: Box::new(recv), responder: Box::new(responder), meter })
     }
 
     fn refuse_malformed(&mut self, send: quinn::SendStream, inbound: Inbound) {
@@ -229,7 +230,7 @@ impl Server {
     fn answer_too_large(&mut self, send: quinn::SendStream, mut inbound: Inbound) {
         self.shared.count(Counter::HeaderOverflow);
         let _ = inbound.stream.stop(VarInt::from_u32(code::EXCESSIVE_LOAD));
-        let guard = StreamGuard::new(self.shared.clone());
+        let guard = StreamGuard::new(self.shared.clone(), None);
         let mut send = H3Send::new(send, guard, ErrorCode::EnhanceYourCalm);
         let head = ResponseHead::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
         if let Ok(block) = head::answer_block(head, &RequestKind::Plain, u64::MAX) {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use adit_codec::Meter;
 use adit_http::{ErrorCode, StreamError};
 use bytes::Bytes;
 use quinn::{ConnectionError, VarInt};
@@ -312,13 +313,22 @@ const REFUSED: u8 = 2;
 pub(crate) struct StreamGuard {
     pub(crate) shared: Arc<Shared>,
     flags: AtomicU8,
+    /// That of the receiving half; `None` where nobody reads it.
+    meter: Option<Arc<Meter>>,
 }
 
 impl StreamGuard {
-    pub(crate) fn new(shared: Arc<Shared>) -> Arc<Self> {
+    pub(crate) fn new(shared: Arc<Shared>, meter: Option<Arc<Meter>>) -> Arc<Self> {
         shared.live.fetch_add(1, Relaxed);
         shared.gauge(Gauge::StreamsActive, 1);
-        Arc::new(Self { shared, flags: AtomicU8::new(0) })
+        Arc::new(Self { shared, flags: AtomicU8::new(0), meter })
+    }
+
+    /// More is sent beside the payload, `fields` of it with header fields.
+    pub(crate) fn note_sent(&self, bytes: usize, fields: usize) {
+        if let Some(meter) = &self.meter {
+            meter.sent(bytes, fields);
+        }
     }
 
     /// The response was given up before its head came, or was malformed: the sending half resets itself.
