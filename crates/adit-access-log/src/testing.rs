@@ -72,6 +72,10 @@ pub(crate) fn full() -> StreamInfo {
         cluster: "c".into(),
         metadata: metadata("h", &[("k", Value::String("hv".into()))]),
     });
+    let meter = adit_codec::Meter::default();
+    meter.sent(7, 6);
+    meter.received(5, 3);
+    info.meter = Some(Arc::new(meter));
     let upstream = info.upstream_mut();
     upstream.host = Some(Arc::new(host));
     upstream.cluster = Some("c".into());

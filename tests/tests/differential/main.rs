@@ -16,3 +16,4 @@ mod filters;
 mod heads;
 mod routes;
 mod upgrades;
+mod wire;

@@ -67,8 +67,8 @@ const DOWNSTREAM: &[(&str, Read)] = &[
     ("DOWNSTREAM_TRANSPORT_FAILURE_REASON", |c| super::names::word(c.info.downstream_transport_failure.as_deref())),
     ("DOWNSTREAM_WIRE_BYTES_RECEIVED", |c| Val::Int(c.info.bytes_received + c.info.overhead_received().0)),
     ("DOWNSTREAM_WIRE_BYTES_SENT", |c| Val::Int(c.info.bytes_sent + c.info.overhead_sent().0)),
-    ("DOWNSTREAM_HEADER_BYTES_RECEIVED", |c| fields(c.info.protocol, c.info.overhead_received().1)),
-    ("DOWNSTREAM_HEADER_BYTES_SENT", |c| fields(c.info.protocol, c.info.overhead_sent().1)),
+    ("DOWNSTREAM_HEADER_BYTES_RECEIVED", |c| Val::Int(c.info.overhead_received().1)),
+    ("DOWNSTREAM_HEADER_BYTES_SENT", |c| Val::Int(c.info.overhead_sent().1)),
     ("DOWNSTREAM_TLS_SESSION_ID", |_| Val::Missing),
 ];
 
@@ -103,17 +103,10 @@ const UPSTREAM: &[(&str, Read)] = &[
     ("UPSTREAM_WIRE_BYTES_RECEIVED", |c| {
         Val::Int(upstream(c).map_or(0, |up| up.bytes_received + up.overhead_received().0))
     }),
-    ("UPSTREAM_HEADER_BYTES_SENT", |c| upstream(c).map_or(Val::Int(0), |up| fields(up.protocol, up.overhead_sent().1))),
-    ("UPSTREAM_HEADER_BYTES_RECEIVED", |c| {
-        upstream(c).map_or(Val::Int(0), |up| fields(up.protocol, up.overhead_received().1))
-    }),
+    ("UPSTREAM_HEADER_BYTES_SENT", |c| Val::Int(upstream(c).map_or(0, |up| up.overhead_sent().1))),
+    ("UPSTREAM_HEADER_BYTES_RECEIVED", |c| Val::Int(upstream(c).map_or(0, |up| up.overhead_received().1))),
     ("UPSTREAM_TLS_SESSION_ID", |_| Val::Missing),
 ];
-
-/// The bytes of header fields; those of HTTP/2 and HTTP/3 are compressed out of our sight.
-fn fields(protocol: Option<Version>, bytes: u64) -> Val<'static> {
-    if protocol >= Some(Version::HTTP_2) { Val::Missing } else { Val::Int(bytes) }
-}
 
 fn upstream<'a>(context: &LogContext<'a>) -> Option<&'a UpstreamInfo> {
     context.info.upstream.as_deref()

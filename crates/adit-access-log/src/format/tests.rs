@@ -61,11 +61,10 @@ fn every_operator_with_a_value_and_without() {
         ("%RESPONSE_FLAGS%", "URX,UF", "-"),
         ("%RESPONSE_FLAGS_LONG%", "UpstreamRetryLimitExceeded,UpstreamConnectionFailure", "-"),
         ("%BYTES_RECEIVED% %BYTES_SENT%", "154 226", "0 0"),
-        ("%DOWNSTREAM_WIRE_BYTES_RECEIVED%", "154", "0"),
+        ("%DOWNSTREAM_WIRE_BYTES_SENT% %DOWNSTREAM_WIRE_BYTES_RECEIVED%", "233 159", "0 0"),
         ("%UPSTREAM_WIRE_BYTES_SENT% %UPSTREAM_WIRE_BYTES_RECEIVED%", "184 240", "0 0"),
         ("%UPSTREAM_HEADER_BYTES_SENT% %UPSTREAM_HEADER_BYTES_RECEIVED%", "20 9", "0 0"),
-        // Those of HTTP/2 nobody tells us.
-        ("%DOWNSTREAM_HEADER_BYTES_SENT% %DOWNSTREAM_HEADER_BYTES_RECEIVED%", "- -", "0 0"),
+        ("%DOWNSTREAM_HEADER_BYTES_SENT% %DOWNSTREAM_HEADER_BYTES_RECEIVED%", "6 3", "0 0"),
         ("%REQUEST_DURATION%", "5", "-"),
         ("%RESPONSE_DURATION%", "30", "-"),
         ("%RESPONSE_TX_DURATION%", "60", "-"),
