@@ -3,6 +3,7 @@
 
 mod flow;
 mod meter;
+mod model;
 mod splits;
 mod states;
 
