@@ -17,8 +17,8 @@ pub(crate) enum Session {
 pub(crate) enum Action<'a> {
     /// Nothing: only look at what came in.
     None,
-    /// Encrypt `plain` into `out`.
-    Encrypt { plain: &'a [u8], out: &'a mut [u8] },
+    /// Encrypt `plain` into `out`, each part in records of its own.
+    Encrypt { plain: [&'a [u8]; 2], out: &'a mut [u8] },
     /// It was encrypted, into this many bytes.
     Encrypted(usize),
     /// Say that nothing more will be sent.
@@ -150,7 +150,11 @@ fn act<Data>(mut traffic: WriteTraffic<'_, Data>, action: &mut Action<'_>) -> Re
             Ok(Step::Idle)
         }
         Action::Encrypt { plain, out } => {
-            let written = traffic.encrypt(plain, out).map_err(|error| rustls::Error::General(error.to_string()))?;
+            let mut written = 0;
+            for part in plain.into_iter().filter(|part| !part.is_empty()) {
+                let room = out.get_mut(written..).unwrap_or_default();
+                written += traffic.encrypt(part, room).map_err(|error| rustls::Error::General(error.to_string()))?;
+            }
             *action = Action::Encrypted(written);
             Ok(Step::Idle)
         }

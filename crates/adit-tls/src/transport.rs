@@ -15,8 +15,12 @@ use crate::session::{Action, Driven, Session};
 const WRITE_SIZE: usize = 256 << 10;
 /// What as many records and a key update add to their plaintext is below.
 const WRITE_OVERHEAD: usize = 1 << 10;
-/// Small pieces of a vectored write are joined up to this size: one record.
-const JOINED: usize = 16 << 10;
+/// The same while the stream below does not take writes whole: what it does not take is held.
+const SLOW_WRITE_SIZE: usize = 64 << 10;
+/// Pieces of a vectored write from this size on are not joined with what is before them.
+const LARGE: usize = 64 << 10;
+/// The plaintext of a full record (RFC 8446 section 5.1).
+const RECORD: usize = 16 << 10;
 /// The least that one read asks for: a full record (RFC 8446 section 5.2: 2^14 + 256 and its header).
 const READ_LEAST: usize = (16 << 10) + 261;
 /// The most that one read asks for.
@@ -51,6 +55,8 @@ pub struct TlsTransport {
     failed: bool,
     /// An end without close_notify is given as an end.
     lenient: bool,
+    /// The last write was not taken whole.
+    slow: bool,
     reset: Option<ResetEvent>,
 }
 
@@ -77,6 +83,7 @@ impl TlsTransport {
             closing: false,
             failed: false,
             lenient: false,
+            slow: false,
             reset: None,
         }
     }
@@ -110,20 +117,14 @@ impl TlsTransport {
         }
     }
 
-    /// Takes as much of both parts as one write may.
-    fn poll_write_parts(&mut self, cx: &mut Context<'_>, [first, second]: [&[u8]; 2]) -> Poll<io::Result<usize>> {
+    /// Ready once nothing waits: nothing is encrypted before, so that what is held stays below one write. How much that may
+    /// be.
+    fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.failed || self.closing {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        // Nothing is encrypted while something waits: what is held stays below one write.
         ready!(self.poll_send(cx))?;
-        let first = first.get(..WRITE_SIZE).unwrap_or(first);
-        let second = second.get(..WRITE_SIZE.saturating_sub(first.len())).unwrap_or(second);
-        let taken = first.len() + second.len();
-        if taken > 0 {
-            self.send(cx, [first, second])?;
-        }
-        Poll::Ready(Ok(taken))
+        Poll::Ready(Ok(if self.slow { SLOW_WRITE_SIZE } else { WRITE_SIZE }))
     }
 
     fn drive(&mut self, incoming: &mut [u8], into: &mut ReadBuf<'_>, action: &mut Action<'_>) -> io::Result<Driven> {
@@ -210,19 +211,18 @@ impl TlsTransport {
         Pin::new(io).poll_flush(cx)
     }
 
-    /// Encrypts `data`, each part in records of its own and together at most [`WRITE_SIZE`], and sends what the stream
-    /// below takes of it.
-    fn send(&mut self, cx: &mut Context<'_>, data: [&[u8]; 2]) -> io::Result<()> {
+    /// Encrypts `data`, together at most [`WRITE_SIZE`], and sends what the stream below takes of it: how much it was.
+    fn send(&mut self, cx: &mut Context<'_>, data: [&[u8]; 2]) -> io::Result<usize> {
         let size: usize = data.iter().map(|part| part.len()).sum();
+        if size == 0 {
+            return Ok(0);
+        }
         scratch::with(size + WRITE_OVERHEAD, |buffer| {
-            let mut filled = 0;
-            for plain in data.into_iter().filter(|part| !part.is_empty()) {
-                let mut action = Action::Encrypt { plain, out: buffer.get_mut(filled..).unwrap_or_default() };
-                self.act(&mut action)?;
-                let Action::Encrypted(written) = action else { return Err(io::ErrorKind::BrokenPipe.into()) };
-                filled += written;
-            }
-            self.pass_on(cx, buffer.get(..filled).unwrap_or_default())
+            let mut action = Action::Encrypt { plain: data, out: buffer };
+            self.act(&mut action)?;
+            let Action::Encrypted(written) = action else { return Err(io::ErrorKind::BrokenPipe.into()) };
+            self.pass_on(cx, buffer.get(..written).unwrap_or_default())?;
+            Ok(size)
         })
     }
 
@@ -250,6 +250,7 @@ impl TlsTransport {
                 }
             }
         }
+        self.slow = !rest.is_empty();
         self.outgoing.extend_from_slice(rest);
         Ok(())
     }
@@ -294,7 +295,8 @@ impl AsyncRead for TlsTransport {
 
 impl AsyncWrite for TlsTransport {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_parts(cx, [data, &[]])
+        let most = ready!(self.poll_writable(cx))?;
+        Poll::Ready(self.send(cx, [data.get(..most).unwrap_or(data), &[]]))
     }
 
     fn poll_write_vectored(
@@ -302,19 +304,23 @@ impl AsyncWrite for TlsTransport {
         cx: &mut Context<'_>,
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut rest = data.iter().filter(|slice| !slice.is_empty());
-        let Some(first) = rest.next() else { return self.poll_write(cx, &[]) };
-        let Some(second) = rest.next().filter(|_| first.len() < JOINED) else { return self.poll_write(cx, first) };
-        let (mut joined, mut behind) = (Vec::with_capacity(JOINED), &[][..]);
-        for slice in [first, second].into_iter().chain(rest) {
-            let (fits, more) = slice.split_at(slice.len().min(JOINED.saturating_sub(joined.len())));
-            joined.extend_from_slice(fits);
-            if !more.is_empty() {
-                behind = more;
+        if let [one] = data {
+            return self.poll_write(cx, one);
+        }
+        let most = ready!(self.poll_writable(cx))?;
+        let (mut joined, mut large) = (Vec::new(), &[][..]);
+        for slice in data {
+            let room = most.saturating_sub(joined.len());
+            let fill = joined.len().next_multiple_of(RECORD) - joined.len();
+            if slice.len() >= LARGE && fill <= room {
+                let (front, rest) = slice.split_at(fill);
+                joined.extend_from_slice(front);
+                large = rest.get(..room - fill).unwrap_or(rest);
                 break;
             }
+            joined.extend_from_slice(slice.get(..room).unwrap_or(slice));
         }
-        self.poll_write_parts(cx, [&joined, behind])
+        Poll::Ready(self.send(cx, [&joined, large]))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -9,7 +9,9 @@ use bytes::Bytes;
 use rig::{Ca, Rig, common, downstream, exercise, upstream};
 use std::future::poll_fn;
 use std::io::ErrorKind;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 async fn connected() -> (Io, Io) {
     let rig = Rig::default();
@@ -143,18 +145,46 @@ async fn every_byte_arrives_in_order() {
 #[tokio::test]
 async fn vectored_writes_are_joined() {
     let (mut client, mut server) = connected().await;
-    for len in [10, 16 << 10, 40_000, 400_000] {
-        let big: Vec<u8> = (0..len).map(|n| (n % 251) as u8).collect();
-        let parts = [&b"ab"[..], b"", b"cde", &big, b"behind"];
-        let n = client.write_vectored(&parts.map(std::io::IoSlice::new)).await.unwrap();
-        // One write takes all that is small, and what follows up to its share; a slice that it filled up is its last.
-        let all = parts.concat();
-        assert!(n == all.len() || n + b"behind".len() == all.len() || n == 256 << 10, "{n} of {}", all.len());
+    let part = |len: usize| (0..len).map(|n| (n % 251) as u8).collect::<Vec<_>>();
+    let frames = |count, len| (0..2 * count).map(|n| part(if n % 2 == 0 { 9 } else { len })).collect::<Vec<_>>();
+    for (parts, taken) in [
+        (vec![part(2), part(0), part(3), part(10), part(6)], 21),
+        (vec![part(2), part(40_000), part(6)], 40_008),
+        // Frames as most peers allow them, all of them in one write.
+        (frames(8, 16 << 10), 8 * (9 + (16 << 10))),
+        (frames(20, 16 << 10), 256 << 10),
+        // A large piece fills the record under way, and is the last of its write.
+        (frames(2, 100_000), 100_009),
+        (frames(1, 400_000), 256 << 10),
+        (vec![part(400_000), part(6)], 256 << 10),
+    ] {
+        // One that the socket takes whole, so that the next may be large.
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(server.read_u8().await.unwrap(), b'x');
+        let slices: Vec<_> = parts.iter().map(|part| std::io::IoSlice::new(part)).collect();
+        let n = client.write_vectored(&slices).await.unwrap();
+        assert_eq!(n, taken);
         client.flush().await.unwrap();
         let mut got = vec![0; n];
         server.read_exact(&mut got).await.unwrap();
-        assert_eq!(got, all[..n]);
+        assert_eq!(got, parts.concat()[..n]);
     }
+}
+
+#[tokio::test]
+async fn less_is_held_for_a_socket_that_takes_little() {
+    let (mut client, mut server) = connected().await;
+    let data = vec![7; 1 << 20];
+    let mut write = |cx: &mut Context<'_>| Pin::new(&mut client).poll_write(cx, &data);
+    let mut total = 0;
+    while let Poll::Ready(n) = poll_fn(|cx| Poll::Ready(write(cx))).await {
+        assert_eq!(n.unwrap(), 256 << 10);
+        total += 256 << 10;
+    }
+    let mut read = vec![0; total - (256 << 10)];
+    server.read_exact(&mut read).await.unwrap();
+    let next = poll_fn(write).await.unwrap();
+    assert_eq!(next, 64 << 10);
 }
 
 #[tokio::test]
