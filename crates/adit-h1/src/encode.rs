@@ -11,7 +11,7 @@ use crate::refuse::Refusal;
 
 /// Fields that the codec writes itself, or that belong to another hop.
 fn is_ours(name: &HeaderName) -> bool {
-    matches!(name.as_str(), "connection" | "transfer-encoding" | "upgrade" | "host" | "keep-alive" | "proxy-connection")
+    hop_by_hop::is_connection_specific(name) || name == header::HOST
 }
 
 /// Which fields a head has that its form depends on, and about how many bytes all of them take; found in one pass, as each

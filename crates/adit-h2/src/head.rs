@@ -141,7 +141,7 @@ fn write_fields(headers: &HeaderMap, kind: &RequestKind, block: &mut Block<'_>) 
     for (name, value) in headers {
         match name.as_str() {
             "host" => {}
-            _ if pseudo::is_connection_specific(name) => {}
+            _ if hop_by_hop::is_connection_specific(name) => {}
             "te" => te = true,
             "content-length" if kind.is_tunnel() => {}
             translate::ORIGINAL_METHOD if matches!(kind, RequestKind::Upgrade(_)) => {}

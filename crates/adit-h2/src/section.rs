@@ -1,6 +1,6 @@
 //! The fields of one header block under the rules that all messages share (RFC 9113 section 8.2).
 
-use adit_http::pseudo;
+use adit_http::hop_by_hop;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::FieldRules;
@@ -112,7 +112,7 @@ impl Section {
             "content-length" if !self.content_length(bytes) => return,
             "host" => self.hosts += 1,
             "cookie" => self.cookies += 1,
-            _ => self.malformed |= pseudo::is_connection_specific(&name),
+            _ => self.malformed |= hop_by_hop::is_connection_specific(&name),
         }
         if self.too_large || self.malformed {
             return;

@@ -1,6 +1,6 @@
 //! One field section under the rules of RFC 9114 section 4.2: what every message shares.
 
-use adit_http::pseudo;
+use adit_http::{hop_by_hop, pseudo};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::Limits;
@@ -108,7 +108,7 @@ fn take(section: &mut Section, name: &[u8], value: &[u8], limits: Limits) -> Opt
     }
     let name = HeaderName::from_lowercase(name).ok()?;
     let value = HeaderValue::from_bytes(value).ok()?;
-    if pseudo::is_connection_specific(&name) || (name == header::TE && value != "trailers") {
+    if hop_by_hop::is_connection_specific(&name) || (name == header::TE && value != "trailers") {
         return None;
     }
     if name == header::CONTENT_LENGTH {

@@ -129,11 +129,11 @@ pub(crate) struct Response {
 
 /// The canonical form of a received response to a request of `kind`; `no_body` for the answer to HEAD.
 pub(crate) fn response(block: &[u8], limits: Limits, kind: &RequestKind, no_body: bool) -> Result<Response, Refusal> {
-    let Section { pseudo, headers, length } = fields::read(block, limits)?;
-    let status = pseudo.status.as_deref().and_then(|text| StatusCode::from_bytes(text).ok());
+    let Section { pseudo: said, headers, length } = fields::read(block, limits)?;
+    let status = said.status.as_deref().and_then(|text| StatusCode::from_bytes(text).ok());
     // HTTP/3 has no 101 (RFC 9114 section 4.5).
     let status = status.filter(|status| *status != StatusCode::SWITCHING_PROTOCOLS).ok_or(Refusal::Malformed)?;
-    if pseudo.has_request_fields() {
+    if said.has_request_fields() {
         return Err(Refusal::Malformed);
     }
     let mut head = ResponseHead { status, headers, version: Version::HTTP_3 };

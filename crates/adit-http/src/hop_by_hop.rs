@@ -45,6 +45,12 @@ pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     false
 }
 
+/// A field that is about one HTTP/1 connection; HTTP/2 and HTTP/3 have none of them (RFC 9113 section 8.2.2, RFC 9114
+/// section 4.2). `te` is not among them: there it may say `trailers`.
+pub fn is_connection_specific(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade")
+}
+
 /// Removes every field that must not cross a hop: the fixed ones, and those that `connection` names (but never one that
 /// security rests on, nor a pseudo field).
 ///

@@ -2,7 +2,7 @@
 //! section 4.3), and `cookie` in crumbs. `None` where a field makes its message malformed.
 
 use http::Method;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 
 use crate::{RequestHead, RequestKind, Scheme, Token};
@@ -27,9 +27,10 @@ pub fn path(path: &[u8], method: &Method) -> Option<PathAndQuery> {
     PathAndQuery::try_from(path).ok().filter(|_| fit)
 }
 
-/// `:protocol` is one token (RFC 8441 section 4), where `Upgrade` may be a list.
+/// `:protocol` is one name (RFC 8441 section 4), where `Upgrade` may be a list.
 pub fn protocol(protocol: &[u8]) -> Option<Token> {
-    let fit = protocol.len() <= MAX_PROTOCOL_LEN && protocol.iter().all(u8::is_ascii_graphic);
+    let in_name = |octet: &u8| octet.is_ascii_graphic() && *octet != b',';
+    let fit = protocol.len() <= MAX_PROTOCOL_LEN && protocol.iter().all(in_name);
     std::str::from_utf8(protocol).ok().filter(|_| fit).and_then(Token::new)
 }
 
@@ -39,11 +40,6 @@ pub fn into_connect(mut head: RequestHead) -> Option<RequestHead> {
     head.path = None;
     head.headers.remove(header::CONTENT_LENGTH);
     Some(head)
-}
-
-/// A field that neither version has: what it says belongs to one connection (RFC 9113 section 8.2.2, RFC 9114 section 4.2).
-pub fn is_connection_specific(name: &HeaderName) -> bool {
-    matches!(name.as_str(), "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade")
 }
 
 /// Cookie crumbs become one field (RFC 9113 section 8.2.3, RFC 9114 section 4.2.1).
@@ -87,7 +83,8 @@ mod tests {
         assert_eq!(scheme(b"HTTPS"), Some(Scheme::Https));
         assert_eq!((scheme(b"http"), scheme(b"ftp")), (Some(Scheme::Http), None));
         assert!(protocol(b"websocket").is_some_and(|token| token.is_websocket()));
-        for bad in [&b""[..], b"a, b", b"a\xff", &[b'a'; 257]] {
+        assert!(protocol(b"foo/2").is_some());
+        for bad in [&b""[..], b"a, b", b"a,b", b"a\xff", &[b'a'; 257]] {
             assert!(protocol(bad).is_none(), "{bad:?}");
         }
     }
