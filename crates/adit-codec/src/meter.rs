@@ -15,13 +15,17 @@ impl Meter {
     /// More was received beside the payload; `fields` is the part of `bytes` that header fields are.
     pub fn received(&self, bytes: usize, fields: usize) {
         self.received.fetch_add(bytes as u64, Relaxed);
-        self.fields_received.fetch_add(fields as u64, Relaxed);
+        if fields > 0 {
+            self.fields_received.fetch_add(fields as u64, Relaxed);
+        }
     }
 
     /// More was sent beside the payload.
     pub fn sent(&self, bytes: usize, fields: usize) {
         self.sent.fetch_add(bytes as u64, Relaxed);
-        self.fields_sent.fetch_add(fields as u64, Relaxed);
+        if fields > 0 {
+            self.fields_sent.fetch_add(fields as u64, Relaxed);
+        }
     }
 
     /// Adds all that another stream cost.

@@ -207,22 +207,22 @@ impl Stream {
         self.extra.take_if(empty);
     }
 
-    /// Counts what it costs beside its payload; no more once nobody else holds the meter to read it.
-    pub(crate) fn meter(&mut self) -> Option<&Meter> {
+    /// The meter, while somebody else holds it to read it; then it is let go.
+    fn watched_meter(&mut self) -> Option<&Meter> {
         self.meter.take_if(|meter| Arc::strong_count(meter) == 1);
         self.meter.as_deref()
     }
 
     /// More came: `fields` of it with header fields.
     pub(crate) fn note_received(&mut self, octets: usize, fields: usize) {
-        if let Some(meter) = self.meter() {
+        if let Some(meter) = self.watched_meter() {
             meter.received(octets, fields);
         }
     }
 
-    /// More was sent, or is sure to be.
+    /// More was sent, or was taken to be sent.
     pub(crate) fn note_sent(&mut self, octets: usize, fields: usize) {
-        if let Some(meter) = self.meter() {
+        if let Some(meter) = self.watched_meter() {
             meter.sent(octets, fields);
         }
     }

@@ -150,7 +150,7 @@ fn an_end_of_its_own_counts() {
     }
 }
 
-/// Where there is no log, nobody above keeps the meter, and the stream keeps none either.
+/// A tunnel that stands without a log keeps no meter, and the stream keeps none either.
 #[test]
 fn a_meter_that_nobody_reads_is_let_go() {
     let mut end = End::ready(&Http2Options::default(), true);
