@@ -114,7 +114,7 @@ impl Core {
                 let ended = if ends { Flags::PEER_ENDED } else { Flags::HEAD_CAME };
                 let flags = Flags::HEAD_CAME.and(Flags::WAITS_ACCEPT).and(ended);
                 let mut stream = self.new_stream(id, flags);
-                stream.length = length;
+                stream.length = if head.kind.is_tunnel() { ANY_LENGTH } else { length };
                 let meter = Arc::new(Meter::default());
                 meter.received(cost, cost);
                 stream.meter = Some(meter.clone());

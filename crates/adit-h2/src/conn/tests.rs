@@ -117,6 +117,19 @@ fn the_records_are_small() {
 }
 
 #[test]
+fn a_tunnel_has_no_length_whatever_its_head_says() {
+    let mut end = End::ready(&Http2Options::default(), true);
+    // `:method: CONNECT`, `:authority: a:1`, `content-length: 5`, as literals.
+    let connect = [&b"\x02\x07CONNECT"[..], b"\x01\x03a:1", b"\x0f\x0d\x015"].concat();
+    end.feed(&octets(frame::HEADERS, frame::END_HEADERS, 1, &connect)).unwrap();
+    let arrived = end.core.accept().unwrap();
+    assert_eq!(arrived.head.headers.len(), 0);
+    end.feed(&octets(frame::DATA, 0, 1, b"ten octets")).unwrap();
+    assert!(end.sent().is_empty(), "no reset");
+    assert!(end.core.poll_chunk(arrived.key, &noop()).is_ready());
+}
+
+#[test]
 fn nothing_is_left_of_streams_that_are_over() {
     let mut end = End::ready(&Http2Options::default(), true);
     for id in (1..401).step_by(2) {
