@@ -125,9 +125,10 @@ impl Core {
         }
         stream.unannounced += lent;
         // While more waits here a small part is kept: a peer without a window would fill it with a small frame, and the next.
-        let much = stream.unannounced >= self.limits.stream_window / LEAST_SHARE;
-        let is_due = (much || stream.inbound.is_empty()) && is_due(stream.unannounced, stream.recv_window.into());
-        if !stream.any(Flags::PEER_ENDED.and(Flags::OVER)) && is_due {
+        // Once nothing waits all is given back: before the peer acknowledged our SETTINGS its window may be smaller than a part.
+        let worth = stream.unannounced >= self.limits.stream_window / LEAST_SHARE || stream.inbound.is_empty();
+        let goes_on = !stream.any(Flags::PEER_ENDED.and(Flags::OVER));
+        if goes_on && worth && is_due(stream.unannounced, stream.recv_window.into()) {
             let (id, increment) = (stream.id, std::mem::take(&mut stream.unannounced));
             stream.recv_window = stream.recv_window.saturating_add_unsigned(increment);
             stream.note_sent(WINDOW_UPDATE_LEN, 0);

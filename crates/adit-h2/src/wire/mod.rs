@@ -27,8 +27,6 @@ const FRAMES_PER_POLL: u32 = 512;
 const OCTETS_PER_POLL: usize = 256 << 10;
 /// Beyond the frame at hand, this much is read at once: what follows may be a flood of small frames.
 const READ_AHEAD: usize = 32 << 10;
-/// The largest read.
-const MAX_READ: usize = 512 << 10;
 
 /// A transport and what is under way on it.
 pub(crate) struct Wire {
@@ -168,7 +166,7 @@ impl Wire {
             Poll::Ready(Ok(n)) => {
                 self.octets_read += n as u64;
                 // What came as asked may be the end of a frame, and says nothing of the next one.
-                self.read_size = if n < want { 2 * n } else { self.read_size.max(2 * n) }.min(MAX_READ);
+                self.read_size = if n < want { 2 * n } else { self.read_size.max(2 * n) };
                 Some(n)
             }
         }

@@ -154,27 +154,50 @@ fn windows_are_given_back_for_what_went_onward() {
     assert_eq!(end.sent()[0].code(), code::FLOW_CONTROL_ERROR, "its window stays shut");
 }
 
-#[test]
-fn a_small_part_of_a_window_is_kept_while_more_waits() {
+/// What a stream's window of 1 MiB is given back for these pieces, all of which came before the first was read.
+fn given_for(pieces: &[usize]) -> Vec<u32> {
     let mut end = End::ready(&Http2Options::default(), true);
     end.feed(&octets(frame::HEADERS, GOES_ON, 1, GET)).unwrap();
     let key = end.core.accept().unwrap().key;
-    let mut given_for = |pieces: &[usize]| {
-        for len in pieces {
-            end.feed(&octets(frame::DATA, 0, 1, &vec![0; *len])).unwrap();
-        }
-        let mut updates = Vec::new();
-        while let Poll::Ready(chunk) = end.core.poll_chunk(key, &noop()) {
-            assert!(matches!(chunk, Ok(send::Received::Chunk(_))));
-            updates.extend(end.sent().iter().filter(|sent| sent.stream == 1).map(Sent::code));
-        }
+    for len in pieces {
+        end.feed(&octets(frame::DATA, 0, 1, &vec![0; *len])).unwrap();
+    }
+    let mut updates = Vec::new();
+    loop {
+        let polled = end.core.poll_chunk(key, &noop());
         updates.extend(end.sent().iter().filter(|sent| sent.stream == 1).map(Sent::code));
-        updates
-    };
-    // The peer has nothing left of 1 MiB: it is given quarters, however small the pieces are.
+        if polled.is_pending() {
+            return updates;
+        }
+    }
+}
+
+#[test]
+fn a_small_part_of_a_window_is_kept_while_more_waits() {
+    // The peer has nothing left: it is given quarters, however small the pieces are.
     assert_eq!(given_for(&[1 << 15; 32]), [1 << 18; 3]);
-    // A little less than a quarter waits for the last piece.
-    assert_eq!(given_for(&[1 << 18, 1 << 18, (1 << 18) - 1000, 1000]), [1 << 19, 1 << 18]);
+    assert_eq!(given_for(&[250_000, 12_144, 1 << 18, 1 << 18, 1 << 18]), [1 << 18; 3]);
+    assert_eq!(given_for(&[250_000, 20_000, 1 << 18, 1 << 18, 254_288]), [270_000, 1 << 18, 516_432]);
+}
+
+#[test]
+fn a_window_smaller_than_a_part_is_given_back_whole() {
+    // Our SETTINGS with 1 MiB are not acknowledged: the peer has what RFC 9113 gives it.
+    let mut end = End::new(&Http2Options::default(), true);
+    end.feed(&[frame::PREFACE, &octets(frame::SETTINGS, 0, 0, &[]), &octets(frame::HEADERS, GOES_ON, 1, GET)].concat())
+        .unwrap();
+    let key = end.core.accept().unwrap().key;
+    for len in [40_000, 25_535] {
+        end.feed(&octets(frame::DATA, 0, 1, &vec![0; len])).unwrap();
+    }
+    while end.core.poll_chunk(key, &noop()).is_ready() {}
+    let given: Vec<_> = end
+        .sent()
+        .iter()
+        .filter(|sent| sent.kind == frame::WINDOW_UPDATE && sent.stream == 1)
+        .map(Sent::code)
+        .collect();
+    assert_eq!(given, [65_535]);
 }
 
 #[test]

@@ -63,11 +63,14 @@ struct Task {
     done: bool,
     paused: bool,
     data: Bytes,
+    /// Where it is in what each stream sends, which begins at its number: octets that count up.
+    at: usize,
 }
 
 impl Task {
-    fn new(side: usize, key: u32, job: Job) -> Self {
-        Self { side, key, job, woken: Woken::new(), done: false, paused: false, data: Bytes::new() }
+    fn new(side: usize, end: &mut End, key: u32, job: Job) -> Self {
+        let at = end.core.streams.get(key).unwrap().id as usize;
+        Self { side, key, job, woken: Woken::new(), done: false, paused: false, data: Bytes::new(), at }
     }
 
     /// Polls its half for a while. Whether anything came of it.
@@ -96,7 +99,8 @@ impl Task {
             if self.data.is_empty() && *left > 0 {
                 let n = (*left).min([1, 10, 1000, 1025, 5000, 70_000][rng.usize(..6)]);
                 *left -= n;
-                self.data = vec![7; n].into();
+                self.data = (self.at..self.at + n).map(|at| at as u8).collect();
+                self.at += n;
             }
             let (last, before) = (*left == 0, self.data.len());
             match core.poll_send(self.key, &Context::from_waker(&self.woken.waker), &mut self.data, last) {
@@ -128,7 +132,15 @@ impl Task {
         } else {
             match core.poll_chunk(self.key, &cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(received) => matches!(received, Ok(Received::Chunk(_))),
+                Poll::Ready(Ok(Received::Chunk(chunk))) => {
+                    assert!(
+                        chunk.iter().zip(self.at..).all(|(octet, at)| *octet == at as u8),
+                        "octets of another place"
+                    );
+                    self.at += chunk.len();
+                    true
+                }
+                Poll::Ready(_) => false,
             }
         };
         if !goes_on {
@@ -243,16 +255,18 @@ impl Model {
         for side in 0..2 {
             self.transport(side);
         }
-        if self.to_open > 0 && self.sides[0].end.core.peer.came && self.rng.u8(..5) == 0 {
-            self.to_open -= 1;
-            let key = self.sides[0].end.core.open(&request(), false).unwrap();
-            self.tasks.push(Task::new(0, key, Job::Send { left: amount(&mut self.rng), headed: true }));
-            self.tasks.push(Task::new(0, key, Job::Recv { headed: false }));
+        let Self { rng, sides: [client, server], tasks, to_open, .. } = self;
+        if *to_open > 0 && client.end.core.peer.came && rng.u8(..5) == 0 {
+            *to_open -= 1;
+            let key = client.end.core.open(&request(), false).unwrap();
+            tasks.push(Task::new(0, &mut client.end, key, Job::Send { left: amount(rng), headed: true }));
+            tasks.push(Task::new(0, &mut client.end, key, Job::Recv { headed: false }));
         }
-        while let Some(arrived) = self.sides[1].end.core.accept() {
-            self.tasks.push(Task::new(1, arrived.key, Job::Send { left: amount(&mut self.rng), headed: false }));
+        while let Some(arrived) = server.end.core.accept() {
+            let send = Job::Send { left: amount(rng), headed: false };
+            tasks.push(Task::new(1, &mut server.end, arrived.key, send));
             if !arrived.ended {
-                self.tasks.push(Task::new(1, arrived.key, Job::Recv { headed: true }));
+                tasks.push(Task::new(1, &mut server.end, arrived.key, Job::Recv { headed: true }));
             }
         }
         for _ in 0..3 {
