@@ -262,6 +262,8 @@ pub fn machine(place: &Place) -> BTreeMap<String, String> {
     all.insert("processor".to_owned(), format!("{cores} × {model}"));
     all.insert("memory".to_owned(), field(&read("/proc/meminfo"), "MemTotal").unwrap_or_default());
     all.insert("kernel".to_owned(), read("/proc/sys/kernel/osrelease").trim().to_owned());
+    let control = read("/proc/sys/net/ipv4/tcp_congestion_control");
+    all.insert("congestion control".to_owned(), control.trim().to_owned());
     let adit = place.adit.display().to_string();
     let envoy = place.envoy.display().to_string();
     let programs: &[(&str, &str, &[&str])] = &[
