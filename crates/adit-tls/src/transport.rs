@@ -308,7 +308,10 @@ impl AsyncWrite for TlsTransport {
             return self.poll_write(cx, one);
         }
         let most = ready!(self.poll_writable(cx))?;
-        let (mut joined, mut large) = (Vec::new(), &[][..]);
+        // Of a large one no more is joined than fills a record.
+        let joins = |slice: &io::IoSlice<'_>| if slice.len() < LARGE { slice.len() } else { RECORD };
+        let mut joined = Vec::with_capacity(data.iter().map(joins).sum::<usize>().min(most));
+        let mut large = &[][..];
         for slice in data {
             let room = most.saturating_sub(joined.len());
             let fill = joined.len().next_multiple_of(RECORD) - joined.len();
