@@ -64,6 +64,20 @@ impl Client {
     }
 }
 
+/// Two sessions with an echo behind them: 3 datagrams with 8003 bytes in the first, 1 with 3 in the second.
+fn two_sessions(port: u16) -> (Client, Client) {
+    let (a, b) = (Client::connect(port), Client::connect(port));
+    a.send("one");
+    a.expect("echo:one");
+    b.send("two");
+    b.expect("echo:two");
+    a.send("");
+    a.expect("echo:");
+    a.send(vec![b'x'; 8000]);
+    assert_eq!(a.recv().len(), 8005);
+    (a, b)
+}
+
 /// A UDP listener with a UDP proxy to the cluster `c`; `more` is appended to the proxy's fields.
 fn listener(port: u16, more: &str) -> String {
     let mut text = format!(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use adit_tests::config::{cluster, resources};
 use adit_tests::{PATIENCE, Proxy, eventually, free_port};
 
-use crate::{Client, FLUSH, echo, listener};
+use crate::{Client, FLUSH, echo, listener, two_sessions};
 
 #[test]
 fn datagrams_are_proxied_and_counted() {
@@ -15,15 +15,7 @@ fn datagrams_are_proxied_and_counted() {
                log_format: { text_format_source: { inline_string: \"udp %ACCESS_LOG_TYPE% %RESPONSE_FLAGS% %UPSTREAM_CLUSTER% %DYNAMIC_METADATA(udp.proxy.session:datagrams_sent)% %BYTES_RECEIVED%\\n\" } }\n\
                idle_timeout: 6s\n";
     let adit = Proxy::adit_with(&resources(&[listener(port, log)], &[cluster("c", origin, "")]), FLUSH);
-    let (a, b) = (Client::connect(port), Client::connect(port));
-    a.send("one");
-    a.expect("echo:one");
-    b.send("two");
-    b.expect("echo:two");
-    a.send("");
-    a.expect("echo:");
-    a.send(vec![b'x'; 8000]);
-    assert_eq!(a.recv().len(), 8005);
+    let (a, _b) = two_sessions(port);
     a.send(vec![b'x'; 9001]);
     adit.wait_stat(&format!("listener.127.0.0.1_{port}.downstream_rx_datagram_dropped"), 1);
     for (name, value) in [

@@ -6,7 +6,7 @@ use adit_tests::config::{HTTP2, cluster, resources};
 use adit_tests::peer::Peer;
 use adit_tests::{Proxy, eventually, free_port};
 
-use crate::{ACCEPTED, Client, FLUSH, Far, HTTP2_CONNECT, echo, listener, terminator};
+use crate::{ACCEPTED, Client, FLUSH, Far, HTTP2_CONNECT, echo, listener, terminator, two_sessions};
 
 /// What the tunnel tests put into the UDP proxy.
 fn tunnel(more: &str) -> String {
@@ -22,15 +22,7 @@ fn through_two_proxies(upstream: &str, options: &str, protocol: &str) {
     let (far, at) = terminator(echo(), options);
     let port = free_port();
     let near = Proxy::adit(&resources(&[listener(port, &tunnel(BUFFERED))], &[cluster("c", at, upstream)]));
-    let (a, b) = (Client::connect(port), Client::connect(port));
-    a.send("one");
-    a.expect("echo:one");
-    b.send("two");
-    b.send("");
-    b.expect("echo:two");
-    b.expect("echo:");
-    a.send(vec![b'x'; 8000]);
-    assert_eq!(a.recv().len(), 8005);
+    let _clients = two_sessions(port);
     for (name, value) in [
         ("udp.p.downstream_sess_active", 2),
         ("udp.p.downstream_sess_rx_datagrams", 4),
