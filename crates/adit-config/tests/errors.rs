@@ -434,6 +434,37 @@ fn tcp_proxies() {
     );
 }
 
+/// They are accepted as in Envoy, where nearly no socket ever has that state.
+#[test]
+fn socket_options_of_upstreams_for_later_states_are_warned_of() {
+    let text = "cluster_manager:
+  upstream_bind_config:
+    socket_options:
+    - { level: 0, name: 1, int_value: 8, type: { stream: {} }, ip_version: SOCKET_IP_VERSION_IPV4 }
+    - { level: 0, name: 1, int_value: 8, state: STATE_BOUND }
+static_resources:
+  clusters:
+  - name: a
+    upstream_bind_config:
+      socket_options: [{ level: 0, name: 1, int_value: 8, state: STATE_LISTENING, type: { datagram: {} } }]
+  listeners:
+  - name: l
+    address: { socket_address: { address: 127.0.0.1, port_value: 0 } }
+    socket_options: [{ level: 0, name: 1, int_value: 8, state: STATE_LISTENING }]
+    filter_chains: [{}]
+";
+    let why = "set on the sockets of HTTP/3 only, as in Envoy; an option for all is STATE_PREBIND";
+    assert_eq!(
+        warnings(text),
+        [
+            format!("x.yaml: line 5: cluster_manager.upstream_bind_config.socket_options[1].state: {why}"),
+            format!(
+                "x.yaml: line 10: static_resources.clusters[0].upstream_bind_config.socket_options[0].state: {why}"
+            ),
+        ]
+    );
+}
+
 #[test]
 fn listeners() {
     let two = |a: &str, b: &str| format!("static_resources:\n  listeners:\n  - {a}\n  - {b}\n");

@@ -1,7 +1,7 @@
 //! What routers and proxies ask of clusters. Implemented by adit-upstream; faked in tests.
 
 use std::borrow::Cow;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,8 +39,8 @@ pub trait Cluster: Send + Sync {
     /// given at once.
     fn http<'a>(&'a self, need: &Need<'_>) -> Soon<'a, Result<HttpUpstream, ConnectFailure>>;
 
-    /// Chooses a host that is reached by UDP, whatever protocol its address names; the caller makes the socket. Bounded by
-    /// the circuit breaker for connections.
+    /// Chooses a host that is reached by UDP, whatever protocol its address names, and makes a socket to it, in the context
+    /// of the worker's runtime. Bounded by the circuit breaker for connections.
     fn udp(&self, need: &Need<'_>) -> Result<UdpUpstream, ConnectFailure> {
         let _ = need;
         Err(ConnectFailure {
@@ -253,21 +253,10 @@ pub struct UdpUpstream {
     pub host: Arc<dyn Host>,
     /// Where to send.
     pub address: SocketAddr,
-    /// Where to send from (`upstream_bind_config.source_address`), if it is of the same family.
-    pub source: Option<SocketAddr>,
+    /// A socket that is connected to it, made as the cluster's `upstream_bind_config` has it; or why there is none.
+    pub socket: std::io::Result<tokio::net::UdpSocket>,
     /// Held while the session lives: circuit breakers, gauges.
     pub guard: Box<dyn Send>,
-}
-
-impl UdpUpstream {
-    /// A socket that is connected to the host, in the context of the worker's runtime.
-    pub fn connect(&self) -> std::io::Result<tokio::net::UdpSocket> {
-        let any = if self.address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let socket = std::net::UdpSocket::bind(self.source.unwrap_or(SocketAddr::new(any, 0)))?;
-        socket.set_nonblocking(true)?;
-        socket.connect(self.address)?;
-        tokio::net::UdpSocket::from_std(socket)
-    }
 }
 
 /// A connection that can open a stream now.

@@ -10,6 +10,7 @@ use adit_config::proto::envoy::config::listener::v3 as pb;
 use adit_config::{Diagnostic, Path};
 use adit_filter::{AccessLog, ListenerFilter, ListenerInfo, QuicFilter, UdpListenerFilter};
 use adit_runtime::DrainType;
+use adit_socket::SocketOptions;
 use adit_stats::Scope;
 use pb::listener::ListenerSpecifier;
 use pb::listener::connection_balance_config::BalanceType;
@@ -17,8 +18,8 @@ use prost_types::Any;
 
 use crate::chain::{FilterChainPlan, NetworkChain};
 use crate::filters::{self, FilterEntry};
+use crate::keepalive::keepalive;
 use crate::matcher::{ChainMatch, FilterChainMatcher, MatchInput};
-use crate::options::{SocketOption, keepalive};
 use crate::socket::SocketPlan;
 use crate::stats::ListenerStats;
 use crate::udp::UdpPlan;
@@ -295,7 +296,7 @@ fn sockets(message: &pb::Listener, path: &Path) -> Result<Vec<SocketPlan>, Vec<D
     let Some(address) = &message.address else {
         return Err(vec![Diagnostic::error(path, "address is necessary")]);
     };
-    let options = SocketOption::list(&message.socket_options, &path.field("socket_options")).map_err(one)?;
+    let options = SocketOptions::from_proto(&message.socket_options, &path.field("socket_options"))?;
     let first = SocketPlan {
         address: BindAddress::from_proto(address, &address_path).map_err(one)?,
         reuse_port: message.enable_reuse_port.unwrap_or(true),
@@ -315,7 +316,7 @@ fn sockets(message: &pb::Listener, path: &Path) -> Result<Vec<SocketPlan>, Vec<D
         socket.address = BindAddress::from_proto(address, &path.field("address")).map_err(one)?;
         if let Some(own) = &additional.socket_options {
             let path = path.field("socket_options").field("socket_options");
-            socket.options = SocketOption::list(&own.socket_options, &path).map_err(one)?;
+            socket.options = SocketOptions::from_proto(&own.socket_options, &path)?;
         }
         if let Some(own) = &additional.tcp_keepalive {
             socket.keepalive = Some(keepalive(own));

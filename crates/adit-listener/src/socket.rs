@@ -8,10 +8,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path as FilePath;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use adit_socket::{SocketKind, SocketOptions, When};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::BindAddress;
-use crate::options::{SocketOption, When};
 
 /// The backlog where `tcp_backlog_size` is absent: the kernel cuts it to `net.core.somaxconn`.
 const DEFAULT_BACKLOG: i32 = 65_535;
@@ -25,7 +25,7 @@ pub(crate) struct SocketPlan {
     pub(crate) transparent: Option<bool>,
     pub(crate) backlog: Option<u32>,
     pub(crate) keepalive: Option<TcpKeepalive>,
-    pub(crate) options: Vec<SocketOption>,
+    pub(crate) options: SocketOptions,
 }
 
 /// The sockets of one address, one for each worker.
@@ -137,7 +137,7 @@ impl SocketPlan {
     }
 
     fn tcp(&self, address: SocketAddr, dual: bool) -> io::Result<Socket> {
-        let v6 = address.is_ipv6();
+        let (v6, kind) = (address.is_ipv6(), SocketKind::stream(&address));
         let socket = Socket::new(if v6 { Domain::IPV6 } else { Domain::IPV4 }, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         // A port in TIME_WAIT is free: a restart works at once.
@@ -158,14 +158,14 @@ impl SocketPlan {
         if let Some(keepalive) = &self.keepalive {
             socket.set_tcp_keepalive(keepalive)?;
         }
-        self.set(When::BeforeBind, &socket)?;
+        self.options.set(When::BeforeBind, kind, &socket)?;
         socket.bind(&address.into())?;
-        self.set(When::Bound, &socket)?;
+        self.options.set(When::Bound, kind, &socket)?;
         Ok(socket)
     }
 
     fn udp(&self, address: SocketAddr, dual: bool) -> io::Result<Socket> {
-        let v6 = address.is_ipv6();
+        let (v6, kind) = (address.is_ipv6(), SocketKind::datagram(&address));
         let socket = Socket::new(if v6 { Domain::IPV6 } else { Domain::IPV4 }, Type::DGRAM, None)?;
         socket.set_nonblocking(true)?;
         if self.reuse_port {
@@ -180,20 +180,25 @@ impl SocketPlan {
         if let Some(on) = self.transparent {
             if v6 { socket.set_ip_transparent_v6(on)? } else { socket.set_ip_transparent_v4(on)? }
         }
-        self.set(When::BeforeBind, &socket)?;
+        self.options.set(When::BeforeBind, kind, &socket)?;
         socket.bind(&address.into())?;
-        self.set(When::Bound, &socket)?;
+        self.options.set(When::Bound, kind, &socket)?;
         Ok(socket)
     }
 
-    fn set(&self, when: When, socket: &Socket) -> io::Result<()> {
-        self.options.iter().filter(|option| option.when == when).try_for_each(|option| option.set(socket))
+    fn listening(&self, socket: &Socket) -> io::Result<()> {
+        let kind = match &self.address {
+            BindAddress::Tcp { socket, .. } => SocketKind::stream(socket),
+            BindAddress::Udp { socket, .. } => SocketKind::datagram(socket),
+            BindAddress::Pipe { .. } => SocketKind::UNIX,
+        };
+        self.options.set(When::Listening, kind, socket)
     }
 
     /// Lets a bound socket take connections.
     pub(crate) fn listen(&self, listener: &Arc<str>, socket: &Socket) -> Result<(), BindError> {
         let backlog = self.backlog.map_or(DEFAULT_BACKLOG, |size| i32::try_from(size).unwrap_or(i32::MAX));
-        let listening = socket.listen(backlog).and_then(|()| self.set(When::Listening, socket));
+        let listening = socket.listen(backlog).and_then(|()| self.listening(socket));
         listening.map_err(self.failed(listener, "listen on"))
     }
 }

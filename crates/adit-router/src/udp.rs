@@ -150,7 +150,7 @@ impl Exchange<'_> {
         };
         let upstream = upstream.map_err(|failure| missed(self.not_connected(stream, failure)))?;
         self.note_host(stream, &upstream.host);
-        let socket = upstream.connect().map_err(|error| {
+        let socket = upstream.socket.map_err(|error| {
             stream.info.upstream_mut().transport_failure = Some(error.to_string().into());
             local_failure(&error.to_string())
         })?;

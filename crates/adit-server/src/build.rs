@@ -57,16 +57,19 @@ pub(crate) fn build(loaded: Loaded, options: &Options, workers: usize) -> Result
     let tls = TlsEnv::new(&resources.secrets, certificates.clone());
     let transports = crate::transports::Upstream(tls.clone());
     let manager = bootstrap.cluster_manager.as_ref();
-    let env = PlanEnv {
-        scope: &scope,
-        transports: &transports,
-        bind: manager.and_then(|manager| manager.upstream_bind_config.as_ref()),
-    };
+    let bind = manager.and_then(|manager| manager.upstream_bind_config.as_ref());
+    let bind_path = Path::root().field("cluster_manager").field("upstream_bind_config");
+    let env = PlanEnv { scope: &scope, transports: &transports, bind: bind.map(|bind| (bind, &bind_path)) };
     let mut clusters = Vec::new();
     for (index, cluster) in resources.clusters.iter().enumerate() {
         match ClusterPlan::from_proto(cluster, &at.item("clusters", index), &env) {
             Ok(plan) => clusters.push(plan),
-            Err(found) => errors.extend(found),
+            // What is wrong with what clusters share, each of them finds.
+            Err(found) => found.into_iter().for_each(|one| {
+                if !errors.contains(&one) {
+                    errors.push(one);
+                }
+            }),
         }
     }
     let factories = ServerFactories {

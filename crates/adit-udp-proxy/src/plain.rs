@@ -66,15 +66,15 @@ impl Plain {
                 return Err(info);
             }
         };
-        match upstream.connect() {
-            Ok(socket) => {
-                let UdpUpstream { host, address, guard, .. } = upstream;
-                Ok((Arc::new(Self { socket, host, address }), guard))
-            }
+        let UdpUpstream { host, address, socket, guard } = upstream;
+        match socket {
+            Ok(socket) => Ok((Arc::new(Self { socket, host, address }), guard)),
             Err(error) => {
+                // The datagram that asked for the session.
+                proxy.cluster_stats.sess_tx_errors.inc();
                 info.flags.set(ResponseFlag::UpstreamConnectionFailure);
                 let known = info.upstream_mut();
-                known.host = Some(upstream.host);
+                known.host = Some(host);
                 known.transport_failure = Some(error.to_string().into());
                 Err(info)
             }

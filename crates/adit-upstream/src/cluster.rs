@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError, RwLock, Weak};
 
 use adit_filter::upstream::{Priority, Report};
 use adit_stats::{Counter, Gauge};
@@ -36,9 +36,16 @@ pub struct Core {
     /// See [`crate::view::ClusterView::success_rates`].
     pub(crate) success_rates: Mutex<[f64; 4]>,
     shared: OnceLock<Weak<SharedCluster>>,
+    warned: Once,
 }
 
 impl Core {
+    /// Says in the log, once, that one of the cluster's `socket_options` cannot be set.
+    pub(crate) fn warn_of_option(&self, error: &std::io::Error) {
+        let cluster = &self.plan.settings.name;
+        self.warned.call_once(|| tracing::warn!(%cluster, %error, "no connection is made: an option cannot be set"));
+    }
+
     /// The breakers of a priority.
     pub fn breaker(&self, priority: Priority) -> &Breaker {
         self.breakers.of(priority)
@@ -132,6 +139,7 @@ impl SharedCluster {
             outlier_stats: plan.outlier.is_some().then(|| OutlierStats::new(&scope.scope("outlier_detection"))),
             success_rates: Mutex::new([-1.0; 4]),
             shared: OnceLock::new(),
+            warned: Once::new(),
             plan,
         });
         let set = RwLock::new(Arc::new(HostSet::new(&core.plan.lb, &[])));

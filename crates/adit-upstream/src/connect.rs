@@ -10,7 +10,8 @@ use adit_filter::BoxFuture;
 use adit_filter::upstream::{ConnectFailure, FailureKind};
 use adit_internal::{ConnectError, InternalListeners, Passed};
 use adit_io::{Address, ConnInfo, FilterState, Io, Metadata, RefusalSlot, Stream, UnixTransport};
-use socket2::SockRef;
+use adit_socket::{SocketKind, SocketOptions, When};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, UnixStream};
 
 use crate::cluster::Core;
@@ -28,6 +29,51 @@ pub struct DialOptions {
     pub freebind: bool,
     /// `tcp_keepalive`.
     pub keepalive: Option<Keepalive>,
+    /// `socket_options`.
+    pub options: SocketOptions,
+}
+
+impl DialOptions {
+    /// The address to send from to this remote.
+    pub(crate) fn source_for(&self, remote: SocketAddr) -> Option<SocketAddr> {
+        self.source.filter(|source| source.is_ipv4() == remote.is_ipv4())
+    }
+}
+
+/// Why there is no socket to dial with.
+#[derive(Debug)]
+pub(crate) enum Unready {
+    /// The system gives none.
+    Socket(io::Error),
+    /// An option cannot be set.
+    Option(io::Error),
+    /// `source_address` cannot be bound.
+    Bind(SocketAddr, io::Error),
+}
+
+impl Unready {
+    /// Counts it. Which option it was goes to the log alone, as in Envoy: no detail of a request shows it.
+    pub(crate) fn count(self, core: &Core) -> TransportError {
+        match self {
+            Self::Socket(error) => TransportError::local(format_args!("immediate connect error: {}", text(&error))),
+            Self::Option(error) => {
+                core.warn_of_option(&error);
+                TransportError::local("")
+            }
+            Self::Bind(source, error) => {
+                core.stats.traffic.bind_errors.inc();
+                TransportError::local(format_args!("failed to bind to {source}: {}", text(&error)))
+            }
+        }
+    }
+}
+
+impl From<Unready> for io::Error {
+    fn from(unready: Unready) -> Self {
+        match unready {
+            Unready::Socket(error) | Unready::Option(error) | Unready::Bind(_, error) => error,
+        }
+    }
 }
 
 /// `envoy.config.core.v3.TcpKeepalive`; what is absent is the system's default.
@@ -39,6 +85,22 @@ pub struct Keepalive {
     pub time: Option<Duration>,
     /// `keepalive_interval`.
     pub interval: Option<Duration>,
+}
+
+impl Keepalive {
+    fn settings(&self) -> TcpKeepalive {
+        let mut settings = TcpKeepalive::new();
+        if let Some(time) = self.time {
+            settings = settings.with_time(time);
+        }
+        if let Some(interval) = self.interval {
+            settings = settings.with_interval(interval);
+        }
+        if let Some(probes) = self.probes {
+            settings = settings.with_retries(probes);
+        }
+        settings
+    }
 }
 
 /// Connects to internal listeners of this worker.
@@ -98,10 +160,10 @@ impl Failed {
 }
 
 impl TrafficStats {
-    /// Counts the end of a connection that was never made: by its host, or by us where we waited no longer.
+    /// Counts the end of a connection that was never made: by its host, or by us where we waited no longer or could not try.
     pub(crate) fn count_failed(&self, failed: &Failed) {
         match failed.0.kind {
-            FailureKind::Timeout => self.upstream_cx_destroy_local.inc(),
+            FailureKind::Timeout | FailureKind::Local => self.upstream_cx_destroy_local.inc(),
             _ => self.upstream_cx_destroy_remote.inc(),
         }
     }
@@ -276,13 +338,7 @@ async fn dial(
 }
 
 async fn tcp(remote: SocketAddr, core: &Core) -> Result<Io, TransportError> {
-    let socket = match prepare(remote, &core.plan.dial) {
-        Ok(socket) => socket,
-        Err(error) => {
-            core.stats.traffic.bind_errors.inc();
-            return Err(TransportError::local(format_args!("immediate connect error: {}", text(&error))));
-        }
-    };
+    let socket = prepare(remote, &core.plan.dial).map_err(|unready| unready.count(core))?;
     let stream = socket.connect(remote).await.map_err(|error| {
         let reason = format!("delayed connect error: {}", text(&error));
         match error.kind() {
@@ -300,32 +356,31 @@ async fn tcp(remote: SocketAddr, core: &Core) -> Result<Io, TransportError> {
     Ok(Io::tcp(stream, Arc::new(info)))
 }
 
-fn prepare(remote: SocketAddr, options: &DialOptions) -> io::Result<TcpSocket> {
-    let socket = if remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(source) = options.source.filter(|source| source.is_ipv4() == remote.is_ipv4()) {
-        let raw = SockRef::from(&socket);
-        if options.freebind {
-            if remote.is_ipv4() { raw.set_freebind_v4(true)? } else { raw.set_freebind_v6(true)? }
-        }
-        if source.port() != 0 {
-            socket.set_reuseaddr(true)?;
-        }
-        socket.bind(source)?;
-    }
+fn prepare(remote: SocketAddr, options: &DialOptions) -> Result<TcpSocket, Unready> {
+    let socket = if remote.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let socket = socket.map_err(Unready::Socket)?;
     if let Some(keepalive) = &options.keepalive {
-        let mut settings = socket2::TcpKeepalive::new();
-        if let Some(time) = keepalive.time {
-            settings = settings.with_time(time);
-        }
-        if let Some(interval) = keepalive.interval {
-            settings = settings.with_interval(interval);
-        }
-        if let Some(probes) = keepalive.probes {
-            settings = settings.with_retries(probes);
-        }
-        SockRef::from(&socket).set_tcp_keepalive(&settings)?;
+        SockRef::from(&socket).set_tcp_keepalive(&keepalive.settings()).map_err(Unready::Option)?;
+    }
+    let source = options.source_for(remote);
+    if source.is_some() && options.freebind {
+        freebind(&SockRef::from(&socket), remote).map_err(Unready::Option)?;
+    }
+    if !options.options.is_empty() {
+        // Of the later states none comes, as in Envoy.
+        let set = options.options.set(When::BeforeBind, SocketKind::stream(&remote), &SockRef::from(&socket));
+        set.map_err(Unready::Option)?;
+    }
+    if let Some(source) = source {
+        let shared = if source.port() == 0 { Ok(()) } else { socket.set_reuseaddr(true) };
+        shared.and_then(|()| socket.bind(source)).map_err(|error| Unready::Bind(source, error))?;
     }
     Ok(socket)
+}
+
+/// `freebind`, for addresses of this one's family.
+pub(crate) fn freebind(socket: &socket2::Socket, address: SocketAddr) -> io::Result<()> {
+    if address.is_ipv4() { socket.set_freebind_v4(true) } else { socket.set_freebind_v6(true) }
 }
 
 async fn pipe(path: &Arc<str>) -> Result<Io, TransportError> {

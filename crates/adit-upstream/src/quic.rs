@@ -1,6 +1,5 @@
 //! Dialling by QUIC, for HTTP/3.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
@@ -8,72 +7,90 @@ use adit_filter::upstream::FailureKind;
 use adit_h3::QuicConnection;
 use adit_h3::endpoint::{ClientEndpoint, ConnectFailure};
 use adit_io::{Address, ConnInfo};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use adit_socket::{SocketKind, SocketOptions, When};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::cluster::{Core, lock};
-use crate::connect::{DialOptions, text};
+use crate::connect::{DialOptions, Unready, freebind};
 use crate::host::HostState;
 use crate::transport::{QuicTransport, TransportContext, TransportError};
 
 /// Bytes of a socket's buffers, as far as the system lets us: one socket carries all of a worker's connections.
 const SOCKET_BUFFER: usize = 2 << 20;
 
-/// One worker's sockets for QUIC: one for each address family, and for each source address that a cluster binds to. Made
-/// when they are first needed.
+/// What Envoy says of a socket that was not made as the configuration has it.
+const NO_SOCKET: &str = "QUIC_CONNECTION_CANCELLED with details: Fail to set up connection socket.";
+
+/// One worker's sockets for QUIC: one for each address family, for each source address that a cluster binds to and each
+/// list of options that it sets. Made when they are first needed.
 #[derive(Default)]
 pub struct QuicEndpoints(Mutex<Vec<(Source, ClientEndpoint)>>);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Source {
     address: SocketAddr,
     freebind: bool,
+    options: SocketOptions,
 }
 
 impl Source {
     fn of(remote: SocketAddr, options: &DialOptions) -> Self {
         let any = if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        match options.source.filter(|source| source.is_ipv4() == remote.is_ipv4()) {
-            Some(address) => Self { address, freebind: options.freebind },
-            None => Self { address: SocketAddr::new(any, 0), freebind: false },
+        let source = options.source_for(remote);
+        Self {
+            address: source.unwrap_or(SocketAddr::new(any, 0)),
+            freebind: options.freebind && source.is_some(),
+            options: options.options.clone(),
         }
     }
 
-    fn bind(self) -> io::Result<std::net::UdpSocket> {
-        let socket = Socket::new(Domain::for_address(self.address), Type::DGRAM, Some(Protocol::UDP))?;
+    fn bind(&self) -> Result<std::net::UdpSocket, Unready> {
+        let kind = SocketKind::datagram(&self.address);
+        let socket = self.prepare(kind)?;
+        socket.bind(&self.address.into()).map_err(|error| Unready::Bind(self.address, error))?;
+        // Both after the bind, as in Envoy: nothing listens here.
+        for when in [When::Bound, When::Listening] {
+            self.options.set(when, kind, &socket).map_err(Unready::Option)?;
+        }
+        Ok(socket.into())
+    }
+
+    /// A socket that is not bound yet.
+    fn prepare(&self, kind: SocketKind) -> Result<Socket, Unready> {
+        let socket = Socket::new(Domain::for_address(self.address), Type::DGRAM.nonblocking(), Some(Protocol::UDP));
+        let socket = socket.map_err(Unready::Socket)?;
         if self.address.is_ipv6() {
-            socket.set_only_v6(true)?;
+            socket.set_only_v6(true).map_err(Unready::Option)?;
         }
         if self.freebind {
-            let raw = SockRef::from(&socket);
-            if self.address.is_ipv4() { raw.set_freebind_v4(true)? } else { raw.set_freebind_v6(true)? }
+            freebind(&socket, self.address).map_err(Unready::Option)?;
         }
         if self.address.port() != 0 {
             // Every worker has such a socket; what arrives at another's is lost to its connection, so no port is better.
-            socket.set_reuse_port(true)?;
+            socket.set_reuse_port(true).map_err(Unready::Option)?;
         }
         // What the system allows is enough.
         let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
         let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
-        socket.set_nonblocking(true)?;
-        socket.bind(&self.address.into())?;
-        Ok(socket.into())
+        self.options.set(When::BeforeBind, kind, &socket).map_err(Unready::Option)?;
+        Ok(socket)
     }
 }
 
 impl QuicEndpoints {
-    fn get(&self, source: Source) -> io::Result<ClientEndpoint> {
+    fn get(&self, source: &Source) -> Result<ClientEndpoint, Unready> {
         let mut endpoints = lock(&self.0);
-        if let Some((_, endpoint)) = endpoints.iter().find(|(known, _)| *known == source) {
+        if let Some((_, endpoint)) = endpoints.iter().find(|(known, _)| known == source) {
             return Ok(endpoint.clone());
         }
-        let endpoint = ClientEndpoint::bind(source.bind()?)?;
-        endpoints.push((source, endpoint.clone()));
+        let endpoint = ClientEndpoint::bind(source.bind()?).map_err(Unready::Socket)?;
+        endpoints.push((source.clone(), endpoint.clone()));
         Ok(endpoint)
     }
 
     /// An endpoint whose socket failed serves nobody any more.
-    fn forget(&self, source: Source) {
-        lock(&self.0).retain(|(known, _)| *known != source);
+    fn forget(&self, source: &Source) {
+        lock(&self.0).retain(|(known, _)| known != source);
     }
 }
 
@@ -111,10 +128,11 @@ async fn dial(
         return Err(TransportError::local("the cluster does not speak HTTP/3"));
     };
     let source = Source::of(remote, &core.plan.dial);
-    let bound = endpoints.get(source).and_then(|endpoint| Ok((endpoint.local_addr()?, endpoint)));
-    let (local, endpoint) = bound.map_err(|error| {
-        core.stats.traffic.bind_errors.inc();
-        TransportError::local(format_args!("immediate connect error: {}", text(&error)))
+    let bound = endpoints.get(&source);
+    let bound = bound.and_then(|endpoint| Ok((endpoint.local_addr().map_err(Unready::Socket)?, endpoint)));
+    let (local, endpoint) = bound.map_err(|unready| match unready {
+        Unready::Option(_) => TransportError { reason: NO_SOCKET.to_owned(), ..unready.count(core) },
+        _ => unready.count(core),
     })?;
     let local = SocketAddr::new(local_ip(local.ip(), remote), local.port());
     let mut info = ConnInfo::new(ConnInfo::next_id(), Address::Ip(local), Address::Ip(remote));
@@ -125,7 +143,7 @@ async fn dial(
     // An address is sent as no name at all (RFC 6066 section 3).
     let asked = name.map_or_else(|| remote.ip().to_string(), str::to_owned);
     let connecting = endpoint.connect(&setup, remote, &asked).map_err(|error| {
-        endpoints.forget(source);
+        endpoints.forget(&source);
         TransportError::local(format_args!("immediate connect error: {error}"))
     })?;
     let connection = connecting.await.map_err(|error| TransportError {

@@ -1,10 +1,16 @@
-//! Hosts that are reached by UDP: chosen, limited and counted; the socket is the caller's.
+//! Hosts that are reached by UDP: chosen, limited and counted, each with a socket to it.
 
 use std::borrow::Cow;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use adit_filter::upstream::{ConnectFailure, FailureKind, Host, Need, Priority, UdpUpstream};
+use adit_socket::{SocketKind, When};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::UdpSocket;
 
+use crate::connect::{DialOptions, Unready, freebind, text};
 use crate::host::HostState;
 use crate::worker::WorkerCluster;
 
@@ -26,10 +32,33 @@ impl WorkerCluster {
             return Err(failure(FailureKind::Overflow, ""));
         }
         self.count_connection(&host);
-        let source = self.core.plan.dial.source.filter(|source| source.is_ipv4() == address.is_ipv4());
+        let socket = socket(address, &self.core.plan.dial).map_err(|unready| {
+            if let Unready::Option(error) = &unready {
+                self.core.warn_of_option(error);
+            }
+            let error = io::Error::from(unready);
+            io::Error::new(error.kind(), text(&error))
+        });
         let guard = Box::new(UdpGuard { cluster: this, host: host.clone(), priority: need.priority });
-        Ok(UdpUpstream { host, address, source, guard })
+        Ok(UdpUpstream { host, address, socket, guard })
     }
+}
+
+/// A socket that is connected to this address, in the context of the worker's runtime.
+fn socket(remote: SocketAddr, options: &DialOptions) -> Result<UdpSocket, Unready> {
+    let socket = Socket::new(Domain::for_address(remote), Type::DGRAM.nonblocking(), Some(Protocol::UDP));
+    let socket = socket.map_err(Unready::Socket)?;
+    let source = options.source_for(remote);
+    if source.is_some() && options.freebind {
+        freebind(&socket, remote).map_err(Unready::Option)?;
+    }
+    // Of the later states none comes, as in Envoy.
+    options.options.set(When::BeforeBind, SocketKind::datagram(&remote), &socket).map_err(Unready::Option)?;
+    if let Some(source) = source {
+        socket.bind(&source.into()).map_err(|error| Unready::Bind(source, error))?;
+    }
+    socket.connect(&remote.into()).map_err(Unready::Socket)?;
+    UdpSocket::from_std(socket.into()).map_err(Unready::Socket)
 }
 
 /// A session's place under `max_connections`, the cluster's and the host's.

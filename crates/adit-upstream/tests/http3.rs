@@ -224,6 +224,29 @@ async fn a_certificate_that_is_not_trusted_is_a_failure_of_the_host() {
     assert_eq!(socket.failures.load(SeqCst), 1);
 }
 
+/// One socket is for one list of options; what cannot be set is a failure on our side.
+#[tokio::test]
+async fn socket_options_are_set_in_every_state() {
+    let origin = serve(true);
+    let bind = |option: &str| format!("upstream_bind_config: {{ socket_options: [{option}] }}\n{}", explicit(""));
+    let none = cluster("a", &[origin.port], &explicit(""));
+    let some = ["STATE_PREBIND", "STATE_BOUND", "STATE_LISTENING"].map(|state| {
+        let good =
+            cluster(state, &[origin.port], &bind(&format!("{{ level: 0, name: 1, int_value: 8, state: {state} }}")));
+        let bad = format!("{{ level: 6, name: 13, buf_value: cmVubw==, state: {state} }}");
+        good + &cluster(&format!("{state}-bad"), &[origin.port], &bind(&bad))
+    });
+    let world = world_with(&(none + &some.concat()), &Trusting::new("localhost"));
+    assert_eq!(get_one(&world.cluster("a")).await.0, Version::HTTP_3);
+    for state in ["STATE_PREBIND", "STATE_BOUND", "STATE_LISTENING"] {
+        assert_eq!(get_one(&world.cluster(state)).await.0, Version::HTTP_3);
+        let failure = soon(acquire(&world.cluster(&format!("{state}-bad")))).await.err().unwrap();
+        assert_eq!(failure.kind, FailureKind::Local);
+        assert_eq!(failure.reason, "QUIC_CONNECTION_CANCELLED with details: Fail to set up connection socket.");
+        world.expect_counter(&format!("cluster.{state}-bad.bind_errors"), 0).await;
+    }
+}
+
 #[tokio::test]
 async fn an_idle_connection_is_closed() {
     let origin = serve(true);

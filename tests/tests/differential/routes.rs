@@ -396,6 +396,35 @@ fn names_of_attempts() {
     lab.done();
 }
 
+/// `upstream_bind_config`: what is set changes no answer; what cannot be had is a failure on our side.
+#[test]
+fn upstream_sockets() {
+    let routes = "- { match: { prefix: /retry }, route: { cluster: c, retry_policy: { retry_on: connect-failure, num_retries: 2 } } }\n\
+                  - { match: { prefix: /a }, route: { cluster: c } }\n\
+                  - { match: { connect_matcher: {} }, route: { cluster: c, upgrade_configs: [{ upgrade_type: CONNECT, connect_config: {} }] } }\n";
+    let connect = || Case::new("connect", "CONNECT a.com:443 HTTP/1.1\r\nhost: a.com:443\r\n\r\n");
+    for bind in [
+        "socket_options: [{ level: 6, name: 13, buf_value: cmVubw== }, { level: 0, name: 1, int_value: 8 }]",
+        "source_address: { address: 127.0.0.3, port_value: 0 }, socket_options: [{ level: 1, name: 7, int_value: 70000, type: { stream: {} } }]",
+    ] {
+        let mut lab = Yaml::routes(routes).cluster(&format!("upstream_bind_config: {{ {bind} }}\n")).lab();
+        lab.cases([Case::get("/a"), Case::get("/retry")]);
+        lab.done();
+    }
+    for bind in [
+        "socket_options: [{ level: 6, name: 13, buf_value: bm9zdWNo }]",
+        "socket_options: [{ level: 1, name: 25, buf_value: bm9zdWNo }, { level: 0, name: 1, int_value: 8 }]",
+        "source_address: { address: 192.0.2.1, port_value: 0 }",
+    ] {
+        let mut lab = Yaml::routes(routes)
+            .hcm("upgrade_configs: [{ upgrade_type: CONNECT }]\n")
+            .cluster(&format!("upstream_bind_config: {{ {bind} }}\n"))
+            .lab();
+        lab.cases([Case::get("/a"), Case::get("/retry"), connect()].map(|case| case.script(vec![])));
+        lab.done();
+    }
+}
+
 fn unheard(name: &str, fields: &str) -> Case {
     let head = format!("GET / HTTP/1.1\r\nhost: a.com\r\n{fields}\r\n");
     Case::steps(name, vec![send(head), Do::Pause(600), Do::Rst]).origin(Reply::Silence)

@@ -8,6 +8,7 @@ use prost_reflect::{DynamicMessage, ReflectMessage};
 use super::Whole;
 use crate::proto::envoy::config::bootstrap::v3::Bootstrap;
 use crate::proto::envoy::config::core::v3::address::Address;
+use crate::proto::envoy::config::core::v3::socket_option::SocketState;
 use crate::{Path, walk};
 
 /// What the kernel takes as the path of a Unix socket, without the zero byte behind it.
@@ -24,6 +25,24 @@ pub(super) fn check(whole: &mut Whole, bootstrap: &Bootstrap, message: &DynamicM
         }
     }
     pipes(whole, message);
+    upstream_options(whole, message);
+}
+
+/// Options of upstream sockets that are for a state which most of these sockets never have.
+fn upstream_options(whole: &mut Whole, message: &DynamicMessage) {
+    walk::visit(message, &Path::root(), &mut |message, path| {
+        if message.descriptor().full_name() != "envoy.config.core.v3.BindConfig" {
+            return;
+        }
+        let options = message.get_field_by_name("socket_options");
+        for (index, option) in options.iter().filter_map(|options| options.as_list()).flatten().enumerate() {
+            let state = option.as_message().and_then(|option| option.get_field_by_name("state")?.as_enum_number());
+            if state.is_some_and(|state| state != SocketState::StatePrebind as i32) {
+                let text = "set on the sockets of HTTP/3 only, as in Envoy; an option for all is STATE_PREBIND";
+                whole.warning(&path.item("socket_options", index).field("state"), text);
+            }
+        }
+    });
 }
 
 fn admin(whole: &mut Whole, bootstrap: &Bootstrap, path: &Path) {

@@ -34,8 +34,8 @@ pub struct PlanEnv<'a> {
     pub scope: &'a Scope,
     /// Builds transport sockets other than `raw_buffer` and `proxy_protocol`.
     pub transports: &'a dyn TransportBuilder,
-    /// `cluster_manager.upstream_bind_config`, for clusters without their own.
-    pub bind: Option<&'a adit_config::proto::envoy::config::core::v3::BindConfig>,
+    /// `cluster_manager.upstream_bind_config`, for clusters without their own, and where it stands.
+    pub bind: Option<(&'a adit_config::proto::envoy::config::core::v3::BindConfig, &'a Path)>,
 }
 
 /// One cluster's configuration, shared by every worker.

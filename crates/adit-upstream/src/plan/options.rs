@@ -7,6 +7,7 @@ use adit_config::Path;
 use adit_config::proto::envoy::config::cluster::v3 as pb;
 use adit_config::proto::envoy::config::core::v3 as core;
 use adit_io::{Metadata, Value};
+use adit_socket::SocketOptions;
 use prost_types::value::Kind;
 
 use super::Problems;
@@ -117,13 +118,16 @@ pub(super) fn breakers(message: &pb::Cluster, path: &Path, problems: &mut Proble
 /// `upstream_bind_config` (the cluster's, else the cluster manager's) and `upstream_connection_options`.
 pub(super) fn dial(
     message: &pb::Cluster,
-    fallback: Option<&core::BindConfig>,
+    fallback: Option<(&core::BindConfig, &Path)>,
     path: &Path,
     problems: &mut Problems,
 ) -> DialOptions {
     let mut options = DialOptions::default();
-    if let Some(bind) = message.upstream_bind_config.as_ref().or(fallback) {
-        bind_config(bind, &path.field("upstream_bind_config"), &mut options, problems);
+    // As a whole: a cluster's own takes nothing from the manager's.
+    match (&message.upstream_bind_config, fallback) {
+        (Some(bind), _) => bind_config(bind, &path.field("upstream_bind_config"), &mut options, problems),
+        (None, Some((bind, path))) => bind_config(bind, path, &mut options, problems),
+        (None, None) => {}
     }
     if let Some(connection) = &message.upstream_connection_options {
         let path = path.field("upstream_connection_options");
@@ -148,7 +152,6 @@ pub(super) fn dial(
 #[allow(deprecated, reason = "a deprecated field is refused by its name, too")]
 fn bind_config(bind: &core::BindConfig, path: &Path, options: &mut DialOptions, problems: &mut Problems) {
     let unsupported = [
-        (!bind.socket_options.is_empty(), "socket_options"),
         (!bind.extra_source_addresses.is_empty(), "extra_source_addresses"),
         (!bind.additional_source_addresses.is_empty(), "additional_source_addresses"),
         (bind.local_address_selector.is_some(), "local_address_selector"),
@@ -158,6 +161,8 @@ fn bind_config(bind: &core::BindConfig, path: &Path, options: &mut DialOptions, 
             problems.unsupported(&path.field(field));
         }
     }
+    let listed = SocketOptions::from_proto(&bind.socket_options, &path.field("socket_options"));
+    options.options = problems.take(listed).unwrap_or_default();
     options.freebind = bind.freebind.unwrap_or(false);
     let Some(source) = &bind.source_address else { return };
     let port = match source.port_specifier {
