@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use adit_codec::RecvStream;
 use adit_http::{ErrorCode, StreamError};
-use adit_io::ByteSource;
+use adit_io::{ByteSource, Spliced};
 use bytes::Bytes;
 use http::HeaderMap;
 
@@ -58,6 +58,10 @@ impl ByteSource for H2Recv {
             Ok(Received::End) => None,
             Err(error) => Some(Err(self.fail(error))),
         })
+    }
+
+    fn take_spliced(&mut self) -> Option<Spliced> {
+        if self.state == State::Open { self.link.lock().take_spliced(self.key) } else { None }
     }
 
     fn stop(&mut self, code: ErrorCode) {

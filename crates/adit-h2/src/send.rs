@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use adit_codec::SendStream;
 use adit_http::{ErrorCode, ResponseHead, StreamError, hop_by_hop};
-use adit_io::ByteSink;
+use adit_io::{ByteSink, Spliced};
 use bytes::Bytes;
 use http::HeaderMap;
 
@@ -49,6 +49,14 @@ impl ByteSink for H2Send {
 
     fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
         self.link.lock().poll_stopped(self.key, cx)
+    }
+
+    fn poll_splice(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, StreamError>> {
+        self.link.lock().poll_splice(self.key, cx)
+    }
+
+    fn send_spliced(&mut self, data: Spliced) -> Result<(), StreamError> {
+        self.link.lock().send_spliced(self.key, data)
     }
 
     fn reset(&mut self, code: ErrorCode) {

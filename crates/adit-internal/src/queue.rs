@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use adit_http::{ErrorCode, StreamError};
-use adit_io::Spliced;
+use adit_io::{Chunk, Spliced};
 use bytes::Bytes;
 
 /// What a chunk counts for at least, so that many tiny ones are bounded too.
@@ -71,35 +71,6 @@ struct State {
     splices: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
-}
-
-#[derive(Debug)]
-enum Chunk {
-    Bytes(Bytes),
-    /// Never empty.
-    Spliced(Spliced),
-}
-
-impl Chunk {
-    const EMPTY: Self = Self::Bytes(Bytes::new());
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Bytes(bytes) => bytes.len(),
-            Self::Spliced(spliced) => spliced.len(),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn into_bytes(self) -> Result<Bytes, StreamError> {
-        match self {
-            Self::Bytes(bytes) => Ok(bytes),
-            Self::Spliced(spliced) => spliced.into_bytes(),
-        }
-    }
 }
 
 impl Queue {

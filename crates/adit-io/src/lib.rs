@@ -17,6 +17,7 @@ mod refusal;
 mod relay;
 mod scratch;
 mod side;
+mod splice;
 mod state;
 mod stream;
 mod tcp;
@@ -27,7 +28,7 @@ pub use halves::transport_halves;
 pub use info::{ConnInfo, TlsInfo};
 pub use refusal::{Refusal, RefusalSlot};
 pub use relay::{
-    Cause, DEFAULT_BUFFER_LIMIT, Direction, DirectionEnd, DirectionSummary, LINGER, Peer, Relay, RelayFuture,
+    Cause, Chunk, DEFAULT_BUFFER_LIMIT, Direction, DirectionEnd, DirectionSummary, LINGER, Peer, Relay, RelayFuture,
     RelayObserver, RelayOptions, Spliced, Summary, TimeoutAction, relay,
 };
 pub use side::{Side, SideMut, Sink, Source};

@@ -51,7 +51,7 @@ pub(crate) fn write(socket: &TcpStream, data: &[u8]) -> io::Result<usize> {
     short.map_or(result, Ok)
 }
 
-fn retry(mut call: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<usize> {
+pub(crate) fn retry(mut call: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {
             Err(rustix::io::Errno::INTR) => {}

@@ -1,6 +1,6 @@
 //! DATA that comes, and the windows that are given back for what went onward (RFC 9113 sections 5.2 and 6.1).
 
-use bytes::Bytes;
+use adit_io::Chunk;
 
 use super::Core;
 use super::frames::Absent;
@@ -11,6 +11,9 @@ use crate::frame::{self, Fault, HEAD_LEN, Head, WINDOW_UPDATE_LEN};
 
 /// The part of a stream's window that is given back although more waits for its reader.
 const LEAST_SHARE: u32 = 4;
+
+/// With more chunks that its reader did not take, a stream is given no more of them in the kernel.
+const MAX_PIPES: usize = 3;
 
 /// Where the octets of a DATA frame go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +82,7 @@ impl Core {
     }
 
     /// The next octets of a DATA frame, large enough to be handed on as they are.
-    pub(crate) fn data(&mut self, target: Target, data: Bytes) {
+    pub(crate) fn data(&mut self, target: Target, data: Chunk) {
         if !self.is_wanted(target) {
             return self.give_back(data.len() as u32);
         }
@@ -98,6 +101,17 @@ impl Core {
             self.chunks.append(&mut stream.inbound, octets);
             stream.wake_recv();
         }
+    }
+
+    /// Whether who reads its octets has a use for them in the kernel.
+    pub(crate) fn takes_spliced(&mut self, target: Target) -> bool {
+        self.is_wanted(target) && self.streams.get(target.key).is_some_and(|stream| stream.is(Flags::TAKES_SPLICED))
+    }
+
+    /// Whether its reader left so many chunks that the next is not left in the kernel, where each takes a pipe.
+    pub(crate) fn is_behind_with(&mut self, target: Target) -> bool {
+        let Some(stream) = self.streams.get(target.key) else { return false };
+        self.chunks.is_longer(stream.inbound, MAX_PIPES)
     }
 
     /// Whether somebody waits for its octets: the stream may have ended since the frame began.

@@ -1,6 +1,7 @@
 //! Bytes that wait, for their reader or for the socket: one pool of nodes for all queues of a connection, so that an empty
 //! queue takes eight octets and a stream that moves bytes allocates none for it.
 
+use adit_io::Chunk;
 use bytes::Bytes;
 
 const NONE: u32 = u32::MAX;
@@ -30,7 +31,7 @@ impl Queue {
 
 #[derive(Debug)]
 struct Node {
-    data: Bytes,
+    data: Chunk,
     next: u32,
 }
 
@@ -53,7 +54,7 @@ impl Chunks {
         self.nodes.get_mut(at as usize)
     }
 
-    pub(crate) fn push(&mut self, queue: &mut Queue, data: Bytes) {
+    pub(crate) fn push(&mut self, queue: &mut Queue, data: Chunk) {
         let node = Node { data, next: NONE };
         let free = self.free;
         let at = match self.node(free) {
@@ -79,28 +80,29 @@ impl Chunks {
     /// Adds octets, to the last chunk if it is small.
     pub(crate) fn append(&mut self, queue: &mut Queue, octets: &[u8]) {
         if let Some(last) = self.node(queue.last)
-            && last.data.len() + octets.len() <= GROWS_TO
+            && let Chunk::Bytes(data) = &mut last.data
+            && data.len() + octets.len() <= GROWS_TO
         {
-            match std::mem::take(&mut last.data).try_into_mut() {
-                Ok(mut data) => {
-                    data.extend_from_slice(octets);
-                    last.data = data.freeze();
+            match std::mem::take(data).try_into_mut() {
+                Ok(mut longer) => {
+                    longer.extend_from_slice(octets);
+                    *data = longer.freeze();
                     return;
                 }
-                Err(data) => last.data = data,
+                Err(same) => *data = same,
             }
         }
-        self.push(queue, Bytes::copy_from_slice(octets));
+        self.push(queue, Chunk::Bytes(Bytes::copy_from_slice(octets)));
     }
 
-    pub(crate) fn front(&mut self, queue: Queue) -> Option<&mut Bytes> {
+    pub(crate) fn front(&mut self, queue: Queue) -> Option<&mut Chunk> {
         self.node(queue.first).map(|node| &mut node.data)
     }
 
-    pub(crate) fn pop(&mut self, queue: &mut Queue) -> Option<Bytes> {
+    pub(crate) fn pop(&mut self, queue: &mut Queue) -> Option<Chunk> {
         let (at, free) = (queue.first, self.free);
         let node = self.node(at)?;
-        let data = std::mem::take(&mut node.data);
+        let data = std::mem::replace(&mut node.data, Chunk::EMPTY);
         queue.first = std::mem::replace(&mut node.next, free);
         if queue.first == NONE {
             queue.last = NONE;
@@ -111,6 +113,16 @@ impl Chunks {
             *self = Self::default();
         }
         Some(data)
+    }
+
+    /// Whether more than `n` chunks wait.
+    pub(crate) fn is_longer(&mut self, queue: Queue, n: usize) -> bool {
+        let mut at = queue.first;
+        for _ in 0..n {
+            let Some(node) = self.node(at) else { return false };
+            at = node.next;
+        }
+        at != NONE
     }
 
     /// Drops what waits; how many octets that were.
@@ -127,22 +139,27 @@ impl Chunks {
 mod tests {
     use super::*;
 
+    fn octets(chunk: Option<Chunk>) -> Option<Bytes> {
+        chunk.and_then(|chunk| chunk.into_bytes().ok())
+    }
+
     #[test]
     fn queues_share_their_nodes_and_keep_their_order() {
         let mut chunks = Chunks::default();
         let (mut a, mut b) = (Queue::default(), Queue::default());
         for text in ["1", "2", "3"] {
-            chunks.push(&mut a, Bytes::from_static(text.as_bytes()));
-            chunks.push(&mut b, Bytes::from(text.repeat(2)));
+            chunks.push(&mut a, Chunk::Bytes(Bytes::from_static(text.as_bytes())));
+            chunks.push(&mut b, Chunk::Bytes(text.repeat(2).into()));
         }
-        assert_eq!(chunks.pop(&mut a).as_deref(), Some(&b"1"[..]));
-        chunks.push(&mut b, Bytes::from_static(b"4"));
+        assert_eq!(octets(chunks.pop(&mut a)).as_deref(), Some(&b"1"[..]));
+        chunks.push(&mut b, Chunk::Bytes(Bytes::from_static(b"4")));
         assert_eq!(chunks.nodes.len(), 6);
+        assert!(chunks.is_longer(b, 3) && !chunks.is_longer(b, 4) && !chunks.is_longer(Queue::default(), 0));
         assert_eq!(chunks.clear(&mut b), 7);
         assert!(b.is_empty() && !a.is_empty());
-        assert_eq!(chunks.front(a).map(|front| front.split_off(0)).as_deref(), Some(&b"2"[..]));
-        chunks.pop(&mut a);
-        assert_eq!(chunks.pop(&mut a).as_deref(), Some(&b"3"[..]));
+        assert_eq!(chunks.front(a).map(|front| front.len()), Some(1));
+        assert_eq!(octets(chunks.pop(&mut a)).as_deref(), Some(&b"2"[..]));
+        assert_eq!(octets(chunks.pop(&mut a)).as_deref(), Some(&b"3"[..]));
         assert!(chunks.pop(&mut a).is_none() && a.is_empty());
     }
 
@@ -156,7 +173,7 @@ mod tests {
         assert_eq!(chunks.used, 2);
         assert_eq!(chunks.clear(&mut queue), 20_000);
         for _ in 0..100 {
-            chunks.push(&mut queue, Bytes::from_static(b"y"));
+            chunks.push(&mut queue, Chunk::Bytes(Bytes::from_static(b"y")));
         }
         assert_eq!(chunks.clear(&mut queue), 100);
         assert_eq!(chunks.nodes.capacity(), 0);

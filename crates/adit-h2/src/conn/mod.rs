@@ -115,6 +115,8 @@ pub(crate) struct Arrived {
 pub(crate) struct Core {
     pub(crate) is_server: bool,
     secure: bool,
+    /// The transport takes octets that lie in the kernel.
+    pub(crate) splices: bool,
     limits: Limits,
     pub(crate) stats: Stats,
     flood: Flood,
@@ -205,6 +207,7 @@ impl Core {
         let mut core = Self {
             is_server,
             secure,
+            splices: false,
             limits,
             stats: Stats(stats),
             flood: Flood::new(options, is_server),

@@ -1,8 +1,9 @@
 //! What leaves: header blocks and resets at once, DATA in turns, as much as both windows and the socket take (RFC 9113 sections
 //! 5.1, 5.2 and 6.9).
 
-use adit_http::ErrorCode;
-use bytes::{BufMut, Bytes, BytesMut};
+use adit_http::{ErrorCode, StreamError};
+use adit_io::Chunk;
+use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::Core;
@@ -106,13 +107,16 @@ impl Core {
         // Below zero the window was taken back: so much of what waits has to wait for longer.
         let allowed = (i64::from(stream.queued) + i64::from(stream.send_window.min(0))).max(0) as u32;
         let mut len = 0;
-        let mut payload = Bytes::new();
+        let mut payload = Chunk::EMPTY;
         if let Some(front) = self.chunks.front(stream.outbound) {
             len = (front.len() as u32).min(max_frame).min(allowed);
             if len == 0 {
                 return;
             }
-            payload = front.split_to(len as usize);
+            payload = match split_to(front, len as usize) {
+                Ok(payload) => payload,
+                Err(_) => return self.send_reset(key, ErrorCode::Internal),
+            };
             if front.is_empty() {
                 self.chunks.pop(&mut stream.outbound);
             }
@@ -316,4 +320,16 @@ impl Core {
         self.stats.gauge(Gauge::PendingSendBytes, pending.wrapping_sub(self.told) as i64);
         self.told = pending;
     }
+}
+
+/// The front of a chunk. What lies in the kernel is one frame as it was given; it is read into memory if it cannot be, since the
+/// peer has changed its mind about windows or frames.
+fn split_to(chunk: &mut Chunk, len: usize) -> Result<Chunk, StreamError> {
+    if chunk.len() == len {
+        return Ok(std::mem::replace(chunk, Chunk::EMPTY));
+    }
+    let mut bytes = std::mem::replace(chunk, Chunk::EMPTY).into_bytes()?;
+    let front = bytes.split_to(len.min(bytes.len()));
+    *chunk = Chunk::Bytes(bytes);
+    Ok(Chunk::Bytes(front))
 }

@@ -4,7 +4,8 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use bytes::{Buf, Bytes, BytesMut};
+use adit_io::{Chunk, Spliced};
+use bytes::{Buf, BytesMut};
 
 use crate::frame::HEAD_LEN;
 
@@ -38,7 +39,7 @@ pub(super) fn put_spare(mut buffer: BytesMut) {
 pub(crate) struct Segments {
     octets: BytesMut,
     /// Payloads, each with the place in `octets` that it stands ahead of. Their places count from the first octet ever.
-    payloads: VecDeque<(usize, Bytes)>,
+    payloads: VecDeque<(usize, Chunk)>,
     /// Octets of `octets` that left.
     gone: usize,
     len: usize,
@@ -67,21 +68,29 @@ impl Segments {
     }
 
     /// A frame with its payload.
-    pub(super) fn frame(&mut self, head: [u8; HEAD_LEN], payload: Bytes) {
+    pub(super) fn frame(&mut self, head: [u8; HEAD_LEN], payload: Chunk) {
         self.len += head.len() + payload.len();
         if self.octets.capacity() == 0 {
             self.octets = take_spare();
         }
         self.octets.extend_from_slice(&head);
-        if payload.len() <= SMALL {
-            self.octets.extend_from_slice(&payload);
-        } else {
-            self.payloads.push_back((self.gone + self.octets.len(), payload));
+        match payload {
+            Chunk::Bytes(octets) if octets.len() <= SMALL => self.octets.extend_from_slice(&octets),
+            payload => self.payloads.push_back((self.gone + self.octets.len(), payload)),
         }
     }
 
-    /// The octets in their order, as many pieces as there is room for. Gives how many that are.
-    pub(crate) fn slices<'a>(&'a self, out: &mut [IoSlice<'a>]) -> usize {
+    /// The payload that leaves next, if that lies in the kernel.
+    pub(crate) fn front_spliced(&mut self) -> Option<&mut Spliced> {
+        match self.payloads.front_mut() {
+            Some((at, Chunk::Spliced(payload))) if *at == self.gone => Some(payload),
+            _ => None,
+        }
+    }
+
+    /// The octets in their order up to a payload in the kernel, as many pieces as there is room for. Gives how many that are,
+    /// and whether such a payload follows.
+    pub(crate) fn slices<'a>(&'a self, out: &mut [IoSlice<'a>]) -> (usize, bool) {
         let (mut from, mut used) = (0, 0);
         let mut put = |octets: &'a [u8]| match out.get_mut(used) {
             Some(place) if !octets.is_empty() => {
@@ -93,13 +102,15 @@ impl Segments {
         };
         for (at, payload) in &self.payloads {
             let to = at.saturating_sub(self.gone);
-            if !put(self.octets.get(from..to).unwrap_or_default()) || !put(payload) {
-                return used;
+            let room = put(self.octets.get(from..to).unwrap_or_default());
+            let Chunk::Bytes(payload) = payload else { return (used, room) };
+            if !room || !put(payload) {
+                return (used, false);
             }
             from = to;
         }
         put(self.octets.get(from..).unwrap_or_default());
-        used
+        (used, false)
     }
 
     /// So many left.
@@ -111,7 +122,7 @@ impl Segments {
             let now = n.min(ahead);
             self.octets.advance(now);
             (self.gone, n) = (self.gone + now, n - now);
-            let Some((_, payload)) = first.filter(|_| n > 0) else { break };
+            let Some((_, Chunk::Bytes(payload))) = first.filter(|_| n > 0) else { break };
             let now = n.min(payload.len());
             payload.advance(now);
             n -= now;
@@ -119,6 +130,22 @@ impl Segments {
                 self.payloads.pop_front();
             }
         }
+        self.tidy();
+    }
+
+    /// So many left of the payload in the kernel at the front.
+    pub(crate) fn advance_spliced(&mut self, n: usize) {
+        self.len = self.len.saturating_sub(n);
+        if self.front_spliced().is_some_and(|payload| payload.is_empty())
+            && let Some((_, Chunk::Spliced(payload))) = self.payloads.pop_front()
+        {
+            payload.recycle();
+        }
+        self.tidy();
+    }
+
+    /// The buffer goes back once nothing is left.
+    fn tidy(&mut self) {
         if self.len == 0 {
             put_spare(std::mem::take(self).octets);
         }

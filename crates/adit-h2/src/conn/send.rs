@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use adit_codec::Meter;
 use adit_http::{ErrorCode, RequestHead, RequestKind, StreamError};
+use adit_io::{Chunk, Spliced};
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
@@ -17,6 +18,8 @@ use crate::head;
 /// DATA up to this size goes with the control frames, if these are no more than [`MAX_CONTROL`].
 const SMALL: usize = 1 << 10;
 const MAX_CONTROL: usize = 32 << 10;
+/// Octets that lie in the kernel are taken from here on: less, or in frames that may hold no more, costs less from memory.
+pub(crate) const LEAST_SPLICE: usize = 32 << 10;
 /// A turn in the line for the connection's window takes so much at least.
 const LEAST_TURN: i64 = 1 << 10;
 
@@ -140,7 +143,7 @@ impl Core {
             let room = std::task::ready!(self.poll_room(key, cx))?;
             let part = if data.len() <= room { std::mem::take(data) } else { data.split_to(room) };
             let last = end && data.is_empty();
-            self.push(key, part, last);
+            self.push(key, Chunk::Bytes(part), last);
         }
         let Some(stream) = self.streams.get(key) else { return Poll::Ready(Err(MISUSED)) };
         if stream.is(Flags::WATCHED) {
@@ -150,6 +153,25 @@ impl Core {
             self.end(key);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// How many octets that lie in the kernel may be sent at once: one frame. `None` where they are to be sent from memory.
+    pub(crate) fn poll_splice(&mut self, key: u32, cx: &Context<'_>) -> Poll<Result<Option<usize>, StreamError>> {
+        self.check_open(key, false)?;
+        let max_frame = self.peer.max_frame as usize;
+        // A place in the line is for who has the octets in hand.
+        if !self.splices || max_frame < LEAST_SPLICE || !self.line.is_empty() || self.send_window <= 0 {
+            return Poll::Ready(Ok(None));
+        }
+        let room = std::task::ready!(self.poll_room(key, cx))?.min(max_frame);
+        Poll::Ready(Ok((room >= LEAST_SPLICE).then_some(room)))
+    }
+
+    /// Sends octets that lie in the kernel, as many as [`Core::poll_splice`] said.
+    pub(crate) fn send_spliced(&mut self, key: u32, data: Spliced) -> Result<(), StreamError> {
+        self.check_open(key, false)?;
+        self.push(key, Chunk::Spliced(data), false);
+        Ok(())
     }
 
     /// Whether our half takes octets or an end; one that ended takes nothing and the same end again.
@@ -215,7 +237,7 @@ impl Core {
         }
     }
 
-    fn push(&mut self, key: u32, data: Bytes, last: bool) {
+    fn push(&mut self, key: u32, data: Chunk, last: bool) {
         let len = data.len();
         self.send_window -= len as i64;
         self.queued_frames = self.queued_frames.saturating_add(1);
@@ -227,20 +249,24 @@ impl Core {
         stream.set(Flags::BEGUN);
         // Counted here, with the payload: who logs it may be done before it leaves.
         stream.note_sent(HEAD_LEN * len.div_ceil(max_frame), 0);
-        if at_once && stream.outbound.is_empty() && !stream.is(Flags::READY) {
-            let id = stream.id;
-            self.write_data(id, if last { END_STREAM } else { 0 }, &data);
-            if last {
-                self.end_sent(key);
+        let first = stream.outbound.is_empty() && !stream.is(Flags::READY);
+        match data {
+            Chunk::Bytes(data) if at_once && first => {
+                let id = stream.id;
+                self.write_data(id, if last { END_STREAM } else { 0 }, &data);
+                if last {
+                    self.end_sent(key);
+                }
             }
-        } else {
-            if last {
-                stream.set(Flags::WE_ENDED);
+            data => {
+                if last {
+                    stream.set(Flags::WE_ENDED);
+                }
+                stream.queued += len as u32;
+                self.chunks.push(&mut stream.outbound, data);
+                self.queued += len as u64;
+                self.make_ready(key);
             }
-            stream.queued += len as u32;
-            self.chunks.push(&mut stream.outbound, data);
-            self.queued += len as u64;
-            self.make_ready(key);
         }
         if !self.line.is_empty() {
             self.next_in_line();
@@ -324,7 +350,7 @@ impl Core {
         let Some(stream) = self.streams.get(key) else { return Poll::Ready(Err(MISUSED)) };
         if let Some(chunk) = self.chunks.pop(&mut stream.inbound) {
             stream.lent = chunk.len() as u32;
-            return Poll::Ready(Ok(Received::Chunk(chunk)));
+            return Poll::Ready(chunk.into_bytes().map(Received::Chunk));
         }
         if stream.is(Flags::PEER_ENDED) {
             return Poll::Ready(Ok(Received::End));
@@ -335,6 +361,23 @@ impl Core {
         stream.set(Flags::WAITS_RECV);
         keep(&mut stream.recv_waker, cx);
         Poll::Pending
+    }
+
+    /// The next of the peer's half, if that lies in the kernel.
+    pub(crate) fn take_spliced(&mut self, key: u32) -> Option<Spliced> {
+        self.take_lent(key);
+        let stream = self.streams.get(key)?;
+        stream.set(Flags::TAKES_SPLICED);
+        if !matches!(self.chunks.front(stream.inbound), Some(Chunk::Spliced(_))) {
+            return None;
+        }
+        match self.chunks.pop(&mut stream.inbound) {
+            Some(Chunk::Spliced(data)) => {
+                stream.lent = data.len() as u32;
+                Some(data)
+            }
+            _ => None,
+        }
     }
 
     /// The trailers, once the content has ended.

@@ -76,6 +76,8 @@ flags! {
     WATCHED = 20,
     /// Its request is a CONNECT, so that a 2xx has no length.
     TUNNEL = 21,
+    /// Who reads it has a use for octets that lie in the kernel.
+    TAKES_SPLICED = 22,
 }
 
 impl Flags {

@@ -79,7 +79,7 @@ impl End {
                 break;
             }
             let mut slices = [std::io::IoSlice::new(&[]); 4];
-            let used = segments.slices(&mut slices);
+            let (used, _) = segments.slices(&mut slices);
             // Some of it, as a socket may.
             let n = slices[..used].iter().map(|slice| slice.len()).sum::<usize>().div_ceil(2);
             octets.extend(slices[..used].iter().flat_map(|slice| slice.to_vec()).take(n));

@@ -5,11 +5,12 @@ use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll};
 
-use adit_io::Io;
+use adit_io::{Chunk, Io, Spliced};
 use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::AsyncReadExt;
 
 use super::READ_AHEAD;
+use crate::conn::send::LEAST_SPLICE;
 use crate::conn::{Core, Target};
 use crate::error::code;
 use crate::frame::{self, Fault, HEAD_LEN, Head, PREFACE};
@@ -77,6 +78,28 @@ impl Reader {
             State::Data(data) => (data.left + data.padding) as usize,
             State::Skip(left) => left as usize,
         }
+    }
+
+    /// Where the rest of a payload goes that is worth to be left in the kernel, and how much that is.
+    pub(crate) fn bulk(&self) -> Option<(Target, usize)> {
+        match self.state {
+            State::Data(Data { target: Some(target), left, .. }) if left as usize >= LEAST_SPLICE => {
+                Some((target, left as usize))
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes the next octets of that payload; how many they are.
+    pub(crate) fn take_spliced(&mut self, core: &mut Core, octets: Spliced) -> usize {
+        let n = octets.len();
+        if let State::Data(Data { target: Some(target), left, .. }) = &mut self.state
+            && n > 0
+        {
+            *left = left.saturating_sub(n as u32);
+            core.data(*target, Chunk::Spliced(octets));
+        }
+        n
     }
 
     /// Takes the frames in `buffer`, and counts them down in `frames`; what is left in it needs more octets.
@@ -190,7 +213,7 @@ fn skip(buffer: &mut BytesMut, n: u32) -> u32 {
 fn take_data(core: &mut Core, target: Option<Target>, buffer: &mut BytesMut, n: usize, size: usize) {
     let Some(target) = target else { return buffer.advance(n) };
     if n >= READ_AHEAD / LEAST_FILL && n >= size / LEAST_FILL {
-        core.data(target, buffer.split_to(n).freeze());
+        core.data(target, Chunk::Bytes(buffer.split_to(n).freeze()));
     } else {
         core.small_data(target, buffer.get(..n).unwrap_or_default());
         buffer.advance(n);
@@ -234,6 +257,9 @@ pub(crate) mod scratch {
             return buffer;
         }
         let rest = if buffer.is_empty() { BytesMut::new() } else { BytesMut::from(&buffer[..]) };
+        if buffer.capacity() == 0 {
+            return rest;
+        }
         // At the end of a thread there is nobody to keep it for.
         let _ = KEPT.try_with(|kept| kept.set(buffer));
         rest

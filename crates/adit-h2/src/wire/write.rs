@@ -28,7 +28,7 @@ impl Wire {
             }
             drop(core);
             match self.write(cx) {
-                Poll::Ready(Ok(n)) => self.out.advance(n),
+                Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return self.failed(error),
                 Poll::Pending => return self.blocked(),
             }
@@ -44,16 +44,24 @@ impl Wire {
         }
     }
 
-    fn write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// Writes once.
+    fn write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.unflushed = true;
+        if let Some(payload) = self.out.front_spliced() {
+            let written = ready!(self.io.poll_write_spliced(cx, payload))?;
+            self.out.advance_spliced(some(written)?);
+            return Poll::Ready(Ok(()));
+        }
         let mut slices = [IoSlice::new(&[]); SLICES];
-        let used = self.out.slices(&mut slices);
+        let (used, more) = self.out.slices(&mut slices);
         let written = match slices.get(..used) {
+            Some(all) if more => ready!(self.io.poll_write_more(cx, all))?,
             Some([one]) => ready!(Pin::new(&mut self.io).poll_write(cx, one))?,
             Some(all) => ready!(Pin::new(&mut self.io).poll_write_vectored(cx, all))?,
             None => 0,
         };
-        Poll::Ready(if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(written) })
+        self.out.advance(some(written)?);
+        Poll::Ready(Ok(()))
     }
 
     fn blocked(&mut self) -> Poll<()> {
@@ -70,4 +78,9 @@ impl Wire {
         self.link.lock().lose(End::Lost(error.into()));
         Poll::Ready(())
     }
+}
+
+/// A transport that takes nothing takes nothing ever.
+fn some(written: usize) -> io::Result<usize> {
+    if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(written) }
 }

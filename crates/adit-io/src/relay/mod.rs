@@ -4,7 +4,7 @@ mod lane;
 mod pipe;
 mod plain;
 
-pub use pipe::Spliced;
+pub use pipe::{Chunk, Spliced};
 
 use std::fmt;
 use std::future::Future;

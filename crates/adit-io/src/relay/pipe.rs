@@ -1,4 +1,4 @@
-//! Pipes for splice(2): few, large, shared by the tunnels of a thread one after the other.
+//! Pipes for splice(2): few, large, shared by the tunnels of a thread one after the other; and bytes that lie in one.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use adit_http::StreamError;
 use bytes::Bytes;
-use rustix::pipe::PipeFlags;
+use rustix::pipe::{PipeFlags, SpliceFlags};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
 
 /// What a pipe should hold: splicing costs least with 1 MiB.
 const CAPACITY: usize = 1 << 20;
@@ -37,9 +39,8 @@ struct Pool {
     pause: u32,
 }
 
-/// Bytes that lie in the kernel, on their way from one relay to another of the same process: what came from a socket by
-/// splice(2) goes to a socket by splice(2), although something like an internal listener stands between. Dropped, they are
-/// gone.
+/// Bytes that lie in the kernel, on their way through this process: what came from a socket by splice(2) goes to a socket by
+/// splice(2), although something like an internal listener or the framing of HTTP/2 stands between. Dropped, they are gone.
 pub struct Spliced(pub(super) Box<Pipe>);
 
 impl Spliced {
@@ -60,6 +61,69 @@ impl Spliced {
         pipe.give_back();
         Ok(bytes)
     }
+
+    /// Lets go of what is empty, so that others can use its pipe.
+    pub fn recycle(self) {
+        self.0.give_back();
+    }
+
+    /// At most `max` bytes of a socket, none at its end; `WouldBlock` when it has nothing. `None` where there is no pipe to be
+    /// had, or none can be used with this socket.
+    pub(crate) fn read(from: &TcpStream, max: usize) -> io::Result<Option<Self>> {
+        let Some(mut pipe) = Pipe::take() else { return Ok(None) };
+        match pipe.read_from(from, max) {
+            Ok(_) => Ok(Some(Self(pipe))),
+            Err(error) => {
+                pipe.give_back();
+                if is_refusal(&error) { Ok(None) } else { Err(error) }
+            }
+        }
+    }
+
+    /// Moves from its front to a socket; how many bytes. `WouldBlock` when the socket takes none.
+    pub(crate) fn write(&mut self, to: &TcpStream) -> io::Result<usize> {
+        self.0.write_to(to)
+    }
+}
+
+/// Bytes, wherever they lie.
+#[derive(Debug)]
+pub enum Chunk {
+    /// In memory.
+    Bytes(Bytes),
+    /// In the kernel.
+    Spliced(Spliced),
+}
+
+impl Chunk {
+    /// No bytes.
+    pub const EMPTY: Self = Self::Bytes(Bytes::new());
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Spliced(spliced) => spliced.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes in memory.
+    pub fn into_bytes(self) -> Result<Bytes, StreamError> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            Self::Spliced(spliced) => spliced.into_bytes(),
+        }
+    }
+}
+
+/// Whether a socket cannot be spliced from.
+pub(super) fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
 }
 
 impl fmt::Debug for Spliced {
@@ -122,6 +186,26 @@ impl Pipe {
             .or_else(|_| rustix::pipe::fcntl_getpipe_size(&pipe.writer))
             .unwrap_or(0);
         (pipe.capacity >= MIN_CAPACITY).then_some(pipe)
+    }
+
+    /// Splices once from a socket into the pipe, which is empty: so that `WouldBlock` can only mean that the socket is.
+    pub(super) fn read_from(&mut self, from: &TcpStream, limit: usize) -> io::Result<usize> {
+        let size = self.capacity.min(limit);
+        self.len = from.try_io(Interest::READABLE, || {
+            let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+            Ok(rustix::pipe::splice(from, None, &self.writer, None, size, flags)?)
+        })?;
+        Ok(self.len)
+    }
+
+    /// Splices once from the pipe to a socket.
+    pub(super) fn write_to(&mut self, to: &TcpStream) -> io::Result<usize> {
+        let written = to.try_io(Interest::WRITABLE, || {
+            let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+            Ok(rustix::pipe::splice(&self.reader, None, to, None, self.len, flags)?)
+        })?;
+        self.len = self.len.saturating_sub(written);
+        Ok(written)
     }
 
     /// Reads it empty.

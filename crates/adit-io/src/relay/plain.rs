@@ -6,12 +6,10 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use rustix::pipe::SpliceFlags;
-use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::lane::{Failure, Lane, Wait};
-use super::pipe::{Pipe, Spliced};
+use super::pipe::{Pipe, Spliced, is_refusal};
 use crate::{ByteSink, scratch, tcp};
 
 /// A read from here on counts towards splicing; one below it counts away from it.
@@ -137,19 +135,13 @@ enum Filled {
 
 /// Splices from the socket into an empty pipe.
 fn fill(lane: &mut Lane, from: &TcpStream, mut pipe: Box<Pipe>, limit: usize) -> Result<Filled, Failure> {
-    // The pipe is empty, so that WouldBlock can only mean that the socket is.
-    let size = pipe.capacity.min(limit);
-    let read = from.try_io(Interest::READABLE, || {
-        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-        Ok(rustix::pipe::splice(from, None, &pipe.writer, None, size, flags)?)
-    });
-    let read = match read {
+    let read = match pipe.read_from(from, limit) {
         Ok(read) => read,
         Err(error) => {
             pipe.give_back();
             return match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(Filled::Nothing),
-                io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => {
+                _ if is_refusal(&error) => {
                     lane.mode = Mode::CopyOnly;
                     Ok(Filled::Nothing)
                 }
@@ -161,7 +153,6 @@ fn fill(lane: &mut Lane, from: &TcpStream, mut pipe: Box<Pipe>, limit: usize) ->
         pipe.give_back();
         return Ok(Filled::End);
     }
-    pipe.len = read;
     lane.mode = match lane.mode {
         Mode::Splice(count) if read < BULK_READ && count + 1 >= SMALL_SPLICES => Mode::Copy(0),
         Mode::Splice(count) if read < BULK_READ => Mode::Splice(count.saturating_add(1)),
@@ -215,18 +206,11 @@ pub(super) fn poll_pass(
 /// Moves from the pipe to the socket as far as it goes.
 fn drain(lane: &mut Lane, pipe: &mut Pipe, to: &TcpStream) -> Result<(), Failure> {
     while pipe.len > 0 {
-        let written = to.try_io(Interest::WRITABLE, || {
-            let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-            Ok(rustix::pipe::splice(&pipe.reader, None, to, None, pipe.len, flags)?)
-        });
-        match written {
+        match pipe.write_to(to) {
             Ok(0) => {
                 return Err(Failure::Sink(io::Error::from(io::ErrorKind::BrokenPipe).into()));
             }
-            Ok(written) => {
-                pipe.len = pipe.len.saturating_sub(written);
-                lane.moved(written);
-            }
+            Ok(written) => lane.moved(written),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(Failure::Sink(error.into())),
