@@ -275,15 +275,19 @@ async fn run<T>(
     within(what).await
 }
 
-/// The front of a payload, in the kernel.
+/// A payload, in the kernel.
 async fn in_kernel(payload: Bytes) -> Spliced {
     let (mut from, to) = sockets().await;
     let len = payload.len();
     tokio::io::AsyncWriteExt::write_all(&mut from, &payload).await.unwrap();
     let mut to = io(to);
-    let spliced = poll_fn(|cx| to.poll_read_spliced(cx, len)).await.unwrap().unwrap();
-    assert_eq!(spliced.len(), len, "what was written at once came at once");
-    spliced
+    loop {
+        if let Some(spliced) = to.read_spliced(len, len) {
+            assert_eq!(spliced.len(), len);
+            return spliced;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 #[tokio::test]
@@ -307,6 +311,140 @@ async fn a_window_that_is_taken_back_cuts_what_waits_in_the_kernel() {
     let sent = run(&mut driver, sent).await;
     assert_eq!(sent.each_ref().map(|frame| frame.payload.len()), [20_000, 40_000]);
     assert!(sent.map(|frame| frame.payload).concat() == payload);
+}
+
+/// Says nothing, takes all.
+struct Quiet;
+
+impl ByteSource for Quiet {
+    fn poll_chunk(&mut self, _: &mut Context<'_>, _: usize) -> Poll<Option<Result<Bytes, StreamError>>> {
+        Poll::Pending
+    }
+
+    fn stop(&mut self, _: ErrorCode) {}
+}
+
+impl ByteSink for Quiet {
+    fn poll_send(&mut self, _: &mut Context<'_>, data: &mut Bytes, _: bool) -> Poll<Result<(), StreamError>> {
+        data.clear();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_stopped(&mut self, _: &mut Context<'_>) -> Poll<StreamError> {
+        Poll::Pending
+    }
+
+    fn reset(&mut self, _: ErrorCode) {}
+}
+
+/// Gives a payload, then the end.
+struct Once(Option<Bytes>);
+
+impl ByteSource for Once {
+    fn poll_chunk(&mut self, _: &mut Context<'_>, _: usize) -> Poll<Option<Result<Bytes, StreamError>>> {
+        Poll::Ready(self.0.take().map(Ok))
+    }
+
+    fn stop(&mut self, _: ErrorCode) {}
+}
+
+/// The octets of the next DATA frames, so many in all.
+async fn data(raw: &mut Raw, wanted: usize) -> Vec<u8> {
+    let mut all = Vec::new();
+    while all.len() < wanted {
+        all.extend(raw.expect(DATA).await.payload);
+    }
+    all
+}
+
+#[tokio::test]
+async fn what_comes_in_the_kernel_keeps_to_the_windows_of_where_it_goes() {
+    let counts = Arc::new(Counts::default());
+    let from = Tunnel::new(&[]).await;
+    let settings = [(SETTINGS_MAX_FRAME_SIZE, 1 << 20), (SETTINGS_INITIAL_WINDOW_SIZE, 1 << 20)];
+    let to = Tunnel::new(&settings).await;
+    tokio::spawn(from.driver);
+    tokio::spawn(to.driver);
+    let (mut near, mut far) = (from.raw, to.raw);
+    tokio::spawn(relay(side(from.recv, from.send, &counts), side(to.recv, to.send, &counts), RelayOptions::default()));
+    // The relay asks for octets in the kernel as it is first polled.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let payload = Payload::all(8, 1 << 20);
+    let sending = payload.clone();
+    let sender = tokio::spawn(async move {
+        for part in sending.chunks(200_000) {
+            near.send(&frame(DATA, 0, 1, part)).await;
+        }
+        near
+    });
+    // The connection's window is 65,535 octets, whatever a stream's is.
+    let mut got = data(&mut far, 65_535).await;
+    far.send(&frame(PING, 0, 0, &[1; 8])).await;
+    let behind = loop {
+        match far.next().await.unwrap() {
+            Frame { kind: PING, .. } => break got.len(),
+            frame if frame.kind == DATA => got.extend(frame.payload),
+            _ => {}
+        }
+    };
+    assert_eq!(behind, 65_535);
+    while got.len() < payload.len() {
+        let more = (payload.len() - got.len()).min(100_000);
+        far.send(&frame(WINDOW_UPDATE, 0, 0, &(more as u32).to_be_bytes())).await;
+        let part = data(&mut far, more).await;
+        assert_eq!(part.len(), more);
+        got.extend(part);
+    }
+    assert!(got == payload);
+    assert!(counts.sent.load(Ordering::Relaxed) > 0);
+    drop(within(sender).await);
+}
+
+#[tokio::test]
+async fn an_end_needs_no_window() {
+    const WINDOW: usize = 40_000;
+    let settings = [(SETTINGS_MAX_FRAME_SIZE, 1 << 20), (SETTINGS_INITIAL_WINDOW_SIZE, WINDOW as u32)];
+    // From memory.
+    let Tunnel { driver, send, recv: _recv, mut raw } = Tunnel::new(&settings).await;
+    tokio::spawn(driver);
+    let down = Side::new(Box::new(Once(Some(Payload::all(9, WINDOW)))), Box::new(Quiet));
+    tokio::spawn(relay(down, Side::new(Box::new(Quiet), send), RelayOptions::default()));
+    // The end may come with the octets.
+    let mut got = 0;
+    loop {
+        let frame = raw.expect(DATA).await;
+        got += frame.payload.len();
+        if frame.ends() {
+            break;
+        }
+    }
+    assert_eq!(got, WINDOW);
+    // From a socket that is spliced after some bulk.
+    let Tunnel { driver, send, recv: _recv, mut raw } = Tunnel::new(&settings).await;
+    tokio::spawn(driver);
+    let counts = Arc::new(Counts::default());
+    let (down, near) = tcp_pair().await;
+    let mut down = Peer::new(down);
+    let sink = Box::new(CountedSink(send, counts.clone()));
+    tokio::spawn(relay(io(near).into(), Side::new(Box::new(Quiet), sink), RelayOptions::default()));
+    let mut payload = Payload::new(9);
+    for turn in 0..20 {
+        // Each time all of the window is used up.
+        for stream in [0, 1] {
+            if turn > 0 {
+                raw.send(&frame(WINDOW_UPDATE, 0, stream, &(WINDOW as u32).to_be_bytes())).await;
+            }
+        }
+        down.send(payload.take(WINDOW)).await;
+        assert_eq!(data(&mut raw, WINDOW).await.len(), WINDOW);
+    }
+    assert!(counts.sent.load(Ordering::Relaxed) > 0);
+    down.half_close().await;
+    assert!(raw.expect(DATA).await.ends());
 }
 
 #[tokio::test]

@@ -334,6 +334,10 @@ impl ByteSource for Watched {
         Poll::Ready(chunk)
     }
 
+    fn take_spliced(&mut self) -> Option<adit_io::Spliced> {
+        self.recv.take_spliced()
+    }
+
     fn stop(&mut self, code: ErrorCode) {
         self.recv.stop(code);
     }

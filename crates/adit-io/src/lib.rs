@@ -111,7 +111,7 @@ pub trait ByteSink: Send {
         Poll::Ready(Ok(None))
     }
 
-    /// Takes all of these bytes; only right after [`ByteSink::poll_splice`] gave a number, and at most about as many.
+    /// Takes all of these bytes; only right after [`ByteSink::poll_splice`] gave a number, and at most as many.
     fn send_spliced(&mut self, data: Spliced) -> Result<(), StreamError> {
         drop(data);
         Err(StreamError::Local(ErrorCode::Internal))

@@ -9,17 +9,11 @@ use tokio::io::Interest;
 use crate::{Io, Spliced, tcp};
 
 impl Io {
-    /// The next bytes, at most `max`, left in the kernel; none of them at the end. `None` where they are to be read: this is not
-    /// plain TCP, bytes were read ahead, or there is no pipe to be had.
-    pub fn poll_read_spliced(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<io::Result<Option<Spliced>>> {
-        let Some(socket) = self.tcp_socket().filter(|_| self.ahead().is_empty()) else { return Poll::Ready(Ok(None)) };
-        loop {
-            ready!(socket.poll_read_ready(cx))?;
-            match Spliced::read(socket, max) {
-                Err(error) if is_passing(&error) => {}
-                result => return Poll::Ready(result),
-            }
-        }
+    /// The next bytes, at most `max`, left in the kernel. `None` where they are to be read: this is not plain TCP, fewer than
+    /// `least` are there, or there is no pipe to be had.
+    pub fn read_spliced(&mut self, least: usize, max: usize) -> Option<Spliced> {
+        let socket = self.tcp_socket().filter(|_| self.ahead().is_empty())?;
+        Spliced::read(socket, least, max)
     }
 
     /// Sends from the front of `data`; how many bytes. Fails on all but plain TCP.

@@ -4,7 +4,7 @@
 use std::task::{Context, Poll};
 
 use adit_http::{ErrorCode, StreamError};
-use adit_io::{ByteSink, ByteSource, Sink, Source};
+use adit_io::{ByteSink, ByteSource, Sink, Source, Spliced};
 use bytes::Bytes;
 use tokio::net::TcpStream;
 
@@ -22,6 +22,10 @@ pub(crate) struct ConnectSource(pub(crate) Source);
 impl ByteSource for ConnectSource {
     fn poll_chunk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Option<Result<Bytes, StreamError>>> {
         self.0.poll_chunk(cx, max).map(|chunk| chunk.map(|chunk| chunk.map_err(connect)))
+    }
+
+    fn take_spliced(&mut self) -> Option<Spliced> {
+        self.0.take_spliced()
     }
 
     fn stop(&mut self, code: ErrorCode) {
@@ -46,6 +50,14 @@ impl ByteSink for ConnectSink {
 
     fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
         self.0.poll_stopped(cx).map(connect)
+    }
+
+    fn poll_splice(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, StreamError>> {
+        self.0.poll_splice(cx).map_err(connect)
+    }
+
+    fn send_spliced(&mut self, data: Spliced) -> Result<(), StreamError> {
+        self.0.send_spliced(data).map_err(connect)
     }
 
     fn reset(&mut self, code: ErrorCode) {

@@ -12,9 +12,6 @@ use crate::frame::{self, Fault, HEAD_LEN, Head, WINDOW_UPDATE_LEN};
 /// The part of a stream's window that is given back although more waits for its reader.
 const LEAST_SHARE: u32 = 4;
 
-/// With more chunks that its reader did not take, a stream is given no more of them in the kernel.
-const MAX_PIPES: usize = 3;
-
 /// Where the octets of a DATA frame go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Target {
@@ -103,15 +100,14 @@ impl Core {
         }
     }
 
+    /// Whether one more chunk may lie in the kernel.
+    pub(crate) fn may_splice(&self) -> bool {
+        self.chunks.may_splice()
+    }
+
     /// Whether who reads its octets has a use for them in the kernel.
     pub(crate) fn takes_spliced(&mut self, target: Target) -> bool {
         self.is_wanted(target) && self.streams.get(target.key).is_some_and(|stream| stream.is(Flags::TAKES_SPLICED))
-    }
-
-    /// Whether its reader left so many chunks that the next is not left in the kernel, where each takes a pipe.
-    pub(crate) fn is_behind_with(&mut self, target: Target) -> bool {
-        let Some(stream) = self.streams.get(target.key) else { return false };
-        self.chunks.is_longer(stream.inbound, MAX_PIPES)
     }
 
     /// Whether somebody waits for its octets: the stream may have ended since the frame began.

@@ -1,6 +1,7 @@
 //! Bytes that wait, for their reader or for the socket: one pool of nodes for all queues of a connection, so that an empty
 //! queue takes eight octets and a stream that moves bytes allocates none for it.
 
+use adit_http::StreamError;
 use adit_io::Chunk;
 use bytes::Bytes;
 
@@ -9,6 +10,11 @@ const NONE: u32 = u32::MAX;
 const KEPT: usize = 8;
 /// A chunk grows up to this size by what comes behind it, so that what waits costs little more than its bytes.
 const GROWS_TO: usize = 16 << 10;
+
+/// Fewer octets than this are not left in the kernel, nor frames that may hold no more: copying them costs less.
+pub(crate) const LEAST_SPLICE: usize = 32 << 10;
+/// Chunks of one connection that lie in the kernel, where each takes a pipe: beyond them octets are copied.
+const MAX_SPLICED: u32 = 32;
 
 /// One queue of a [`Chunks`].
 #[derive(Debug, Clone, Copy)]
@@ -41,11 +47,13 @@ pub(crate) struct Chunks {
     nodes: Vec<Node>,
     free: u32,
     used: u32,
+    /// Those that lie in the kernel.
+    spliced: u32,
 }
 
 impl Default for Chunks {
     fn default() -> Self {
-        Self { nodes: Vec::new(), free: NONE, used: 0 }
+        Self { nodes: Vec::new(), free: NONE, used: 0, spliced: 0 }
     }
 }
 
@@ -55,6 +63,7 @@ impl Chunks {
     }
 
     pub(crate) fn push(&mut self, queue: &mut Queue, data: Chunk) {
+        self.spliced += u32::from(matches!(data, Chunk::Spliced(_)));
         let node = Node { data, next: NONE };
         let free = self.free;
         let at = match self.node(free) {
@@ -95,8 +104,29 @@ impl Chunks {
         self.push(queue, Chunk::Bytes(Bytes::copy_from_slice(octets)));
     }
 
-    pub(crate) fn front(&mut self, queue: Queue) -> Option<&mut Chunk> {
-        self.node(queue.first).map(|node| &mut node.data)
+    pub(crate) fn front(&self, queue: Queue) -> Option<&Chunk> {
+        self.nodes.get(queue.first as usize).map(|node| &node.data)
+    }
+
+    /// The first `len` octets, which all lie in the first chunk. Part of one that lies in the kernel is read into memory: it was
+    /// meant to be one frame, and the peer has changed its mind about windows or frames.
+    pub(crate) fn split_to(&mut self, queue: &mut Queue, len: usize) -> Result<Chunk, StreamError> {
+        if self.front(*queue).is_none_or(|front| front.len() <= len) {
+            return Ok(self.pop(queue).unwrap_or(Chunk::EMPTY));
+        }
+        let Some(node) = self.node(queue.first) else { return Ok(Chunk::EMPTY) };
+        let mut bytes = match std::mem::replace(&mut node.data, Chunk::EMPTY) {
+            Chunk::Bytes(bytes) => bytes,
+            Chunk::Spliced(spliced) => {
+                self.spliced -= 1;
+                spliced.into_bytes()?
+            }
+        };
+        let front = bytes.split_to(len.min(bytes.len()));
+        if let Some(node) = self.node(queue.first) {
+            node.data = Chunk::Bytes(bytes);
+        }
+        Ok(Chunk::Bytes(front))
     }
 
     pub(crate) fn pop(&mut self, queue: &mut Queue) -> Option<Chunk> {
@@ -109,20 +139,16 @@ impl Chunks {
         }
         self.free = at;
         self.used -= 1;
+        self.spliced -= u32::from(matches!(data, Chunk::Spliced(_)));
         if self.used == 0 && self.nodes.capacity() > KEPT {
             *self = Self::default();
         }
         Some(data)
     }
 
-    /// Whether more than `n` chunks wait.
-    pub(crate) fn is_longer(&mut self, queue: Queue, n: usize) -> bool {
-        let mut at = queue.first;
-        for _ in 0..n {
-            let Some(node) = self.node(at) else { return false };
-            at = node.next;
-        }
-        at != NONE
+    /// Whether one more chunk may lie in the kernel.
+    pub(crate) fn may_splice(&self) -> bool {
+        self.spliced < MAX_SPLICED
     }
 
     /// Drops what waits; how many octets that were.
@@ -154,13 +180,23 @@ mod tests {
         assert_eq!(octets(chunks.pop(&mut a)).as_deref(), Some(&b"1"[..]));
         chunks.push(&mut b, Chunk::Bytes(Bytes::from_static(b"4")));
         assert_eq!(chunks.nodes.len(), 6);
-        assert!(chunks.is_longer(b, 3) && !chunks.is_longer(b, 4) && !chunks.is_longer(Queue::default(), 0));
         assert_eq!(chunks.clear(&mut b), 7);
         assert!(b.is_empty() && !a.is_empty());
-        assert_eq!(chunks.front(a).map(|front| front.len()), Some(1));
+        assert_eq!(chunks.front(a).map(Chunk::len), Some(1));
         assert_eq!(octets(chunks.pop(&mut a)).as_deref(), Some(&b"2"[..]));
         assert_eq!(octets(chunks.pop(&mut a)).as_deref(), Some(&b"3"[..]));
         assert!(chunks.pop(&mut a).is_none() && a.is_empty());
+    }
+
+    #[test]
+    fn a_chunk_leaves_in_parts() {
+        let mut chunks = Chunks::default();
+        let mut queue = Queue::default();
+        chunks.push(&mut queue, Chunk::Bytes(Bytes::from_static(b"12345")));
+        assert_eq!(octets(chunks.split_to(&mut queue, 2).ok()).as_deref(), Some(&b"12"[..]));
+        assert_eq!(octets(chunks.split_to(&mut queue, 3).ok()).as_deref(), Some(&b"345"[..]));
+        assert!(queue.is_empty() && chunks.used == 0);
+        assert!(chunks.split_to(&mut queue, 1).is_ok_and(|nothing| nothing.is_empty()));
     }
 
     #[test]

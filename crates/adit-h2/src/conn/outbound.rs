@@ -1,7 +1,7 @@
 //! What leaves: header blocks and resets at once, DATA in turns, as much as both windows and the socket take (RFC 9113 sections
 //! 5.1, 5.2 and 6.9).
 
-use adit_http::{ErrorCode, StreamError};
+use adit_http::ErrorCode;
 use adit_io::Chunk;
 use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -113,13 +113,11 @@ impl Core {
             if len == 0 {
                 return;
             }
-            payload = match split_to(front, len as usize) {
+            let whole = front.len() as u32;
+            payload = match self.chunks.split_to(&mut stream.outbound, len as usize) {
                 Ok(payload) => payload,
-                Err(_) => return self.send_reset(key, ErrorCode::Internal),
+                Err(_) => return self.lost(key, whole),
             };
-            if front.is_empty() {
-                self.chunks.pop(&mut stream.outbound);
-            }
         }
         stream.queued -= len;
         let empty = stream.outbound.is_empty();
@@ -144,6 +142,13 @@ impl Core {
         } else if !empty {
             self.make_ready(key);
         }
+    }
+
+    /// Octets that waited cannot be had from the kernel.
+    fn lost(&mut self, key: u32, octets: u32) {
+        self.queued = self.queued.saturating_sub(octets.into());
+        self.send_window += i64::from(octets);
+        self.send_reset(key, ErrorCode::Internal);
     }
 
     /// A header block was sent.
@@ -320,16 +325,4 @@ impl Core {
         self.stats.gauge(Gauge::PendingSendBytes, pending.wrapping_sub(self.told) as i64);
         self.told = pending;
     }
-}
-
-/// The front of a chunk. What lies in the kernel is one frame as it was given; it is read into memory if it cannot be, since the
-/// peer has changed its mind about windows or frames.
-fn split_to(chunk: &mut Chunk, len: usize) -> Result<Chunk, StreamError> {
-    if chunk.len() == len {
-        return Ok(std::mem::replace(chunk, Chunk::EMPTY));
-    }
-    let mut bytes = std::mem::replace(chunk, Chunk::EMPTY).into_bytes()?;
-    let front = bytes.split_to(len.min(bytes.len()));
-    *chunk = Chunk::Bytes(bytes);
-    Ok(Chunk::Bytes(front))
 }

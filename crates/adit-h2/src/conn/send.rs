@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
 use super::Core;
+use super::chunks::LEAST_SPLICE;
 use super::stream::{AnswerHead, Fit, Flags};
 use crate::error::{Cause, MISUSED};
 use crate::frame::{END_STREAM, HEAD_LEN, MAX_31};
@@ -18,8 +19,6 @@ use crate::head;
 /// DATA up to this size goes with the control frames, if these are no more than [`MAX_CONTROL`].
 const SMALL: usize = 1 << 10;
 const MAX_CONTROL: usize = 32 << 10;
-/// Octets that lie in the kernel are taken from here on: less, or in frames that may hold no more, costs less from memory.
-pub(crate) const LEAST_SPLICE: usize = 32 << 10;
 /// A turn in the line for the connection's window takes so much at least.
 const LEAST_TURN: i64 = 1 << 10;
 
@@ -160,16 +159,21 @@ impl Core {
         self.check_open(key, false)?;
         let max_frame = self.peer.max_frame as usize;
         // A place in the line is for who has the octets in hand.
-        if !self.splices || max_frame < LEAST_SPLICE || !self.line.is_empty() || self.send_window <= 0 {
+        let line = !self.line.is_empty() || self.send_window <= 0;
+        if !self.splices || max_frame < LEAST_SPLICE || line || !self.chunks.may_splice() {
             return Poll::Ready(Ok(None));
         }
         let room = std::task::ready!(self.poll_room(key, cx))?.min(max_frame);
         Poll::Ready(Ok((room >= LEAST_SPLICE).then_some(room)))
     }
 
-    /// Sends octets that lie in the kernel, as many as [`Core::poll_splice`] said.
+    /// Sends octets that lie in the kernel, at most as many as [`Core::poll_splice`] said.
     pub(crate) fn send_spliced(&mut self, key: u32, data: Spliced) -> Result<(), StreamError> {
         self.check_open(key, false)?;
+        let Some(stream) = self.streams.get(key) else { return Err(MISUSED) };
+        if data.len() as i64 > self.send_window.min(stream.send_window.into()) {
+            return Err(MISUSED);
+        }
         self.push(key, Chunk::Spliced(data), false);
         Ok(())
     }
@@ -350,6 +354,10 @@ impl Core {
         let Some(stream) = self.streams.get(key) else { return Poll::Ready(Err(MISUSED)) };
         if let Some(chunk) = self.chunks.pop(&mut stream.inbound) {
             stream.lent = chunk.len() as u32;
+            if matches!(chunk, Chunk::Spliced(_)) {
+                // It has no use for such any more.
+                stream.clear(Flags::TAKES_SPLICED);
+            }
             return Poll::Ready(chunk.into_bytes().map(Received::Chunk));
         }
         if stream.is(Flags::PEER_ENDED) {

@@ -15,6 +15,7 @@ use adit_io::Io;
 use bytes::BytesMut;
 use tokio::io::AsyncWrite;
 
+use crate::conn::chunks::LEAST_SPLICE;
 use crate::conn::{Core, Link, Segments};
 use crate::error::End;
 use crate::frame::HEAD_LEN;
@@ -40,7 +41,7 @@ pub(crate) struct Wire {
     /// The next read asks for no more, unless that is little: a read that fills much of its buffer is handed on without a
     /// copy.
     read_size: usize,
-    /// DATA of the last kind may be left in the kernel: no more than the next frame's head is read behind it.
+    /// More of the DATA at hand may be left in the kernel: once, no more is read behind it than the next frame's head.
     head_only: bool,
     /// `rest` may hold whole frames: the share of a poll was used up.
     unparsed: bool,
@@ -155,60 +156,49 @@ impl Wire {
     /// Reads once behind what is in `buffer`: so many octets came. `None` if the transport has no more just now, or never.
     fn more(&mut self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Option<usize> {
         if buffer.is_empty()
-            && let Some(spliced) = self.splice(cx)
+            && let Some(n) = self.splice()
         {
-            return spliced;
+            return Some(n);
         }
-        let between = self.reader.is_between_frames();
         let ahead = if self.head_only { HEAD_LEN } else { READ_AHEAD };
         let want = (self.reader.left() + ahead).min(self.read_size.max(READ_AHEAD));
         if buffer.is_empty() {
             *buffer = scratch::take_for(std::mem::take(buffer), want.max(READ_AHEAD));
         }
-        let read = fill(&mut self.io, cx, buffer, want);
-        let n = self.came(read, buffer.is_empty())?;
-        self.head_only &= !between;
-        // What came as asked may be the end of a frame, and says nothing of the next one.
-        self.read_size = if n < want { 2 * n } else { self.read_size.max(2 * n) };
-        Some(n)
-    }
-
-    /// Leaves the next octets of a payload in the kernel, if their reader has a use for them there. `None` where they are to be
-    /// read.
-    fn splice(&mut self, cx: &mut Context<'_>) -> Option<Option<usize>> {
-        let (target, left) = self.reader.bulk()?;
-        let mut core = self.link.lock();
-        self.head_only = core.takes_spliced(target);
-        if !self.head_only || core.is_behind_with(target) {
-            return None;
-        }
-        drop(core);
-        let octets = match self.io.poll_read_spliced(cx, left) {
-            Poll::Ready(Ok(octets)) => Poll::Ready(Ok(octets?)),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
-        };
-        let read = octets.map_ok(|octets| self.reader.take_spliced(&mut self.link.lock(), octets));
-        Some(self.came(read, true))
-    }
-
-    /// So many octets came, or what else came of it; `nothing` says that none are held.
-    fn came(&mut self, read: Poll<io::Result<usize>>, nothing: bool) -> Option<usize> {
-        match read {
+        match fill(&mut self.io, cx, buffer, want) {
             Poll::Pending => None,
             Poll::Ready(Err(error)) => {
                 self.lose(error);
                 None
             }
             Poll::Ready(Ok(0)) => {
-                self.ended(nothing);
+                self.ended(buffer.is_empty());
                 None
             }
             Poll::Ready(Ok(n)) => {
                 self.octets_read += n as u64;
+                self.head_only = false;
+                // What came as asked may be the end of a frame, and says nothing of the next one.
+                self.read_size = if n < want { 2 * n } else { self.read_size.max(2 * n) };
                 Some(n)
             }
         }
+    }
+
+    /// Leaves the next octets of a payload in the kernel: so many. `None` where they are to be read, since there are few, or who
+    /// reads them has no use for them there.
+    fn splice(&mut self) -> Option<usize> {
+        let (target, left) = self.reader.bulk()?;
+        let mut core = self.link.lock();
+        self.head_only = core.takes_spliced(target);
+        if !self.head_only || !core.may_splice() {
+            return None;
+        }
+        let octets = self.io.read_spliced(LEAST_SPLICE, left)?;
+        let n = octets.len();
+        self.octets_read += n as u64;
+        self.reader.take_spliced(&mut core, octets);
+        Some(n)
     }
 
     /// The peer sends no more.

@@ -10,7 +10,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::AsyncReadExt;
 
 use super::READ_AHEAD;
-use crate::conn::send::LEAST_SPLICE;
+use crate::conn::chunks::LEAST_SPLICE;
 use crate::conn::{Core, Target};
 use crate::error::code;
 use crate::frame::{self, Fault, HEAD_LEN, Head, PREFACE};
@@ -90,16 +90,12 @@ impl Reader {
         }
     }
 
-    /// Takes the next octets of that payload; how many they are.
-    pub(crate) fn take_spliced(&mut self, core: &mut Core, octets: Spliced) -> usize {
-        let n = octets.len();
-        if let State::Data(Data { target: Some(target), left, .. }) = &mut self.state
-            && n > 0
-        {
-            *left = left.saturating_sub(n as u32);
+    /// Takes the next octets of that payload.
+    pub(crate) fn take_spliced(&mut self, core: &mut Core, octets: Spliced) {
+        if let State::Data(Data { target: Some(target), left, .. }) = &mut self.state {
+            *left = left.saturating_sub(octets.len() as u32);
             core.data(*target, Chunk::Spliced(octets));
         }
-        n
     }
 
     /// Takes the frames in `buffer`, and counts them down in `frames`; what is left in it needs more octets.

@@ -153,7 +153,7 @@ impl Lane {
                     ready!(plain::poll_pass(self, cx, from, sink, limit))?
                 }
                 (Some(_), None) => None,
-                (None, _) => ready!(self.poll_spliced(cx, source, sink))?,
+                (None, _) => self.take_spliced(cx, source, sink)?,
             };
             let more = match more {
                 Some(more) => more,
@@ -166,22 +166,20 @@ impl Lane {
         }
     }
 
-    /// Takes the next bytes over in the kernel, where they lie there and may go on so; `None` when they are to be read.
-    fn poll_spliced(
+    /// Takes the next bytes in hand as they lie in the kernel; `None` when they are to be read.
+    fn take_spliced(
         &mut self,
         cx: &mut Context<'_>,
         source: &mut dyn ByteSource,
         sink: &mut dyn ByteSink,
-    ) -> Poll<Result<Option<bool>, Failure>> {
-        if sink.as_tcp().is_none() {
-            self.wait = Wait::Sink;
-            if ready!(sink.poll_splice(cx)).map_err(Failure::Sink)?.is_none() {
-                return Poll::Ready(Ok(None));
-            }
-            self.wait = Wait::Source;
+    ) -> Result<Option<bool>, Failure> {
+        // Without room there may still be an end.
+        let wanted =
+            sink.as_tcp().is_some() || !matches!(sink.poll_splice(cx).map_err(Failure::Sink)?, Poll::Ready(None));
+        if wanted {
+            self.pipe = source.take_spliced().map(|spliced| spliced.0);
         }
-        self.pipe = source.take_spliced().map(|spliced| spliced.0);
-        Poll::Ready(Ok(self.pipe.is_some().then_some(true)))
+        Ok(self.pipe.is_some().then_some(true))
     }
 
     /// Reads the next chunk; `false` at the end.

@@ -21,7 +21,7 @@ const MIN_CAPACITY: usize = 64 << 10;
 /// Idle pipes kept by a thread.
 const KEPT: usize = 16;
 
-/// Pipes of the process at most, each pinned by a tunnel whose reader has stopped; the others copy.
+/// Pipes of the process at most, pinned by tunnels whose readers have stopped; the others copy.
 const MOST: usize = 512;
 
 /// Attempts that are skipped after the kernel refused a pipe.
@@ -67,15 +67,18 @@ impl Spliced {
         self.0.give_back();
     }
 
-    /// At most `max` bytes of a socket, none at its end; `WouldBlock` when it has nothing. `None` where there is no pipe to be
-    /// had, or none can be used with this socket.
-    pub(crate) fn read(from: &TcpStream, max: usize) -> io::Result<Option<Self>> {
-        let Some(mut pipe) = Pipe::take() else { return Ok(None) };
+    /// At most `max` bytes of a socket, if at least `least` of them are there. `None` too where there is no pipe to be had or the
+    /// socket fails: then a read tells.
+    pub(crate) fn read(from: &TcpStream, least: usize, max: usize) -> Option<Self> {
+        if rustix::io::ioctl_fionread(from).ok()? < least as u64 {
+            return None;
+        }
+        let mut pipe = Pipe::take()?;
         match pipe.read_from(from, max) {
-            Ok(_) => Ok(Some(Self(pipe))),
-            Err(error) => {
+            Ok(1..) => Some(Self(pipe)),
+            _ => {
                 pipe.give_back();
-                if is_refusal(&error) { Ok(None) } else { Err(error) }
+                None
             }
         }
     }
@@ -208,19 +211,35 @@ impl Pipe {
         Ok(written)
     }
 
+    /// Moves `n` bytes from its front to a pipe of their own. `None` where that cannot be: it is as it was then.
+    pub(super) fn split_to(&mut self, n: usize) -> Option<Box<Self>> {
+        let mut front = Self::take()?;
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        match rustix::pipe::splice(&self.reader, None, &front.writer, None, n.min(self.len), flags) {
+            Ok(moved @ 1..) => {
+                self.len = self.len.saturating_sub(moved);
+                front.len = moved;
+                Some(front)
+            }
+            _ => {
+                front.give_back();
+                None
+            }
+        }
+    }
+
     /// Reads it empty.
     pub(super) fn empty_into_memory(&mut self) -> io::Result<Bytes> {
         let mut bytes = vec![0; self.len];
         let mut filled = 0;
         while filled < bytes.len() {
             match rustix::io::read(&self.reader, bytes.get_mut(filled..).unwrap_or_default()) {
-                Ok(0) => break,
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(n) => filled += n,
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        bytes.truncate(filled);
         self.len = 0;
         Ok(bytes.into())
     }

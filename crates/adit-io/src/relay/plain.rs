@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use tokio::net::TcpStream;
 
-use super::lane::{Failure, Lane, Wait};
+use super::lane::{Failure, Lane};
 use super::pipe::{Pipe, Spliced, is_refusal};
 use crate::{ByteSink, scratch, tcp};
 
@@ -86,14 +86,7 @@ fn copy_once(
             lane.moved(written);
             *held = Bytes::copy_from_slice(bytes.get(written..).unwrap_or_default());
         }
-        lane.mode = match lane.mode {
-            Mode::Copy(count) if read >= BULK_READ && count + 1 >= BULK_READS && limit >= scratch::SIZE => {
-                Mode::Splice(0)
-            }
-            Mode::Copy(count) if read >= BULK_READ => Mode::Copy(count.saturating_add(1)),
-            Mode::Copy(_) => Mode::Copy(0),
-            other => other,
-        };
+        count_read(lane, read, limit);
         Ok(Some(read))
     })
 }
@@ -161,7 +154,7 @@ fn fill(lane: &mut Lane, from: &TcpStream, mut pipe: Box<Pipe>, limit: usize) ->
     Ok(Filled::Pipe(pipe))
 }
 
-/// Counts a read of a lane from a socket to something else, which may take spliced bytes once there is bulk.
+/// Counts a read of a lane from a socket, which splices once there is bulk.
 pub(super) fn count_read(lane: &mut Lane, read: usize, limit: usize) {
     lane.mode = match lane.mode {
         Mode::Copy(count) if read >= BULK_READ && count + 1 >= BULK_READS && limit >= scratch::SIZE => Mode::Splice(0),
@@ -171,8 +164,8 @@ pub(super) fn count_read(lane: &mut Lane, read: usize, limit: usize) {
     };
 }
 
-/// Splices once from a socket to a sink that takes spliced bytes; `false` at the end of the source, `None` when the lane
-/// is to read into memory instead.
+/// Splices once from a socket into the lane's pipe, for a sink that takes spliced bytes; `false` at the end of the source,
+/// `None` when the lane is to read into memory instead.
 pub(super) fn poll_pass(
     lane: &mut Lane,
     cx: &mut Context<'_>,
@@ -180,9 +173,12 @@ pub(super) fn poll_pass(
     sink: &mut dyn ByteSink,
     limit: usize,
 ) -> Poll<Result<Option<bool>, Failure>> {
-    lane.wait = Wait::Sink;
-    let Some(room) = ready!(sink.poll_splice(cx)).map_err(Failure::Sink)? else { return Poll::Ready(Ok(None)) };
-    lane.wait = Wait::Source;
+    let room = match sink.poll_splice(cx).map_err(Failure::Sink)? {
+        Poll::Ready(None) => return Poll::Ready(Ok(None)),
+        Poll::Ready(Some(room)) => room,
+        // As with bytes in memory: some are taken in hand, and an end or a reset is seen.
+        Poll::Pending => scratch::BLOCK,
+    };
     loop {
         ready!(from.poll_read_ready(cx)).map_err(|error| Failure::Source(error.into()))?;
         let Some(pipe) = Pipe::take() else {
@@ -191,9 +187,7 @@ pub(super) fn poll_pass(
         };
         match fill(lane, from, pipe, limit.min(room))? {
             Filled::Pipe(pipe) => {
-                let read = pipe.len;
-                sink.send_spliced(Spliced(pipe)).map_err(Failure::Sink)?;
-                lane.moved(read);
+                lane.pipe = Some(pipe);
                 return Poll::Ready(Ok(Some(true)));
             }
             Filled::End => return Poll::Ready(Ok(Some(false))),
@@ -219,7 +213,7 @@ fn drain(lane: &mut Lane, pipe: &mut Pipe, to: &TcpStream) -> Result<(), Failure
     Ok(())
 }
 
-/// Ready once the lane's pipe is empty, and back in its pool.
+/// Ready once the lane's pipe is empty, or its bytes are held in memory.
 pub(super) fn poll_drain(
     lane: &mut Lane,
     cx: &mut Context<'_>,
@@ -229,36 +223,43 @@ pub(super) fn poll_drain(
     let Some(mut pipe) = lane.pipe.take() else {
         return Poll::Ready(Ok(()));
     };
-    loop {
-        let Some(to) = sink.as_tcp() else {
-            match sink.poll_splice(cx) {
-                Poll::Ready(Ok(Some(_))) => {
-                    lane.moved(pipe.len);
-                    return Poll::Ready(sink.send_spliced(Spliced(pipe)).map_err(Failure::Sink));
-                }
-                Poll::Ready(Ok(None)) => {
-                    *held = pipe.empty_into_memory().map_err(|error| Failure::Sink(error.into()))?;
-                    break;
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(Failure::Sink(error))),
+    while pipe.len > 0 {
+        let moved = match sink.as_tcp() {
+            Some(to) => match to.poll_write_ready(cx) {
+                Poll::Ready(Ok(())) => drain(lane, &mut pipe, to),
+                Poll::Ready(Err(error)) => Err(Failure::Sink(error.into())),
                 Poll::Pending => {
                     lane.pipe = Some(pipe);
                     return Poll::Pending;
                 }
-            }
+            },
+            None => match sink.poll_splice(cx).map_err(Failure::Sink)? {
+                Poll::Ready(Some(room)) if pipe.len <= room => {
+                    lane.moved(pipe.len);
+                    return Poll::Ready(sink.send_spliced(Spliced(pipe)).map_err(Failure::Sink));
+                }
+                Poll::Ready(Some(room)) => match pipe.split_to(room) {
+                    Some(front) => {
+                        lane.moved(front.len);
+                        sink.send_spliced(Spliced(front)).map_err(Failure::Sink)
+                    }
+                    None => hold(&mut pipe, held),
+                },
+                Poll::Ready(None) => hold(&mut pipe, held),
+                Poll::Pending => {
+                    lane.pipe = Some(pipe);
+                    return Poll::Pending;
+                }
+            },
         };
-        match to.poll_write_ready(cx) {
-            Poll::Ready(Ok(())) => drain(lane, &mut pipe, to)?,
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(Failure::Sink(error.into()))),
-            Poll::Pending => {
-                lane.pipe = Some(pipe);
-                return Poll::Pending;
-            }
-        }
-        if pipe.len == 0 {
-            break;
-        }
+        moved?;
     }
     pipe.give_back();
     Poll::Ready(Ok(()))
+}
+
+/// The pipe's bytes, in memory.
+fn hold(pipe: &mut Pipe, held: &mut Bytes) -> Result<(), Failure> {
+    *held = pipe.empty_into_memory().map_err(|error| Failure::Sink(error.into()))?;
+    Ok(())
 }
