@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path as FilePath;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use adit_socket::{SocketKind, SocketOptions, When};
+use adit_socket::{SocketKind, SocketOptions, When, spare_loopback};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::BindAddress;
@@ -149,6 +149,8 @@ impl SocketPlan {
             socket.set_only_v6(!dual)?;
         }
         socket.set_tcp_nodelay(true)?;
+        // What is accepted has what its listener has.
+        spare_loopback(&socket, address.ip());
         if let Some(on) = self.freebind {
             if v6 { socket.set_freebind_v6(on)? } else { socket.set_freebind_v4(on)? }
         }

@@ -39,6 +39,8 @@ async fn connections_are_served_counted_and_logged() {
     let told = line(&mut peer).await;
     let local = format!("local={} remote={}", socket(&running), peer.stream().local_addr().unwrap());
     assert!(told.contains("chain=main") && told.contains(&local), "{told}");
+    // Whatever the system's congestion control: it listens on a loopback address.
+    assert!(told.contains("paced=false"), "{told}");
     world.expect_counter("listener.l.downstream_cx_total", 1).await;
     world.expect_gauge("listener.l.downstream_cx_active", 1).await;
     expect_value("connections", 1, || running.connections()).await;

@@ -1,4 +1,5 @@
-//! `envoy.config.core.v3.SocketOption`: read once, set on many sockets (Floor F1: no runtime, no I/O of its own).
+//! `envoy.config.core.v3.SocketOption`: read once, set on many sockets; and what no configuration says of a socket (Floor F1: no
+//! runtime, no I/O of its own).
 //!
 //! What it is: the options that a configuration names for the sockets of a listener or of upstream connections
 //! ([`SocketOptions`]), checked at load, and set on a socket in the state that each is for ([`When`]).
@@ -8,5 +9,7 @@
 //! Read first: [`SocketOptions`], [`When`], [`SocketKind`].
 
 mod options;
+mod pacing;
 
 pub use options::{SocketKind, SocketOptions, When};
+pub use pacing::spare_loopback;

@@ -10,7 +10,7 @@ use adit_filter::BoxFuture;
 use adit_filter::upstream::{ConnectFailure, FailureKind};
 use adit_internal::{ConnectError, InternalListeners, Passed};
 use adit_io::{Address, ConnInfo, FilterState, Io, Metadata, RefusalSlot, Stream, UnixTransport};
-use adit_socket::{SocketKind, SocketOptions, When};
+use adit_socket::{SocketKind, SocketOptions, When, spare_loopback};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, UnixStream};
 
@@ -359,6 +359,7 @@ async fn tcp(remote: SocketAddr, core: &Core) -> Result<Io, TransportError> {
 fn prepare(remote: SocketAddr, options: &DialOptions) -> Result<TcpSocket, Unready> {
     let socket = if remote.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
     let socket = socket.map_err(Unready::Socket)?;
+    spare_loopback(&SockRef::from(&socket), remote.ip());
     if let Some(keepalive) = &options.keepalive {
         SockRef::from(&socket).set_tcp_keepalive(&keepalive.settings()).map_err(Unready::Option)?;
     }

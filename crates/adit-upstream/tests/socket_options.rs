@@ -11,6 +11,8 @@ use adit_config::{LoadOptions, Path, Source, load};
 use adit_filter::upstream::FailureKind;
 use adit_stats::Store;
 use adit_upstream::{ClusterPlan, NoTransports, PlanEnv};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use socket2::SockRef;
 use support::{Wish, World, acquire, cluster, exchange, ok, origin, soon, until, world};
 use tokio::io::AsyncReadExt;
@@ -43,6 +45,23 @@ async fn options_are_in_force_before_the_connect() {
     assert_eq!(socket.tos_v4().unwrap(), 8);
     assert_eq!(socket.send_buffer_size().unwrap(), 140_000);
     assert!(SockRef::from(&accepted).tcp_mss().unwrap() <= 1000);
+}
+
+#[tokio::test]
+async fn what_goes_to_loopback_is_not_paced_unless_the_configuration_says_so() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let default = SockRef::from(&listener).tcp_congestion().unwrap();
+    let of = async |more: &str| {
+        let world = world(&cluster("a", &[port], more));
+        let upstream = connected(&world).await;
+        SockRef::from(upstream.io.tcp_socket().unwrap().as_ref()).tcp_congestion().unwrap()
+    };
+    let paced = default.starts_with(b"bbr");
+    assert_eq!(of("").await.starts_with(b"reno\0"), paced || default.starts_with(b"reno\0"));
+    let name = default.split(|&octet| octet == 0).next().unwrap();
+    let named = format!("{{ level: 6, name: 13, buf_value: {} }}", STANDARD.encode(name));
+    assert_eq!(of(&bind(&named)).await, default);
 }
 
 /// Of what is for other states, types and versions nothing is set, as in Envoy.

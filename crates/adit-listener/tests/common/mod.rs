@@ -34,8 +34,12 @@ impl NetworkTerminal for Teller {
                 Some(Value::String(text)) => text.to_string(),
                 _ => "-".into(),
             };
+            let paced = connection.io.tcp_socket().is_some_and(|socket| {
+                let control = socket2::SockRef::from(socket.as_ref()).tcp_congestion();
+                control.is_ok_and(|name| name.starts_with(b"bbr"))
+            });
             let line = format!(
-                "worker={} chain={} local={} remote={} direct={} alpn={:?} tlv={metadata}\n",
+                "worker={} chain={} local={} remote={} direct={} alpn={:?} tlv={metadata} paced={paced}\n",
                 connection.worker.index,
                 info.filter_chain_name.as_deref().unwrap_or("-"),
                 facts.local,
