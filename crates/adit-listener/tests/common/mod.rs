@@ -39,7 +39,7 @@ impl NetworkTerminal for Teller {
                 control.is_ok_and(|name| name.starts_with(b"bbr"))
             });
             let line = format!(
-                "worker={} chain={} local={} remote={} direct={} alpn={:?} paced={paced} tlv={metadata}\n",
+                "worker={} chain={} local={} remote={} paced={paced} direct={} alpn={:?} tlv={metadata}\n",
                 connection.worker.index,
                 info.filter_chain_name.as_deref().unwrap_or("-"),
                 facts.local,
