@@ -282,7 +282,7 @@ async fn proxy_protocol_gives_addresses_and_metadata_byte_by_byte() {
             tokio::task::yield_now().await;
         }
         let told = line(&mut peer).await;
-        let expected = format!("local=5.6.7.8:80 remote=1.2.3.4:9 direct={own} alpn=[] tlv={tlv}\n");
+        let expected = format!("local=5.6.7.8:80 remote=1.2.3.4:9 paced=false direct={own} alpn=[] tlv={tlv}\n");
         assert!(told.ends_with(&expected), "{told}");
         peer.expect("payload").await;
     }
