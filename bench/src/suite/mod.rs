@@ -67,14 +67,20 @@ pub struct Options {
     report_only: bool,
 }
 
+/// Whether `name` is asked for: all are if none is, one that is named `whole`, else those that begin so.
+fn names(asked: &[String], name: &str, whole: impl Fn(&str) -> bool) -> bool {
+    asked.is_empty() || asked.iter().any(|one| name == one || (!whole(one) && name.starts_with(one.as_str())))
+}
+
 impl Options {
     fn scenarios(&self) -> Vec<&'static Scenario> {
-        let wanted = |name: &str| self.scenario.is_empty() || self.scenario.iter().any(|one| name.starts_with(one));
-        SCENARIOS.iter().filter(|scenario| wanted(scenario.name)).collect()
+        let whole = |one: &str| SCENARIOS.iter().any(|scenario| scenario.name == one);
+        SCENARIOS.iter().filter(|scenario| names(&self.scenario, scenario.name, whole)).collect()
     }
 
     fn wants(&self, cell: Cell) -> bool {
-        self.cell.is_empty() || self.cell.iter().any(|one| cell.name().starts_with(one.as_str()))
+        let whole = |one: &str| SCENARIOS.iter().flat_map(Scenario::cells).any(|cell| cell.name() == one);
+        names(&self.cell, cell.name(), whole)
     }
 
     fn proxies(&self, scenario: &Scenario) -> Vec<Proxy> {

@@ -114,3 +114,13 @@ fn reports_name_what_failed_and_what_was_reached() {
     let svg = plot::svg(&results);
     assert!(svg.starts_with("<svg") && svg.contains(">TCP<") && svg.contains("0.100"), "{svg}");
 }
+
+#[test]
+fn a_whole_name_is_that_alone_and_a_part_all_that_begin_so() {
+    let whole = |one: &str| ["echo", "echo-paced", "idle"].contains(&one);
+    let asked =
+        |asked: &[&str], name| super::names(&asked.iter().map(ToString::to_string).collect::<Vec<_>>(), name, whole);
+    assert!(asked(&["echo"], "echo") && !asked(&["echo"], "echo-paced"));
+    assert!(asked(&["ec", "idle"], "echo") && asked(&["ec"], "echo-paced") && !asked(&["ec"], "idle"));
+    assert!(asked(&[], "idle"));
+}
