@@ -274,7 +274,8 @@ pub(crate) fn refused(slot: &RefusalSlot) -> Option<TransportError> {
     Some(TransportError { kind, reason: reason.into_owned(), refusal })
 }
 
-/// Connects to an address of a host for a health check: nothing is counted, and no internal listener is reached.
+/// Connects to an address of a host for a health check: nothing is counted but a source that cannot be bound, and no internal
+/// listener is reached.
 pub(crate) async fn probe(
     core: &Core,
     host: &HostState,
