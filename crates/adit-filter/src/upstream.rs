@@ -143,6 +143,9 @@ pub struct Need<'a> {
     /// Whether to wait, where a new HTTP connection is needed and `max_connections` allows none, until another stream ends;
     /// otherwise that is a failure of kind [`FailureKind::Overflow`]. For tunnels, which end when their clients please.
     pub wait: bool,
+    /// Whether bytes are at hand that go to the upstream as soon as it is connected. Asked of TCP connections only: HTTP has its
+    /// request.
+    pub speaks_first: bool,
 }
 
 /// `envoy.config.core.v3.RoutingPriority`.

@@ -80,6 +80,13 @@ impl Io {
         }
     }
 
+    /// Whether bytes wait to be read: ahead or, of plain TCP, in the kernel.
+    pub fn has_unread(&self) -> bool {
+        // The kernel itself is asked: the reactor may not have been told yet.
+        let waits = |socket: &Arc<TcpStream>| rustix::io::ioctl_fionread(socket).is_ok_and(|bytes| bytes > 0);
+        !self.read_ahead.is_empty() || self.tcp_socket().is_some_and(waits)
+    }
+
     /// The bytes read ahead, which will be read next.
     pub fn ahead(&self) -> &[u8] {
         &self.read_ahead

@@ -484,6 +484,7 @@ fn need<'a>(forward: &'a Forward, past: Option<&'a Past>, request: &'a RequestHe
         extended_connect: false,
         address: None,
         wait: true,
+        speaks_first: false,
     }
 }
 

@@ -137,6 +137,7 @@ impl Copy {
             extended_connect: false,
             address: None,
             wait: true,
+            speaks_first: false,
         };
         let Ok(upstream) = self.cluster.http(&need).await else { return Ok(()) };
         let opened = upstream.opener.open(&self.head, self.end)?;

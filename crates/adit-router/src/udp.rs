@@ -145,6 +145,7 @@ impl Exchange<'_> {
                 extended_connect: false,
                 address: None,
                 wait: true,
+                speaks_first: false,
             };
             cluster.udp(&need)
         };

@@ -8,8 +8,10 @@
 //!
 //! Read first: [`SocketOptions`], [`When`], [`SocketKind`].
 
+mod handshake;
 mod options;
 mod pacing;
 
+pub use handshake::join_ack;
 pub use options::{SocketKind, SocketOptions, When};
 pub use pacing::spare_loopback;

@@ -1,7 +1,6 @@
 //! The client while there is no upstream: whether it is still there, and the bytes it sends early.
 
 use std::future::Future;
-use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -72,7 +71,7 @@ impl Client {
     pub(crate) fn look_away(&mut self) {
         if self.limit == 0 && !self.end_is_leaving && self.io.tcp_socket().is_some() {
             // Nothing is held and an end says nothing: neither is worth a wake and a look at the socket. Whether bytes wait
-            // there is asked when it matters (`has_unread`).
+            // there is asked when it matters (`has_spoken`).
             self.watch = Watch::Enough;
         }
     }
@@ -141,18 +140,15 @@ impl Client {
         self.io
     }
 
-    /// Whether bytes wait in the socket now, seen or not.
-    fn has_unread(&self) -> bool {
-        // Asked of the kernel itself: the reactor may not have been told yet.
-        let Some(socket) = self.io.tcp_socket() else { return false };
-        let Ok(socket) = socket.as_fd().try_clone_to_owned().map(std::net::TcpStream::from) else { return false };
-        socket.peek(&mut [0]).is_ok_and(|peeked| peeked > 0)
+    /// Whether it has sent anything, as far as can be told without reading: of a plain socket that is what waits there now.
+    pub(crate) fn has_spoken(&self) -> bool {
+        self.sent || self.io.has_unread()
     }
 
     /// Closes the connection so that the client sees a reset if it has sent bytes that go nowhere, and else an end.
     pub(crate) async fn close(mut self) {
         // A client of ours that learns of the refusal by its slot waits for nothing but the reset.
-        if self.sent || self.has_unread() || self.io.info.refusal.is_some() {
+        if self.has_spoken() || self.io.info.refusal.is_some() {
             self.io.abort();
             return;
         }

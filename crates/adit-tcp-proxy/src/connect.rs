@@ -58,6 +58,8 @@ pub(crate) struct Connecting<'a> {
     pub(crate) refused: Option<u16>,
     /// The hop limit of internal listeners was reached.
     pub(crate) looped: bool,
+    /// Bytes of the client wait for the upstream.
+    speaks_first: bool,
 }
 
 /// What the exchange has of an upstream.
@@ -78,7 +80,12 @@ struct HttpParts {
 }
 
 impl<'a> Connecting<'a> {
-    pub(crate) fn new(proxy: &'a TcpProxy, worker: &'a WorkerEnv, info: &'a mut StreamInfo) -> Self {
+    pub(crate) fn new(
+        proxy: &'a TcpProxy,
+        worker: &'a WorkerEnv,
+        info: &'a mut StreamInfo,
+        speaks_first: bool,
+    ) -> Self {
         let tunnel = proxy.tunnel_for(info);
         Self {
             proxy,
@@ -90,6 +97,7 @@ impl<'a> Connecting<'a> {
             failure: Failure::Connect,
             refused: None,
             looped: false,
+            speaks_first,
         }
     }
 
@@ -172,6 +180,7 @@ impl<'a> Connecting<'a> {
             extended_connect: false,
             address: original_destination(self.info),
             wait: false,
+            speaks_first: self.speaks_first,
         };
         let connected = match self.tunnel {
             None => cluster.tcp(&need).await.map(|upstream| Stage::Plain(Withheld::new(upstream))),

@@ -124,7 +124,7 @@ fn establish(proxy: Arc<TcpProxy>, connection: Connection) -> BoxFuture<'static,
             Err(ended) => Err(ended),
             Ok(()) => {
                 client.look_away();
-                let mut connecting = Connecting::new(&proxy, &worker, &mut info);
+                let mut connecting = Connecting::new(&proxy, &worker, &mut info, client.has_spoken());
                 let outcome = {
                     let mut run = pin!(connecting.run());
                     poll_fn(|cx| match run.as_mut().poll(cx) {

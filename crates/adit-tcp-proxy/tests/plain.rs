@@ -16,7 +16,7 @@ use adit_filter::upstream::{FailureKind, Report};
 use adit_io::{ConnInfo, FilterValue, Io, RefusalSlot, Stream};
 use adit_runtime::{Begin, DrainReason, DrainStrategy};
 use adit_testkit::{End, Peer, eventually, within};
-use common::{Attempt, World, message};
+use common::{Attempt, World, message, waiting_client};
 use http::StatusCode;
 use pb::UpstreamConnectMode;
 use pb::tcp_proxy::TcpAccessLogOptions;
@@ -198,6 +198,20 @@ async fn a_refused_client_that_spoke_is_reset() {
     world.drain.close();
     client.expect_rst().await;
     within(served).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_cluster_is_told_whether_the_client_has_spoken() {
+    for speaks in [false, true] {
+        let world = World::new(&message());
+        world.then(Attempt::Fail(FailureKind::Remote));
+        let (mut client, io) = waiting_client().await;
+        if speaks {
+            client.send("x").await;
+        }
+        within(world.serve(io)).await.unwrap();
+        assert_eq!(*world.cluster.spoken.lock().unwrap(), [speaks]);
+    }
 }
 
 #[tokio::test(start_paused = true)]

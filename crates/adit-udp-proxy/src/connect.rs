@@ -122,6 +122,7 @@ impl<'a> Connecting<'a> {
             extended_connect: self.plan.post.is_none(),
             address: None,
             wait: true,
+            speaks_first: false,
         };
         let connected = cluster.http(&need).await;
         connected.map_err(|failure| self.connect_failed(failure, attempt))

@@ -54,6 +54,7 @@ impl Plain {
             extended_connect: false,
             address: None,
             wait: true,
+            speaks_first: false,
         };
         let connected = cluster.udp(&need);
         let upstream = match connected {

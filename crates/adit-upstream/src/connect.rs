@@ -10,7 +10,7 @@ use adit_filter::BoxFuture;
 use adit_filter::upstream::{ConnectFailure, FailureKind};
 use adit_internal::{ConnectError, InternalListeners, Passed};
 use adit_io::{Address, ConnInfo, FilterState, Io, Metadata, RefusalSlot, Stream, UnixTransport};
-use adit_socket::{SocketKind, SocketOptions, When, spare_loopback};
+use adit_socket::{SocketKind, SocketOptions, When, join_ack, spare_loopback};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, UnixStream};
 
@@ -181,10 +181,10 @@ pub(crate) async fn establish(
     host: &HostState,
     internal: &dyn InternalConnector,
     ctx: Option<&TransportContext>,
-    hops: Hops<'_>,
+    purpose: Purpose<'_>,
 ) -> Result<Io, Failed> {
     // By reference: what is moved into an `async fn` has a place of its own in its future beside that where it is polled.
-    let connecting = std::pin::pin!(connect(core, host, internal, ctx, hops));
+    let connecting = std::pin::pin!(connect(core, host, internal, ctx, purpose));
     counted(core, host, connecting).await
 }
 
@@ -226,10 +226,13 @@ fn of_the_host(kind: FailureKind) -> Option<LocalOrigin> {
     }
 }
 
-/// What internal hops need to know of the downstream.
+/// What a connection is for.
 #[derive(Clone, Copy)]
-pub(crate) struct Hops<'a> {
+pub(crate) struct Purpose<'a> {
+    /// The downstream connection, which internal listeners are told of.
     pub downstream: Option<&'a Arc<ConnInfo>>,
+    /// Whether we send something as soon as it is made.
+    pub speaks_first: bool,
 }
 
 async fn connect(
@@ -237,12 +240,14 @@ async fn connect(
     host: &HostState,
     internal: &dyn InternalConnector,
     ctx: Option<&TransportContext>,
-    hops: Hops<'_>,
+    purpose: Purpose<'_>,
 ) -> Result<Io, TransportError> {
     match (ctx, host.address()) {
-        (None, Address::Ip(remote)) if host.facts.additional.is_empty() => tcp(*remote, core).await,
+        (None, Address::Ip(remote)) if host.facts.additional.is_empty() => {
+            tcp(*remote, core, purpose.speaks_first).await
+        }
         // Many times larger, and there is more to do than to make a box for it.
-        _ => Box::pin(connect_through(core, host, internal, ctx, hops)).await,
+        _ => Box::pin(connect_through(core, host, internal, ctx, purpose)).await,
     }
 }
 
@@ -252,18 +257,20 @@ async fn connect_through(
     host: &HostState,
     internal: &dyn InternalConnector,
     ctx: Option<&TransportContext>,
-    hops: Hops<'_>,
+    purpose: Purpose<'_>,
 ) -> Result<Io, TransportError> {
     let factory: Option<&Arc<dyn TransportSocketFactory>> = core.plan.transport(host.facts.transport);
     let (Some(factory), Some(ctx)) = (factory, ctx) else {
-        return dial_any(core, host, host.address(), internal, None, hops).await;
+        return dial_any(core, host, host.address(), internal, None, purpose).await;
     };
     if let Some(through) = factory.through(ctx) {
         return through.await;
     }
     let proxy = factory.dial_address(ctx);
     let address = proxy.as_ref().unwrap_or(host.address());
-    let io = dial_any(core, host, address, internal, Some((factory, ctx)), hops).await?;
+    // With a ClientHello, if with nothing else.
+    let purpose = Purpose { speaks_first: purpose.speaks_first || factory.secure(), ..purpose };
+    let io = dial_any(core, host, address, internal, Some((factory, ctx)), purpose).await?;
     let refusal = io.info.refusal.clone();
     factory.connect(io, ctx).await.map_err(|error| refusal.as_ref().and_then(refused).unwrap_or(error))
 }
@@ -285,7 +292,7 @@ pub(crate) async fn probe(
     let factory = core.plan.transport(host.facts.transport).filter(|factory| !factory.is_raw());
     let proxy = factory.and_then(|factory| factory.dial_address(ctx));
     let address = proxy.as_ref().unwrap_or(address);
-    let io = dial(core, address, &NoInternalListeners, None, Hops { downstream: None }).await?;
+    let io = dial(core, address, &NoInternalListeners, None, Purpose { downstream: None, speaks_first: false }).await?;
     match factory {
         Some(factory) => factory.connect(io, ctx).await,
         None => Ok(io),
@@ -299,12 +306,12 @@ async fn dial_any(
     address: &Address,
     internal: &dyn InternalConnector,
     passing: Option<(&Arc<dyn TransportSocketFactory>, &TransportContext)>,
-    hops: Hops<'_>,
+    purpose: Purpose<'_>,
 ) -> Result<Io, TransportError> {
-    let mut result = dial(core, address, internal, passing, hops).await;
+    let mut result = dial(core, address, internal, passing, purpose).await;
     if result.is_err() && address == host.address() {
         for additional in &host.facts.additional {
-            result = dial(core, additional, internal, passing, hops).await;
+            result = dial(core, additional, internal, passing, purpose).await;
             if result.is_ok() {
                 break;
             }
@@ -318,10 +325,10 @@ async fn dial(
     address: &Address,
     internal: &dyn InternalConnector,
     passing: Option<(&Arc<dyn TransportSocketFactory>, &TransportContext)>,
-    hops: Hops<'_>,
+    purpose: Purpose<'_>,
 ) -> Result<Io, TransportError> {
     match address {
-        Address::Ip(remote) => tcp(*remote, core).await,
+        Address::Ip(remote) => tcp(*remote, core, purpose.speaks_first).await,
         Address::Pipe(path) => pipe(path).await,
         Address::Internal { listener, endpoint_id } => {
             let (state, metadata) = passing.map(|(factory, ctx)| factory.passes_on(ctx)).unwrap_or_default();
@@ -330,16 +337,16 @@ async fn dial(
                 endpoint_id,
                 state,
                 metadata,
-                hops: hops.downstream.map_or(0, |info| info.internal_hops),
-                downstream: hops.downstream,
+                hops: purpose.downstream.map_or(0, |info| info.internal_hops),
+                downstream: purpose.downstream,
             };
             internal.connect(dial).await
         }
     }
 }
 
-async fn tcp(remote: SocketAddr, core: &Core) -> Result<Io, TransportError> {
-    let socket = prepare(remote, &core.plan.dial).map_err(|unready| unready.count(core))?;
+async fn tcp(remote: SocketAddr, core: &Core, speaks_first: bool) -> Result<Io, TransportError> {
+    let socket = prepare(remote, &core.plan.dial, speaks_first).map_err(|unready| unready.count(core))?;
     let stream = socket.connect(remote).await.map_err(|error| {
         let reason = format!("delayed connect error: {}", text(&error));
         match error.kind() {
@@ -357,10 +364,13 @@ async fn tcp(remote: SocketAddr, core: &Core) -> Result<Io, TransportError> {
     Ok(Io::tcp(stream, Arc::new(info)))
 }
 
-fn prepare(remote: SocketAddr, options: &DialOptions) -> Result<TcpSocket, Unready> {
+fn prepare(remote: SocketAddr, options: &DialOptions, speaks_first: bool) -> Result<TcpSocket, Unready> {
     let socket = if remote.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
     let socket = socket.map_err(Unready::Socket)?;
     spare_loopback(&SockRef::from(&socket), remote.ip());
+    if speaks_first {
+        join_ack(&SockRef::from(&socket));
+    }
     if let Some(keepalive) = &options.keepalive {
         SockRef::from(&socket).set_tcp_keepalive(&keepalive.settings()).map_err(Unready::Option)?;
     }

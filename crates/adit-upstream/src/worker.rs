@@ -15,7 +15,7 @@ use adit_io::Io;
 
 use crate::cluster::{Core, SharedCluster, lock};
 use crate::codec::CodecFactory;
-use crate::connect::{Failed, Hops, InternalConnector, establish};
+use crate::connect::{Failed, InternalConnector, Purpose, establish};
 use crate::host::HostState;
 use crate::lb::{HostSet, LbState};
 use crate::manager::ClusterSet;
@@ -168,8 +168,8 @@ impl WorkerCluster {
         let fail = |failed: Failed| failure(&failed, Some(&host));
         let ticket = self.tcp_ticket(&host, need.priority).await.map_err(fail)?;
         let ctx = self.context(&host, need, &[]);
-        let hops = Hops { downstream: need.downstream };
-        let result = establish(&self.core, &host, &*self.deps.internal, ctx.as_deref(), hops).await;
+        let purpose = Purpose { downstream: need.downstream, speaks_first: need.speaks_first };
+        let result = establish(&self.core, &host, &*self.deps.internal, ctx.as_deref(), purpose).await;
         match result {
             Ok(io) => Ok(self.tcp_upstream(io, host, ticket)),
             Err(failed) => {

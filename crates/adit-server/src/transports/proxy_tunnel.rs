@@ -70,6 +70,7 @@ pub(crate) async fn open(cluster: &dyn Cluster, target: &Target, ctx: &Transport
         extended_connect: false,
         address: target.proxy,
         wait: true,
+        speaks_first: false,
     };
     let mut attempt = 1;
     loop {

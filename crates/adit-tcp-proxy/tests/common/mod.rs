@@ -75,6 +75,8 @@ pub struct FakeCluster {
     pub attempts: Mutex<VecDeque<Attempt>>,
     pub asked: AtomicUsize,
     pub hashes: Mutex<Vec<Option<u64>>>,
+    /// Of each attempt over TCP, whether bytes were said to be at hand.
+    pub spoken: Mutex<Vec<bool>>,
     pub reports: Mutex<Vec<Report>>,
     pub host: Arc<FakeHost>,
     /// An attempt that hung was given up.
@@ -119,6 +121,7 @@ impl Cluster for FakeCluster {
 
     fn tcp<'a>(&'a self, need: &'a Need<'a>) -> BoxFuture<'a, Result<TcpUpstream, ConnectFailure>> {
         Box::pin(async move {
+            self.spoken.lock().unwrap().push(need.speaks_first);
             let io = self.meet(need.hash).await?.expect("an attempt");
             let guard = Box::new(Flag(self.guard_dropped.clone()));
             Ok(TcpUpstream { io, host: self.host.clone(), guard })
@@ -303,6 +306,7 @@ impl World {
             attempts: Mutex::default(),
             asked: AtomicUsize::new(0),
             hashes: Mutex::default(),
+            spoken: Mutex::default(),
             reports: Mutex::default(),
             host: Arc::new(FakeHost { info, reports: Mutex::default() }),
             given_up: Arc::default(),
@@ -350,14 +354,11 @@ impl World {
 
     /// A client over TCP, its filter state changed by `state`.
     pub async fn client_with(&self, state: &[(&str, FilterValue)]) -> (Peer, JoinHandle<StreamInfo>) {
-        let (near, far) = tcp_pair().await;
-        let _ = far.set_nodelay(true);
-        let info = ConnInfo::new(5, far.local_addr().unwrap().into(), far.peer_addr().unwrap().into());
-        let mut io = Io::tcp(far, Arc::new(info));
+        let (client, mut io) = waiting_client().await;
         for (key, value) in state {
             io.state.set(key, value.clone(), adit_io::Sharing::None);
         }
-        (Peer::new(near), self.serve(io))
+        (client, self.serve(io))
     }
 
     pub async fn client(&self) -> (Peer, JoinHandle<StreamInfo>) {
@@ -389,4 +390,12 @@ impl World {
             _ => (tx, rx),
         })
     }
+}
+
+/// A client over TCP that is not served yet.
+pub async fn waiting_client() -> (Peer, Io) {
+    let (near, far) = tcp_pair().await;
+    let _ = far.set_nodelay(true);
+    let info = ConnInfo::new(5, far.local_addr().unwrap().into(), far.peer_addr().unwrap().into());
+    (Peer::new(near), Io::tcp(far, Arc::new(info)))
 }

@@ -1,5 +1,5 @@
 //! Clusters from YAML, on one worker.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 pub mod http3;
 
@@ -118,6 +118,7 @@ pub struct Wish {
     pub extended_connect: bool,
     /// Fails rather than wait for another stream's end.
     pub at_once: bool,
+    pub speaks_first: bool,
 }
 
 impl Wish {
@@ -136,6 +137,7 @@ impl Wish {
             extended_connect: self.extended_connect,
             address: self.address,
             wait: !self.at_once,
+            speaks_first: self.speaks_first,
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::alternative::alternative;
 use crate::cluster::lock;
 use crate::codec;
-use crate::connect::{Failed, Hops, counted, establish};
+use crate::connect::{Failed, Purpose, counted, establish};
 use crate::host::HostState;
 use crate::pool::ConnId;
 use crate::pool::conn::{Conn, ConnLife, Gone};
@@ -90,8 +90,8 @@ impl WorkerCluster {
             // In a box: it is rare, and larger than all else.
             Some(Version::HTTP_3) => Box::pin(self.connect_http3(&ask)).await,
             _ => {
-                let hops = Hops { downstream: ask.downstream.as_ref() };
-                let io = establish(&self.core, host, &*self.deps.internal, ask.ctx.as_deref(), hops).await;
+                let purpose = Purpose { downstream: ask.downstream.as_ref(), speaks_first: true };
+                let io = establish(&self.core, host, &*self.deps.internal, ask.ctx.as_deref(), purpose).await;
                 io.and_then(|io| self.with_codec(io, wanted))
             }
         };
