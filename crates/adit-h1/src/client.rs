@@ -120,13 +120,13 @@ impl ClientConn for Client {
         let mut shared = self.slot.lock();
         let body = match &mut shared.writer {
             Some(writer) => {
-                let body = encode::request(&mut writer.out, head, end, &self.cfg);
+                let body = encode::request(writer.room(), head, end, &self.cfg);
                 match body {
                     Ok(_) => {
                         let (size, fields) = encode::measure(&writer.out);
                         meter.sent(size, fields);
                     }
-                    Err(_) => writer.out = BytesMut::new(),
+                    Err(_) => writer.clear(),
                 }
                 body
             }

@@ -8,7 +8,8 @@ use http::HeaderMap;
 
 use crate::fields;
 use crate::refuse::Refusal;
-use crate::scan::{Scan, Scanner};
+use crate::scan::{Extent, Scan, Scanner};
+use crate::section::{self, Owner, Section};
 
 /// Chunk extensions taken in one body, in bytes: nobody uses them but to waste a recipient's time.
 const MAX_EXTENSIONS: usize = 16 << 10;
@@ -239,8 +240,8 @@ impl Decoder {
 
     /// The trailer section and its empty line; false when it is not complete yet.
     fn trailer_section(&mut self, buf: &mut BytesMut) -> Result<bool, StreamError> {
-        let length = match self.scanner.scan(buf) {
-            Scan::Complete(length) if length <= self.limits.max_bytes => length,
+        let Extent { length, lines } = match self.scanner.scan(buf) {
+            Scan::Complete(extent) if extent.length <= self.limits.max_bytes => extent,
             Scan::Partial if buf.len() < self.limits.max_bytes => return Ok(false),
             Scan::BadLine => return Err(Refusal::CODEC.error()),
             _ => return Err(Refusal::HEAD_TOO_LARGE.error()),
@@ -248,16 +249,11 @@ impl Decoder {
         let section = buf.split_to(length).freeze();
         self.state = State::Done;
         if length > 2 {
-            let mut table = vec![httparse::EMPTY_HEADER; fields::at_most(self.limits.max_fields, &section)];
-            let parsed =
-                match httparse::parse_headers(&section, &mut table).map_err(|error| Refusal::from(error).error())? {
-                    httparse::Status::Complete((_, parsed)) => parsed,
-                    httparse::Status::Partial => return Err(Refusal::CODEC.error()),
-                };
+            let parsed = section::parse(&section, 0, lines, self.limits.max_fields, Owner::Trailers);
+            let Section { mut map, size, .. } = parsed.map_err(Refusal::error)?;
             if self.limits.keep {
-                self.trailer_fields = u32::try_from(fields::size(parsed)).unwrap_or(u32::MAX);
+                self.trailer_fields = u32::try_from(size).unwrap_or(u32::MAX);
             }
-            let (mut map, _) = fields::to_map(&section, parsed).map_err(Refusal::error)?;
             fields::clean_trailers(&mut map);
             if self.limits.keep && !map.is_empty() {
                 self.trailers = Some(Box::new(map));

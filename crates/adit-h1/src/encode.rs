@@ -1,47 +1,48 @@
 //! Heads and bodies to bytes (RFC 9112 sections 3 to 7). Pure: no socket, no clock.
 
 use adit_http::{ErrorCode, RequestHead, RequestKind, ResponseHead, StreamError, hop_by_hop};
-use bytes::BytesMut;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
 use crate::config::{ClientConfig, HeaderCase};
 use crate::fields;
 use crate::refuse::Refusal;
+use crate::scan;
 
-/// Fields that the codec writes itself, or that belong to another hop.
-fn is_ours(name: &HeaderName) -> bool {
-    hop_by_hop::is_connection_specific(name) || name == header::HOST
-}
-
-/// Which fields a head has that its form depends on, and about how many bytes all of them take; found in one pass, as each
-/// look-up of a field that is not there would cost as much.
+/// What a head has of the fields that its form depends on.
 struct Has<'m> {
     map: &'m HeaderMap,
     length: Values<'m>,
     connection: Values<'m>,
     upgrade: Values<'m>,
-    room: usize,
 }
 
 impl<'m> Has<'m> {
-    fn of(map: &'m HeaderMap) -> Self {
+    /// Writes the fields of a head, and finds in the same pass what the rest of it depends on: each look-up of a field that is
+    /// not there would cost as much. Those that the codec writes itself, or that belong to another hop, are left out, and the
+    /// length where it means nothing.
+    fn written(out: &mut Vec<u8>, case: HeaderCase, map: &'m HeaderMap, with_length: bool) -> Self {
         let none = Values { first: None, count: 0 };
-        let mut has = Self { map, length: none, connection: none, upgrade: none, room: 96 };
+        let mut has = Self { map, length: none, connection: none, upgrade: none };
         for (name, value) in map {
             let name = name.as_str();
-            has.room += name.len() + value.len() + 4;
             match name {
-                "content-length" => has.length.add(value),
                 "connection" => has.connection.add(value),
                 "upgrade" => has.upgrade.add(value),
-                _ => {}
+                "host" | "keep-alive" | "proxy-connection" | "transfer-encoding" => {}
+                "content-length" => {
+                    has.length.add(value);
+                    if with_length {
+                        field(out, case, name, value.as_bytes());
+                    }
+                }
+                _ => field(out, case, name, value.as_bytes()),
             }
         }
         has
     }
 
-    /// As [`fields::length_of`].
+    /// The one Content-Length.
     fn length_of(&self) -> Result<Option<u64>, Refusal> {
         match (self.length.first, self.length.count) {
             (None, _) => Ok(None),
@@ -79,7 +80,7 @@ impl<'m> Values<'m> {
     }
 
     /// Writes them.
-    fn write(&self, out: &mut BytesMut, case: HeaderCase, map: &HeaderMap, name: &HeaderName) {
+    fn write(&self, out: &mut Vec<u8>, case: HeaderCase, map: &HeaderMap, name: &HeaderName) {
         match self.first {
             Some(only) if self.count == 1 => field(out, case, name.as_str(), only.as_bytes()),
             Some(_) => map.get_all(name).iter().for_each(|value| field(out, case, name.as_str(), value.as_bytes())),
@@ -105,7 +106,7 @@ pub(crate) enum Out {
 }
 
 /// Writes a field.
-fn field(out: &mut BytesMut, case: HeaderCase, name: &str, value: &[u8]) {
+fn field(out: &mut Vec<u8>, case: HeaderCase, name: &str, value: &[u8]) {
     match case {
         HeaderCase::Lower => out.extend_from_slice(name.as_bytes()),
         HeaderCase::ProperWords => {
@@ -122,16 +123,8 @@ fn field(out: &mut BytesMut, case: HeaderCase, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn fields_of(out: &mut BytesMut, case: HeaderCase, map: &HeaderMap, skip: impl Fn(&HeaderName) -> bool) {
-    for (name, value) in map {
-        if !skip(name) {
-            field(out, case, name.as_str(), value.as_bytes());
-        }
-    }
-}
-
 /// Writes the head of a chunk.
-pub(crate) fn chunk_head(out: &mut BytesMut, length: usize) {
+pub(crate) fn chunk_head(out: &mut Vec<u8>, length: usize) {
     let digits = length.max(1).ilog2() / 4 + 1;
     for place in (0..digits).rev() {
         let digit = (length >> (place * 4)) & 15;
@@ -141,12 +134,14 @@ pub(crate) fn chunk_head(out: &mut BytesMut, length: usize) {
 }
 
 /// Writes the last chunk, trailers and the empty line.
-pub(crate) fn last_chunk(out: &mut BytesMut, case: HeaderCase, trailers: Option<&HeaderMap>) {
+pub(crate) fn last_chunk(out: &mut Vec<u8>, case: HeaderCase, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
     if let Some(trailers) = trailers {
         let mut trailers = trailers.clone();
         fields::clean_trailers(&mut trailers);
-        fields_of(out, case, &trailers, |_| false);
+        for (name, value) in &trailers {
+            field(out, case, name.as_str(), value.as_bytes());
+        }
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -173,7 +168,7 @@ pub(crate) struct Sent {
 
 /// Writes a final response head, or a 101; decides what delimits its body.
 pub(crate) fn response(
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
     head: &ResponseHead,
     end: bool,
     to: Answering,
@@ -186,15 +181,15 @@ pub(crate) fn response(
         return Err(bad);
     }
     let tunnel = switched || (to.connect && status.is_success());
-    let has = Has::of(&head.headers);
-    let body = if tunnel { Out::Raw } else { response_body(head, &has, end, to).ok_or(bad)? };
+    let start = out.len();
+    status_line(out, status, to.old);
+    let has = Has::written(out, case, &head.headers, !tunnel && status != StatusCode::NO_CONTENT);
+    let Some(body) = (if tunnel { Some(Out::Raw) } else { response_body(head, &has, end, to) }) else {
+        out.truncate(start);
+        return Err(bad);
+    };
     let told_to_close = has.connection_names("close");
     let keep = to.keep && !tunnel && !to.upgrade && !to.connect && !told_to_close && body != Out::UntilClose;
-
-    out.reserve(has.room);
-    status_line(out, status, to.old);
-    let no_length = has.length.any() && (tunnel || status == StatusCode::NO_CONTENT);
-    fields_of(out, case, &head.headers, |name| is_ours(name) || (no_length && name == header::CONTENT_LENGTH));
     if switched {
         switch_fields(out, case, &has);
     } else if !tunnel {
@@ -242,7 +237,7 @@ fn response_body(head: &ResponseHead, has: &Has<'_>, end: bool, to: Answering) -
 }
 
 /// The fields of a 101: what the answer says of the switch, and `connection: upgrade` in any case.
-fn switch_fields(out: &mut BytesMut, case: HeaderCase, has: &Has<'_>) {
+fn switch_fields(out: &mut Vec<u8>, case: HeaderCase, has: &Has<'_>) {
     has.upgrade.write(out, case, has.map, &header::UPGRADE);
     if has.connection_names("upgrade") {
         has.connection.write(out, case, has.map, &header::CONNECTION);
@@ -252,7 +247,11 @@ fn switch_fields(out: &mut BytesMut, case: HeaderCase, has: &Has<'_>) {
 }
 
 /// `old` for a client of HTTP/1.0.
-fn status_line(out: &mut BytesMut, status: StatusCode, old: bool) {
+fn status_line(out: &mut Vec<u8>, status: StatusCode, old: bool) {
+    if status == StatusCode::OK && !old {
+        // As most are.
+        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    }
     out.extend_from_slice(if old { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
     out.extend_from_slice(status.as_str().as_bytes());
     out.extend_from_slice(b" ");
@@ -262,23 +261,23 @@ fn status_line(out: &mut BytesMut, status: StatusCode, old: bool) {
 
 /// The size of a head that was written, and of the fields in it.
 pub(crate) fn measure(head: &[u8]) -> (usize, usize) {
-    let line = head.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let line = scan::line_break(head, 0).map_or(0, |at| at + 2);
     (head.len(), head.len().saturating_sub(line + 2))
 }
 
 /// Writes an interim response (1xx but 101).
-pub(crate) fn interim(out: &mut BytesMut, head: &ResponseHead, case: HeaderCase) -> Result<(), StreamError> {
+pub(crate) fn interim(out: &mut Vec<u8>, head: &ResponseHead, case: HeaderCase) -> Result<(), StreamError> {
     if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(StreamError::Local(ErrorCode::Internal));
     }
     status_line(out, head.status, false);
-    fields_of(out, case, &head.headers, |name| is_ours(name) || name == header::CONTENT_LENGTH);
+    Has::written(out, case, &head.headers, false);
     out.extend_from_slice(b"\r\n");
     Ok(())
 }
 
 /// Writes the codec's own answer to a head that it did not take.
-pub(crate) fn refusal(out: &mut BytesMut, status: StatusCode, case: HeaderCase) {
+pub(crate) fn refusal(out: &mut Vec<u8>, status: StatusCode, case: HeaderCase) {
     status_line(out, status, false);
     field(out, case, "content-length", b"0");
     field(out, case, "connection", b"close");
@@ -286,7 +285,7 @@ pub(crate) fn refusal(out: &mut BytesMut, status: StatusCode, case: HeaderCase) 
 }
 
 /// Writes an answer to a head that was not taken, as somebody else words it.
-pub(crate) fn worded(out: &mut BytesMut, head: &ResponseHead, body: &[u8], case: HeaderCase) {
+pub(crate) fn worded(out: &mut Vec<u8>, head: &ResponseHead, body: &[u8], case: HeaderCase) {
     let to = Answering { upgrade: false, connect: false, head: false, old: false, keep: false };
     let before = out.len();
     match response(out, head, body.is_empty(), to, case) {
@@ -301,44 +300,21 @@ pub(crate) fn worded(out: &mut BytesMut, head: &ResponseHead, body: &[u8], case:
 /// Writes a request head; decides what delimits its body. The target of a CONNECT is also its `host` (RFC 9112 section
 /// 3.2).
 pub(crate) fn request(
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
     head: &RequestHead,
     end: bool,
     cfg: &ClientConfig,
 ) -> Result<Out, StreamError> {
     let bad = StreamError::Local(ErrorCode::Internal);
     let case = cfg.header_case;
-    let has = Has::of(&head.headers);
-    let body = request_body(head, &has, end).ok_or(bad)?;
-    out.reserve(has.room + head.path.as_ref().map_or(0, |path| path.as_str().len()));
-    out.extend_from_slice(head.method.as_str().as_bytes());
-    out.extend_from_slice(b" ");
-    let authority = match &head.kind {
-        RequestKind::Connect(target) => Some(target),
-        _ => head.authority.as_ref(),
-    };
-    let authority = authority.map_or("", |authority| authority.as_str());
-    match (&head.kind, &head.path) {
-        (RequestKind::Connect(target), _) => out.extend_from_slice(target.as_str().as_bytes()),
-        (_, None) => {
-            out.clear();
-            return Err(bad);
-        }
-        (_, Some(path)) => {
-            if cfg.send_fully_qualified_url && !authority.is_empty() && path.as_str().starts_with('/') {
-                out.extend_from_slice(head.scheme.as_str().as_bytes());
-                out.extend_from_slice(b"://");
-                out.extend_from_slice(authority.as_bytes());
-            }
-            out.extend_from_slice(path.as_str().as_bytes());
-        }
-    }
-    out.extend_from_slice(b" HTTP/1.1\r\n");
+    let start = out.len();
+    let authority = request_line(out, head, cfg).ok_or(bad)?;
     field(out, case, "host", authority.as_bytes());
-    let connect = matches!(head.kind, RequestKind::Connect(_));
-    fields_of(out, case, &head.headers, |name| {
-        is_ours(name) || (connect && has.length.any() && name == header::CONTENT_LENGTH)
-    });
+    let has = Has::written(out, case, &head.headers, !matches!(head.kind, RequestKind::Connect(_)));
+    let Some(body) = request_body(head, &has, end) else {
+        out.truncate(start);
+        return Err(bad);
+    };
     if let RequestKind::Upgrade(token) = &head.kind {
         if !has.upgrade.any() {
             field(out, case, "upgrade", token.as_str().as_bytes());
@@ -357,6 +333,25 @@ pub(crate) fn request(
     }
     out.extend_from_slice(b"\r\n");
     Ok(body)
+}
+
+/// Writes the request line and gives the authority; `None`, and nothing is written, where there is no target.
+fn request_line<'h>(out: &mut Vec<u8>, head: &'h RequestHead, cfg: &ClientConfig) -> Option<&'h str> {
+    let (authority, target) = match (&head.kind, &head.path) {
+        (RequestKind::Connect(target), _) => (Some(target), target.as_str()),
+        (_, path) => (head.authority.as_ref(), path.as_ref()?.as_str()),
+    };
+    let authority = authority.map_or("", |authority| authority.as_str());
+    out.extend_from_slice(head.method.as_str().as_bytes());
+    out.extend_from_slice(b" ");
+    if cfg.send_fully_qualified_url && !authority.is_empty() && target.starts_with('/') {
+        out.extend_from_slice(head.scheme.as_str().as_bytes());
+        out.extend_from_slice(b"://");
+        out.extend_from_slice(authority.as_bytes());
+    }
+    out.extend_from_slice(target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    Some(authority)
 }
 
 fn request_body(head: &RequestHead, has: &Has<'_>, end: bool) -> Option<Out> {

@@ -6,21 +6,22 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use httparse::Header;
 
 use crate::refuse::Refusal;
-
-/// Fields that a proxy adds to a head: room for them from the start saves the map from growing.
-const ADDED: usize = 2;
+use crate::section::Role;
 
 /// What those fields of a head say that are the codec's own business, found in the pass that makes the map: to look for a
 /// field that is not there costs as much as the whole pass, and most of these are not there.
 #[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each says whether one field is there")]
 pub(crate) struct Said {
     /// The first `host`, of a request: it stands in no map.
     pub(crate) host: Option<Bytes>,
     /// How many of them there are.
     pub(crate) hosts: usize,
-    pub(crate) content_length: bool,
-    pub(crate) transfer_encoding: bool,
+    /// How many `content-length` there are, and what the last says, if it is a length.
+    pub(crate) lengths: usize,
+    length: Option<u64>,
+    /// How many `transfer-encoding` there are, and whether the last is exactly `chunked`.
+    pub(crate) codings: usize,
+    chunked: bool,
     pub(crate) expect: bool,
     /// How many `upgrade` there are.
     pub(crate) upgrades: usize,
@@ -62,7 +63,7 @@ impl Said {
     /// Whether [`hop_by_hop::strip`] may have something to remove.
     pub(crate) fn must_strip(&self, keep_upgrade: bool) -> bool {
         self.te_or_keep_alive
-            || self.transfer_encoding
+            || self.codings > 0
             || self.proxy_connection.is_some()
             || self.connection.is_some_and(|options| options.others || !keep_upgrade)
             || (self.upgrades > 0 && !keep_upgrade)
@@ -71,13 +72,11 @@ impl Said {
     /// Reads the framing fields of the map strictly: more than one Content-Length is refused, equal ones too; with
     /// `allow_chunked_length` Transfer-Encoding beats Content-Length, which is removed.
     pub(crate) fn framing(&self, map: &mut HeaderMap, allow_chunked_length: bool) -> Result<Framing, Refusal> {
-        let length = if self.content_length { length_of(map)? } else { None };
-        if !self.transfer_encoding {
+        let length = self.length()?;
+        if self.codings == 0 {
             return Ok(length.map_or(Framing::Unsaid, Framing::Length));
         }
-        let mut codings = map.get_all(header::TRANSFER_ENCODING).iter();
-        let first = codings.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"));
-        if !first || codings.next().is_some() {
+        if self.codings > 1 || !self.chunked {
             return Err(Refusal::TRANSFER_ENCODING);
         }
         if length.is_some() {
@@ -87,6 +86,15 @@ impl Said {
             map.remove(header::CONTENT_LENGTH);
         }
         Ok(Framing::Chunked)
+    }
+
+    /// The one Content-Length: digits only.
+    pub(crate) fn length(&self) -> Result<Option<u64>, Refusal> {
+        match self.lengths {
+            0 => Ok(None),
+            1 => self.length.map(Some).ok_or(Refusal::CODEC),
+            _ => Err(Refusal::CODEC),
+        }
     }
 
     /// `connection: upgrade` is there.
@@ -105,48 +113,25 @@ impl Said {
         }
     }
 
-    fn note(&mut self, name: &HeaderName, value: &HeaderValue) {
-        match name.as_str() {
-            "content-length" => self.content_length = true,
-            "transfer-encoding" => self.transfer_encoding = true,
-            "expect" => self.expect = true,
-            "upgrade" => self.upgrades += 1,
-            "connection" => self.connection.get_or_insert_default().read(value),
-            "proxy-connection" => self.proxy_connection.get_or_insert_default().read(value),
-            "te" | "keep-alive" => self.te_or_keep_alive = true,
-            _ => {}
+    /// Notes what a field says; what is to be done with `host` depends on whose it is.
+    pub(crate) fn note(&mut self, role: Role, value: &HeaderValue) {
+        match role {
+            Role::Plain | Role::Host => {}
+            Role::ContentLength => {
+                self.lengths += 1;
+                self.length = parse_length(value.as_bytes());
+            }
+            Role::TransferEncoding => {
+                self.codings += 1;
+                self.chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
+            }
+            Role::Expect => self.expect = true,
+            Role::Upgrade => self.upgrades += 1,
+            Role::Connection => self.connection.get_or_insert_default().read(value),
+            Role::ProxyConnection => self.proxy_connection.get_or_insert_default().read(value),
+            Role::TeOrKeepAlive => self.te_or_keep_alive = true,
         }
     }
-}
-
-/// Fields from the parser into a map; values are slices of `head`, not copies.
-pub(crate) fn to_map(head: &Bytes, fields: &[Header<'_>]) -> Result<(HeaderMap, Said), Refusal> {
-    collect(head, fields, false)
-}
-
-/// The same for a request, whose `host` goes beside the map.
-pub(crate) fn of_request(head: &Bytes, fields: &[Header<'_>]) -> Result<(HeaderMap, Said), Refusal> {
-    collect(head, fields, true)
-}
-
-fn collect(head: &Bytes, fields: &[Header<'_>], take_host: bool) -> Result<(HeaderMap, Said), Refusal> {
-    let mut said = Said::default();
-    let taken = usize::from(take_host);
-    let room = fields.len().saturating_add(ADDED - taken);
-    let mut map = HeaderMap::try_with_capacity(room).map_err(|_| Refusal::TOO_MANY_HEADERS)?;
-    for field in fields {
-        let bytes = head.slice_ref(field.value);
-        if take_host && field.name.eq_ignore_ascii_case("host") {
-            said.hosts += 1;
-            said.host.get_or_insert(bytes);
-            continue;
-        }
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Refusal::CODEC)?;
-        let value = HeaderValue::from_maybe_shared(bytes).map_err(|_| Refusal::CODEC)?;
-        said.note(&name, &value);
-        map.try_append(name, value).map_err(|_| Refusal::TOO_MANY_HEADERS)?;
-    }
-    Ok((map, said))
 }
 
 /// Places for the fields of a section of these bytes, where at most `max` are allowed: a field takes three octets at least.
@@ -171,14 +156,7 @@ pub(crate) enum Framing {
     Chunked,
 }
 
-/// The one Content-Length: digits only.
-pub(crate) fn length_of(map: &HeaderMap) -> Result<Option<u64>, Refusal> {
-    let mut values = map.get_all(header::CONTENT_LENGTH).iter();
-    let Some(first) = values.next() else { return Ok(None) };
-    let length = parse_length(first.as_bytes()).ok_or(Refusal::CODEC)?;
-    if values.next().is_some() { Err(Refusal::CODEC) } else { Ok(Some(length)) }
-}
-
+/// A length: digits only.
 pub(crate) fn parse_length(text: &[u8]) -> Option<u64> {
     if text.is_empty() || text.len() > 19 {
         return None;

@@ -26,6 +26,7 @@ mod refuse;
 mod request;
 mod response;
 mod scan;
+mod section;
 mod send;
 mod server;
 mod slot;

@@ -9,7 +9,7 @@ use crate::decode::{Body, Decoder, Limits, Step};
 use crate::encode::{self, Answering};
 use crate::refuse::Refusal;
 use crate::response::Asked;
-use crate::scan::Scanner;
+use crate::scan::{Extent, Scanner};
 use crate::server::find_head;
 use crate::{request, response};
 
@@ -42,8 +42,8 @@ pub struct Message<H> {
 /// Parses a request that arrives in these pieces, after which the connection ends.
 pub fn request(pieces: &[&[u8]], cfg: &ServerConfig) -> Outcome<RequestHead> {
     let limits = Limits { max_bytes: cfg.max_head_bytes, max_fields: cfg.max_headers, keep: cfg.enable_trailers };
-    message(pieces, cfg.max_head_bytes, limits, |head| {
-        request::parse(head, cfg, Scheme::Http).map(|request| (request.head, request.body))
+    message(pieces, cfg.max_head_bytes, limits, |head, lines| {
+        request::parse(head, lines, cfg, Scheme::Http).map(|request| (request.head, request.body))
     })
 }
 
@@ -51,37 +51,37 @@ pub fn request(pieces: &[&[u8]], cfg: &ServerConfig) -> Outcome<RequestHead> {
 pub fn response(pieces: &[&[u8]], cfg: &ClientConfig, kind: RequestKind, head: bool) -> Outcome<ResponseHead> {
     let limits = Limits { max_bytes: cfg.max_head_bytes, max_fields: cfg.max_headers, keep: cfg.enable_trailers };
     let asked = Asked { kind, head };
-    message(pieces, cfg.max_head_bytes, limits, |head| {
-        response::parse(head, cfg, &asked).map(|response| (response.head, response.body))
+    message(pieces, cfg.max_head_bytes, limits, |head, lines| {
+        response::parse(head, lines, cfg, &asked).map(|response| (response.head, response.body))
     })
 }
 
 /// The bytes of a request head; `None` for one that cannot be sent.
 pub fn write_request(head: &RequestHead, end: bool, cfg: &ClientConfig) -> Option<Bytes> {
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     encode::request(&mut out, head, end, cfg).ok()?;
-    Some(out.freeze())
+    Some(out.into())
 }
 
 /// The bytes of the head of an answer to `to`; `None` for one that cannot be sent.
 pub fn write_response(head: &ResponseHead, end: bool, to: &RequestHead) -> Option<Bytes> {
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     encode::response(&mut out, head, end, Answering::to(to, true), HeaderCase::Lower).ok()?;
-    Some(out.freeze())
+    Some(out.into())
 }
 
 fn message<H>(
     pieces: &[&[u8]],
     max: usize,
     limits: Limits,
-    parse: impl Fn(&Bytes) -> Result<(H, Body), Refusal>,
+    parse: impl Fn(&Bytes, usize) -> Result<(H, Body), Refusal>,
 ) -> Outcome<H> {
     let mut pieces = pieces.iter();
     let (mut buf, mut scanner) = (BytesMut::new(), Scanner::default());
     let refused = |refusal: Refusal| Outcome::Refused(refusal.status.as_u16(), refusal.details);
-    let length = loop {
+    let Extent { length, lines } = loop {
         match find_head(&mut scanner, &buf, max) {
-            Ok(Some(length)) => break length,
+            Ok(Some(extent)) => break extent,
             Ok(None) => {}
             Err(refusal) => return refused(refusal),
         }
@@ -90,7 +90,7 @@ fn message<H>(
             None => return Outcome::Partial,
         }
     };
-    let (head, body) = match parse(&buf.split_to(length).freeze()) {
+    let (head, body) = match parse(&buf.split_to(length).freeze(), lines) {
         Ok(parsed) => parsed,
         Err(refusal) => return refused(refusal),
     };

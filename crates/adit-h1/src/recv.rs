@@ -134,7 +134,7 @@ impl Recv {
             if shared.send == Side::Open
                 && let Some(writer) = &mut shared.writer
             {
-                writer.out.extend_from_slice(crate::CONTINUE);
+                writer.room().extend_from_slice(crate::CONTINUE);
                 self.meter.sent(crate::CONTINUE.len(), 0);
                 shared.continued = true;
                 // What does not go now, or fails, is the connection's to see.

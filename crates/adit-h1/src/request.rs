@@ -1,7 +1,5 @@
 //! The head of a request, from bytes to the model.
 
-use std::mem::MaybeUninit;
-
 use adit_http::{RequestHead, RequestKind, Scheme, Token, hop_by_hop};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName};
@@ -11,10 +9,8 @@ use crate::config::ServerConfig;
 use crate::decode::Body;
 use crate::fields::{self, Framing, Said};
 use crate::refuse::Refusal;
-use crate::target;
-
-/// Heads with more fields than this are parsed with a table on the heap.
-const FIELDS_ON_STACK: usize = 100;
+use crate::section::{self, Owner, Section};
+use crate::{scan, target};
 
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
@@ -70,38 +66,21 @@ pub(crate) struct Request {
     pub(crate) fields: usize,
 }
 
-/// Parses a complete head, its empty line included.
-pub(crate) fn parse(head: &Bytes, cfg: &ServerConfig, scheme: Scheme) -> Result<Request, Refusal> {
-    if cfg.max_headers <= FIELDS_ON_STACK {
-        let mut table = [const { MaybeUninit::uninit() }; FIELDS_ON_STACK];
-        let table = table.get_mut(..cfg.max_headers).unwrap_or_default();
-        parse_with(head, cfg, scheme, table)
-    } else {
-        let mut table = vec![MaybeUninit::uninit(); fields::at_most(cfg.max_headers, head)];
-        parse_with(head, cfg, scheme, &mut table)
-    }
-}
-
-fn parse_with<'h>(
-    head: &'h Bytes,
-    cfg: &ServerConfig,
-    scheme: Scheme,
-    table: &mut [MaybeUninit<httparse::Header<'h>>],
-) -> Result<Request, Refusal> {
+/// Parses a complete head of about so many lines, its empty line included.
+pub(crate) fn parse(head: &Bytes, lines: usize, cfg: &ServerConfig, scheme: Scheme) -> Result<Request, Refusal> {
+    let start = scan::line_break(head, 0).ok_or(Refusal::CODEC)? + 2;
     let mut parsed = httparse::Request::new(&mut []);
-    let status = httparse::ParserConfig::default()
-        .parse_request_with_uninit_headers(&mut parsed, head, table)
-        .map_err(|error| match error {
-            httparse::Error::Version => wrong_version(head),
-            httparse::Error::HeaderValue if head.contains(&0) => Refusal::CHARACTERS,
-            error => error.into(),
-        })?;
-    if status != httparse::Status::Complete(head.len()) {
-        return Err(Refusal::CODEC);
-    }
-    let (Some(method), Some(path), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
+    // The request line alone; that fields are missing is what it says then.
+    let status = parsed.parse(head.get(..start).ok_or(Refusal::CODEC)?).map_err(|error| match error {
+        httparse::Error::Version => wrong_version(head),
+        error => error.into(),
+    })?;
+    let (true, Some(method), Some(path), Some(minor)) =
+        (status.is_partial(), parsed.method, parsed.path, parsed.version)
+    else {
         return Err(Refusal::CODEC);
     };
+    let section = section::parse(head, start, lines, cfg.max_headers, Owner::Request)?;
     if !cfg.allow_custom_methods && method != "GET" && !KNOWN_METHODS.contains(&method) {
         return Err(Refusal::CODEC);
     }
@@ -113,8 +92,7 @@ fn parse_with<'h>(
     if line.version == Version::HTTP_10 && !cfg.accept_http_10 {
         return Err(Refusal::LOW_VERSION);
     }
-    let (map, said) = fields::of_request(head, parsed.headers)?;
-    assemble(line, map, said, fields::size(parsed.headers), cfg, scheme)
+    assemble(line, section, cfg, scheme)
 }
 
 /// What [`fields::size`] says of a head that was not taken; 0 where it is no message at all.
@@ -145,14 +123,8 @@ struct Line {
     version: Version,
 }
 
-fn assemble(
-    line: Line,
-    mut map: HeaderMap,
-    said: Said,
-    fields: usize,
-    cfg: &ServerConfig,
-    scheme: Scheme,
-) -> Result<Request, Refusal> {
+fn assemble(line: Line, section: Section, cfg: &ServerConfig, scheme: Scheme) -> Result<Request, Refusal> {
+    let Section { mut map, said, size: fields } = section;
     if said.hosts > 1 {
         return Err(Refusal::CODEC);
     }

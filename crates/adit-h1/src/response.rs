@@ -1,7 +1,5 @@
 //! The head of a response, from bytes to the model.
 
-use std::mem::MaybeUninit;
-
 use adit_http::{RequestKind, ResponseHead, hop_by_hop};
 use bytes::Bytes;
 use http::header::{self, HeaderMap};
@@ -11,9 +9,8 @@ use crate::config::ClientConfig;
 use crate::decode::Body;
 use crate::fields::{self, Framing, Said};
 use crate::refuse::Refusal;
-
-/// Heads with more fields than this are parsed with a table on the heap.
-const FIELDS_ON_STACK: usize = 100;
+use crate::scan;
+use crate::section::{self, Owner, Section};
 
 /// What was asked, as far as the answer's meaning depends on it.
 #[derive(Debug)]
@@ -35,42 +32,30 @@ pub(crate) struct Response {
     pub(crate) fields: usize,
 }
 
-/// Parses a complete head, its empty line included.
-pub(crate) fn parse(head: &Bytes, cfg: &ClientConfig, asked: &Asked) -> Result<Response, Refusal> {
-    if cfg.max_headers <= FIELDS_ON_STACK {
-        let mut table = [const { MaybeUninit::uninit() }; FIELDS_ON_STACK];
-        parse_with(head, cfg, asked, table.get_mut(..cfg.max_headers).unwrap_or_default())
-    } else {
-        parse_with(head, cfg, asked, &mut vec![MaybeUninit::uninit(); fields::at_most(cfg.max_headers, head)])
-    }
-}
-
-fn parse_with<'h>(
-    head: &'h Bytes,
-    cfg: &ClientConfig,
-    asked: &Asked,
-    table: &mut [MaybeUninit<httparse::Header<'h>>],
-) -> Result<Response, Refusal> {
+/// Parses a complete head of about so many lines, its empty line included.
+pub(crate) fn parse(head: &Bytes, lines: usize, cfg: &ClientConfig, asked: &Asked) -> Result<Response, Refusal> {
+    let start = scan::line_break(head, 0).ok_or(Refusal::CODEC)? + 2;
     let mut parsed = httparse::Response::new(&mut []);
-    let status = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, head, table)?;
-    if status != httparse::Status::Complete(head.len()) {
+    // The status line alone; that fields are missing is what it says then.
+    let status = parsed.parse(head.get(..start).ok_or(Refusal::CODEC)?)?;
+    let (true, Some(code), Some(minor)) = (status.is_partial(), parsed.code, parsed.version) else {
         return Err(Refusal::CODEC);
-    }
-    let (Some(code), Some(minor)) = (parsed.code, parsed.version) else { return Err(Refusal::CODEC) };
+    };
+    let section = section::parse(head, start, lines, cfg.max_headers, Owner::Response)?;
     let status = StatusCode::from_u16(code).ok().filter(|_| code < 600).ok_or(Refusal::CODEC)?;
     let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
-    let (map, said) = fields::to_map(head, parsed.headers)?;
-    let response = assemble(status, version, (map, &said), cfg, asked)?;
-    Ok(Response { fields: fields::size(parsed.headers), ..response })
+    assemble(status, version, section, cfg, asked)
 }
 
 fn assemble(
     status: StatusCode,
     version: Version,
-    (mut map, said): (HeaderMap, &Said),
+    section: Section,
     cfg: &ClientConfig,
     asked: &Asked,
 ) -> Result<Response, Refusal> {
+    let Section { mut map, said, size: fields } = section;
+    let said = &said;
     let old = version == Version::HTTP_10;
     let mut alive = said.keep_alive(old);
     let switched = status == StatusCode::SWITCHING_PROTOCOLS;
@@ -83,7 +68,7 @@ fn assemble(
         unframe(&mut map, said);
         Body::Raw
     } else if interim {
-        must_have_no_framing(&map, said)?;
+        must_have_no_framing(said)?;
         unframe(&mut map, said);
         Body::Empty
     } else if matches!(asked.kind, RequestKind::Connect(_)) && status.is_success() {
@@ -95,7 +80,7 @@ fn assemble(
             return Err(Refusal::TRANSFER_ENCODING);
         }
         if status == StatusCode::NO_CONTENT {
-            must_have_no_framing(&map, said)?;
+            must_have_no_framing(said)?;
             unframe(&mut map, said);
         }
         let none = asked.head || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
@@ -117,7 +102,7 @@ fn assemble(
         // The client that asked to switch may want to know (RFC 9110 section 15.5.22).
         map.insert(header::UPGRADE, upgrade);
     }
-    Ok(Response { head: ResponseHead { status, headers: map, version }, body, interim, keep_alive: alive, fields: 0 })
+    Ok(Response { head: ResponseHead { status, headers: map, version }, body, interim, keep_alive: alive, fields })
 }
 
 /// What [`fields::size`] says of a head that was not taken; 0 where it is no message at all.
@@ -133,20 +118,19 @@ pub(crate) fn refused_fields(head: &[u8], refusal: &Refusal, max: usize) -> usiz
 
 /// A 1xx or a 204 that announces a body (RFC 9110 section 8.6, RFC 9112 section 6.1): its sender may have one follow, and we
 /// would take that for the next answer. A length of 0 is no harm.
-fn must_have_no_framing(map: &HeaderMap, said: &Said) -> Result<(), Refusal> {
-    if said.transfer_encoding {
+fn must_have_no_framing(said: &Said) -> Result<(), Refusal> {
+    if said.codings > 0 {
         return Err(Refusal::CODING_NOT_ALLOWED);
     }
-    let empty = !said.content_length || matches!(fields::length_of(map)?, None | Some(0));
-    if empty { Ok(()) } else { Err(Refusal::LENGTH_NOT_ALLOWED) }
+    if matches!(said.length()?, None | Some(0)) { Ok(()) } else { Err(Refusal::LENGTH_NOT_ALLOWED) }
 }
 
 /// Framing fields of an answer that has no framing mean nothing (RFC 9110 sections 8.6 and 9.3.6).
 fn unframe(map: &mut HeaderMap, said: &Said) {
-    if said.content_length {
+    if said.lengths > 0 {
         map.remove(header::CONTENT_LENGTH);
     }
-    if said.transfer_encoding {
+    if said.codings > 0 {
         map.remove(header::TRANSFER_ENCODING);
     }
 }

@@ -21,7 +21,7 @@ fn connect() -> Asked {
 }
 
 fn take(asked: &Asked, text: &str) -> Result<Response, Refusal> {
-    parse(&Bytes::copy_from_slice(text.as_bytes()), &ClientConfig::default(), asked)
+    parse(&Bytes::copy_from_slice(text.as_bytes()), 4, &ClientConfig::default(), asked)
 }
 
 #[test]

@@ -6,12 +6,21 @@
 /// What a look at the buffer found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scan {
-    /// The head is complete: this many bytes, its empty line included.
-    Complete(usize),
+    /// The head is complete.
+    Complete(Extent),
     /// More bytes are needed.
     Partial,
     /// A CR or an LF on its own.
     BadLine,
+}
+
+/// A complete head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// Its bytes, the empty line at its end included.
+    pub(crate) length: usize,
+    /// Its lines, without that one.
+    pub(crate) lines: usize,
 }
 
 /// Looks for the end of a head, over calls: bytes already seen are not looked at again.
@@ -19,35 +28,65 @@ pub(crate) enum Scan {
 pub(crate) struct Scanner {
     /// Bytes seen, up to a line end.
     seen: usize,
+    /// Lines in them.
+    lines: usize,
 }
 
 impl Scanner {
     /// `buf` starts with the head, and only grows between calls that gave [`Scan::Partial`].
     pub(crate) fn scan(&mut self, buf: &[u8]) -> Scan {
-        let mut line = self.seen;
+        let (mut line, mut lines) = (self.seen, self.lines);
         while let Some(at) = line_break(buf, line) {
             match (buf.get(at), buf.get(at + 1)) {
-                (Some(b'\r'), Some(b'\n')) if at == line => return Scan::Complete(at + 2),
-                (Some(b'\r'), Some(b'\n')) => line = at + 2,
+                (Some(b'\r'), Some(b'\n')) if at == line => {
+                    return Scan::Complete(Extent { length: at + 2, lines });
+                }
+                (Some(b'\r'), Some(b'\n')) => (line, lines) = (at + 2, lines + 1),
                 (Some(b'\r'), None) => break,
                 _ => return Scan::BadLine,
             }
         }
-        self.seen = line;
+        (self.seen, self.lines) = (line, lines);
         Scan::Partial
     }
 }
 
-/// Where the next CR or LF stands. Lines are short: blocks of this size beat a search with a set-up of its own.
-fn line_break(buf: &[u8], from: usize) -> Option<usize> {
-    let is_break = |byte: &u8| matches!(byte, b'\r' | b'\n');
-    let rest = buf.get(from..)?;
-    let (blocks, _) = rest.as_chunks::<16>();
-    // Without an early end inside a block, so that it is looked at in one piece.
-    let clean =
-        blocks.iter().take_while(|block| !block.iter().fold(false, |any, byte| any | is_break(byte))).count() * 16;
-    let at = rest.get(clean..)?.iter().position(is_break)?;
-    Some(from + clean + at)
+/// Where the next CR or LF stands.
+pub(crate) fn line_break(buf: &[u8], from: usize) -> Option<usize> {
+    // Whatever is below 0x0e, a tab too, is then looked at.
+    position(buf, from, |word| word.wrapping_sub(each(0x0e)) & !word, |byte| matches!(byte, b'\r' | b'\n'))
+}
+
+/// Where this byte stands next.
+pub(crate) fn find(buf: &[u8], from: usize, wanted: u8) -> Option<usize> {
+    let zero_where_equal = |word: u64| {
+        let word = word ^ each(wanted);
+        word.wrapping_sub(each(1)) & !word
+    };
+    position(buf, from, zero_where_equal, |byte| byte == wanted)
+}
+
+/// Where the next byte stands that is wanted, eight at a time: lines are short, and a search with a set-up of its own takes
+/// longer. `marks` sets the highest bit of each byte that may be one, and of those that are in any case.
+fn position(buf: &[u8], from: usize, marks: impl Fn(u64) -> u64, is_wanted: impl Fn(u8) -> bool) -> Option<usize> {
+    let (words, rest) = buf.get(from..)?.as_chunks::<8>();
+    for (n, word) in words.iter().enumerate() {
+        let mut marked = marks(u64::from_le_bytes(*word)) & each(0x80);
+        while marked != 0 {
+            let at = marked.trailing_zeros() as usize / 8;
+            if is_wanted(*word.get(at)?) {
+                return Some(from + n * 8 + at);
+            }
+            marked &= marked - 1;
+        }
+    }
+    let at = rest.iter().position(|byte| is_wanted(*byte))?;
+    Some(from + words.len() * 8 + at)
+}
+
+/// This byte, eight times.
+const fn each(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; 8])
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ fn whole(text: &[u8]) -> Scan {
 
 #[test]
 fn a_head_ends_at_its_first_empty_line() {
-    assert_eq!(whole(b"GET / HTTP/1.1\r\na: b\r\n\r\nrest\n"), Scan::Complete(24));
-    assert_eq!(whole(b"\r\nrest"), Scan::Complete(2));
+    assert_eq!(whole(b"GET / HTTP/1.1\r\na: b\r\n\r\nrest\n"), Scan::Complete(Extent { length: 24, lines: 2 }));
+    assert_eq!(whole(b"\r\nrest"), Scan::Complete(Extent { length: 2, lines: 0 }));
     assert_eq!(whole(b"GET / HTTP/1.1\r\na: b\r\n"), Scan::Partial);
     assert_eq!(whole(b"GET / HTTP/1.1\r\na: b\r\n\r"), Scan::Partial);
     assert_eq!(whole(b""), Scan::Partial);
@@ -33,5 +33,24 @@ fn the_split_of_the_input_does_not_matter() {
             }
         }
         assert_eq!(found, once, "{text:?}");
+    }
+}
+
+#[test]
+fn what_is_looked_for_is_found_wherever_it_stands() {
+    for length in 0..40 {
+        for wanted in 0..length {
+            for around in [b' ', b'\t', 0, 0x0e, 0x7f, 0x80, 0xff, b';', b'9'] {
+                for byte in [b'\r', b'\n', b':'] {
+                    let mut text = vec![around; length];
+                    text[wanted] = byte;
+                    for from in 0..=length {
+                        let expected = (from <= wanted).then_some(wanted);
+                        assert_eq!(find(&text, from, byte), expected);
+                        assert_eq!(line_break(&text, from), expected.filter(|_| byte != b':'));
+                    }
+                }
+            }
+        }
     }
 }

@@ -135,7 +135,7 @@ impl Sender {
             let case = self.case;
             if let Some(writer) = self.writer() {
                 let before = writer.out.len();
-                encode::last_chunk(&mut writer.out, case, Some(trailers));
+                encode::last_chunk(writer.room(), case, Some(trailers));
                 let size = writer.out.len() - before;
                 self.meter.sent(size, 0);
                 self.last_chunk = true;
@@ -297,7 +297,7 @@ impl Sender {
             }
             if self.chunk == 0 {
                 let before = writer.out.len();
-                encode::chunk_head(&mut writer.out, data.len());
+                encode::chunk_head(writer.room(), data.len());
                 // And the line's end behind its data.
                 self.meter.sent(writer.out.len() - before + 2, 0);
                 self.chunk = data.len();
@@ -324,7 +324,7 @@ impl Sender {
             if self.chunk > 0 {
                 return Poll::Ready(Err(OVERRUN));
             }
-            encode::last_chunk(&mut writer.out, self.case, None);
+            encode::last_chunk(writer.room(), self.case, None);
             self.meter.sent(b"0\r\n\r\n".len(), 0);
             self.last_chunk = true;
         }

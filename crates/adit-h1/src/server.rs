@@ -20,7 +20,7 @@ use crate::io::{self, Reader, SCRATCH, Watch, WriteHalf};
 use crate::recv::{NoBody, Recv};
 use crate::refuse::Refusal;
 use crate::request::{self, Request};
-use crate::scan::{Scan, Scanner};
+use crate::scan::{Extent, Scan, Scanner};
 use crate::slot::{Shared, Side, Slot};
 use stream::ServerStream;
 
@@ -89,7 +89,7 @@ pub trait Owner: Send + Sync {
 
 /// The size of what [`Owner::refuse`] gives, without its body, as it is sent, and of the fields in it.
 pub fn answer_size(head: &ResponseHead, body: &bytes::Bytes) -> (usize, usize) {
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     encode::worded(&mut out, head, body, crate::HeaderCase::Lower);
     out.truncate(out.len().saturating_sub(body.len()));
     encode::measure(&out)
@@ -148,9 +148,9 @@ impl Server {
                 reader.buf.advance(2);
             }
             match find_head(&mut self.scanner, &reader.buf, self.cfg.max_head_bytes) {
-                Ok(Some(length)) => {
+                Ok(Some(Extent { length, lines })) => {
                     let head = reader.take(length);
-                    match request::parse(&head, &self.cfg, self.scheme) {
+                    match request::parse(&head, lines, &self.cfg, self.scheme) {
                         Ok(request) => return Poll::Ready(Some(self.start(request, length))),
                         Err(refusal) => {
                             let fields = request::refused_fields(&head, &refusal, self.cfg.max_headers);
@@ -205,8 +205,8 @@ impl Server {
         self.tell(Event::Closing);
         if let Some(writer) = &mut self.slot.lock().writer {
             match answer {
-                Some((head, body)) => encode::worded(&mut writer.out, &head, &body, self.cfg.header_case),
-                None => encode::refusal(&mut writer.out, refusal.status, self.cfg.header_case),
+                Some((head, body)) => encode::worded(writer.room(), &head, &body, self.cfg.header_case),
+                None => encode::refusal(writer.room(), refusal.status, self.cfg.header_case),
             }
         }
         self.timer = None;
@@ -255,7 +255,7 @@ impl Server {
             && body == Body::Raw
             && let Some(writer) = &mut shared.writer
         {
-            writer.out.extend_from_slice(crate::CONTINUE);
+            writer.room().extend_from_slice(crate::CONTINUE);
             meter.sent(crate::CONTINUE.len(), 0);
             shared.continued = true;
         }
@@ -446,7 +446,7 @@ impl ServerConn for Server {
             handle.reset(code);
         }
         if let Some(writer) = &mut shared.writer {
-            writer.out.clear();
+            writer.clear();
         }
         let wakers = shared.take_wakers();
         drop(shared);
@@ -460,10 +460,10 @@ impl ServerConn for Server {
 }
 
 /// Looks for a complete head at the front of `buf`. What cannot become one is refused as early as that is seen.
-pub(crate) fn find_head(scanner: &mut Scanner, buf: &[u8], max: usize) -> Result<Option<usize>, Refusal> {
+pub(crate) fn find_head(scanner: &mut Scanner, buf: &[u8], max: usize) -> Result<Option<Extent>, Refusal> {
     let Some(first) = buf.first() else { return Ok(None) };
     match scanner.scan(buf) {
-        Scan::Complete(length) if length <= max => Ok(Some(length)),
+        Scan::Complete(extent) if extent.length <= max => Ok(Some(extent)),
         Scan::BadLine => Err(Refusal::CODEC),
         Scan::Partial if buf.len() <= max => {
             // A TLS record, say: no message starts so.

@@ -11,7 +11,7 @@ use crate::decode::{Body, Decoder, Limits};
 use crate::io::{Reader, SCRATCH, WriteHalf};
 use crate::recv::{NoBody, Recv};
 use crate::response::{self, Asked, Response};
-use crate::scan::Scanner;
+use crate::scan::{Extent, Scanner};
 use crate::server::find_head;
 use crate::slot::{Side, Slot};
 
@@ -85,10 +85,10 @@ impl Pending {
                 self.meter.received(reader.buf.len(), 0);
                 refusal.error()
             })?;
-            if let Some(length) = found {
+            if let Some(Extent { length, lines }) = found {
                 let head = reader.take(length);
                 self.scanner = Scanner::default();
-                let response = response::parse(&head, &self.cfg, &self.asked).map_err(|refusal| {
+                let response = response::parse(&head, lines, &self.cfg, &self.asked).map_err(|refusal| {
                     let fields = response::refused_fields(&head, &refusal, self.cfg.max_headers);
                     self.meter.received(length + reader.buf.len(), fields);
                     refusal.error()
@@ -143,7 +143,7 @@ impl Pending {
             handle.reset(code);
         }
         if let Some(writer) = &mut shared.writer {
-            writer.out.clear();
+            writer.clear();
         }
         let wakers = shared.take_wakers();
         drop(shared);

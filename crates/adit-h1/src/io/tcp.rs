@@ -35,7 +35,7 @@ pub(super) fn poll_once(
     }
 }
 
-fn is_again(error: &io::Error) -> bool {
+pub(super) fn is_again(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 

@@ -1,12 +1,14 @@
 //! The writing half: heads and small bodies gather in front of one write, large bodies go beside them in a writev.
 
+use std::cell::Cell;
 use std::io::IoSlice;
+use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use adit_http::{ErrorCode, StreamError};
 use adit_io::{ByteSink, Sink, Spliced, TcpSink};
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use tokio::net::TcpStream;
 
 use super::tcp;
@@ -15,6 +17,14 @@ use super::tcp;
 const COALESCE: usize = 4 << 10;
 /// Bytes gathered at most before more is taken: what is queued so far leaves first.
 const MAX_GATHERED: usize = 64 << 10;
+/// Room for a head at first.
+const ROOM: usize = 1 << 10;
+/// The largest buffer that a worker keeps for the next head; it keeps one.
+const MAX_SPARE: usize = 4 << 10;
+
+thread_local! {
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// The socket or the half of a transport that is written to.
 #[derive(Clone)]
@@ -82,12 +92,12 @@ fn with<T>(sink: &Mutex<Box<dyn ByteSink>>, use_it: impl FnOnce(&mut dyn ByteSin
 pub(crate) struct Writer {
     half: WriteHalf,
     /// Bytes to be sent before anything else; their memory is given up when they are gone.
-    pub(crate) out: BytesMut,
+    pub(crate) out: Vec<u8>,
 }
 
 impl Writer {
     pub(crate) fn new(half: WriteHalf) -> Self {
-        Self { half, out: BytesMut::new() }
+        Self { half, out: Vec::new() }
     }
 
     /// Something to reset the connection with, whoever owns this writer by then.
@@ -103,12 +113,35 @@ impl Writer {
         }
     }
 
+    /// What gathers, with room for a head.
+    pub(crate) fn room(&mut self) -> &mut Vec<u8> {
+        if self.out.capacity() == 0 {
+            self.out = SPARE.take();
+            self.out.reserve(ROOM);
+        }
+        &mut self.out
+    }
+
+    /// Gives up what has gathered, and its memory.
+    pub(crate) fn clear(&mut self) {
+        let mut out = mem::take(&mut self.out);
+        if (1..=MAX_SPARE).contains(&out.capacity()) {
+            out.clear();
+            SPARE.set(out);
+        }
+    }
+
     /// Sends what has gathered.
     pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         if self.out.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        self.poll_parts(cx, &mut Bytes::new(), 0, b"")
+        match &self.half {
+            WriteHalf::Tcp(socket) => ready!(drain_tcp(socket, cx, &mut self.out))?,
+            WriteHalf::Other(sink) => ready!(with(sink, |sink| send_gathered(sink, cx, &mut self.out)))?,
+        }
+        self.clear();
+        Poll::Ready(Ok(()))
     }
 
     /// Sends what has gathered, the first `n` bytes of `data`, and `tail`.
@@ -119,7 +152,7 @@ impl Writer {
         cx: &mut Context<'_>,
         data: &mut Bytes,
         mut n: usize,
-        mut tail: &[u8],
+        tail: &[u8],
     ) -> Poll<Result<(), StreamError>> {
         if self.out.len() > MAX_GATHERED && n > 0 {
             ready!(self.poll_drain(cx))?;
@@ -132,7 +165,7 @@ impl Writer {
             self.out.extend_from_slice(data.get(..n).unwrap_or_default());
             self.out.extend_from_slice(tail);
             data.advance(n);
-            (n, tail) = (0, b"");
+            return self.poll_drain(cx);
         }
         match &self.half {
             WriteHalf::Tcp(socket) => ready!(send_tcp(socket, cx, &mut self.out, data, n, tail))?,
@@ -152,7 +185,7 @@ impl Writer {
                 }))?;
             }
         }
-        self.out = BytesMut::new();
+        self.clear();
         Poll::Ready(Ok(()))
     }
 
@@ -162,11 +195,11 @@ impl Writer {
         if let WriteHalf::Tcp(socket) = &self.half {
             while !self.out.is_empty() {
                 match socket.try_write(&self.out) {
-                    Ok(n) => self.out.advance(n),
+                    Ok(n) => remove(&mut self.out, n),
                     Err(_) => return,
                 }
             }
-            self.out = BytesMut::new();
+            self.clear();
         }
     }
 
@@ -201,13 +234,13 @@ impl Writer {
 
     /// A reset at once.
     pub(crate) fn reset(&mut self, code: ErrorCode) {
-        self.out = BytesMut::new();
+        self.clear();
         self.half.reset(code);
     }
 
     /// A reset when the last owner of the connection lets go of it, so that what is still to be read can be read.
     pub(crate) fn reset_at_close(&mut self) {
-        self.out = BytesMut::new();
+        self.clear();
         self.set_abortive();
     }
 
@@ -227,10 +260,32 @@ impl Drop for Writer {
     }
 }
 
+/// A socket takes a head at once, as a rule: it is asked for its readiness only when it did not.
+fn drain_tcp(socket: &TcpStream, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<(), StreamError>> {
+    while !out.is_empty() {
+        let n = match socket.try_write(out) {
+            Ok(n) => n,
+            Err(error) if tcp::is_again(&error) => ready!(tcp::poll_write(socket, cx, &[IoSlice::new(out)]))?,
+            Err(error) => return Poll::Ready(Err(error.into())),
+        };
+        remove(out, n);
+    }
+    Poll::Ready(Ok(()))
+}
+
+/// Removes the first `n` bytes: all of them, as a rule.
+fn remove(out: &mut Vec<u8>, n: usize) {
+    if n >= out.len() {
+        out.clear();
+    } else {
+        out.drain(..n);
+    }
+}
+
 fn send_tcp(
     socket: &TcpStream,
     cx: &mut Context<'_>,
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
     data: &mut Bytes,
     mut n: usize,
     mut tail: &[u8],
@@ -245,7 +300,7 @@ fn send_tcp(
             ready!(tcp::poll_write(socket, cx, &[IoSlice::new(out), IoSlice::new(body), IoSlice::new(tail)]))?
         };
         let from_out = sent.min(out.len());
-        out.advance(from_out);
+        remove(out, from_out);
         let from_data = (sent - from_out).min(n);
         data.advance(from_data);
         n -= from_data;
@@ -258,12 +313,12 @@ fn send_tcp(
     Poll::Ready(Ok(()))
 }
 
-fn send_gathered(sink: &mut dyn ByteSink, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Result<(), StreamError>> {
+fn send_gathered(sink: &mut dyn ByteSink, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<(), StreamError>> {
     if out.is_empty() {
         return Poll::Ready(Ok(()));
     }
-    let mut gathered = out.split().freeze();
+    let mut gathered = Bytes::from(mem::take(out));
     let result = sink.poll_send(cx, &mut gathered, false);
-    *out = BytesMut::from(gathered);
+    *out = Vec::from(gathered);
     result
 }

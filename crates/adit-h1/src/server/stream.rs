@@ -54,7 +54,7 @@ impl ServerStream {
             let Some(writer) = &mut shared.writer else { return Err(gone) };
             to.keep &= !shared.last && shared.recv != Side::Cut;
             let before = writer.out.len();
-            let sent = encode::response(&mut writer.out, head, end, *to, case)?;
+            let sent = encode::response(writer.room(), head, end, *to, case)?;
             let (size, fields) = encode::measure(writer.out.get(before..).unwrap_or_default());
             sender.meter().sent(size, fields);
             shared.last |= !sent.keep;
@@ -87,7 +87,7 @@ impl Responder for ServerStream {
                 return Err(StreamError::TooLarge("http1.response_flood"));
             }
             let before = writer.out.len();
-            encode::interim(&mut writer.out, &head, case)?;
+            encode::interim(writer.room(), &head, case)?;
             let (size, fields) = encode::measure(writer.out.get(before..).unwrap_or_default());
             self.sender.meter().sent(size, fields);
             writer.try_drain();
