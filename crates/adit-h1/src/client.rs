@@ -13,7 +13,7 @@ use http::{HeaderMap, Method, Version};
 use tokio::net::TcpStream;
 
 use crate::config::ClientConfig;
-use crate::encode;
+use crate::encode::{self, Out};
 use crate::io::{self, Reader, SCRATCH, Writer};
 use crate::response::Asked;
 use crate::send::Sender;
@@ -71,6 +71,31 @@ impl Client {
         Poll::Ready(if self.reader.is_some() { Ok(()) } else { Err(StreamError::Local(ErrorCode::NoError)) })
     }
 
+    /// Writes a head, and sends it where nothing follows it. Says what delimits the body, and whether all has left.
+    fn write(
+        &self,
+        writer: Option<&mut Writer>,
+        head: &RequestHead,
+        end: bool,
+        meter: &Meter,
+    ) -> Result<(Out, bool), StreamError> {
+        let writer = writer.ok_or(StreamError::Local(ErrorCode::Internal))?;
+        let body = match encode::request(writer.room(), head, end, &self.cfg) {
+            Ok(body) => body,
+            Err(error) => {
+                writer.clear();
+                return Err(error);
+            }
+        };
+        let (size, fields) = encode::measure(&writer.out);
+        meter.sent(size, fields);
+        if end && !head.kind.is_tunnel() {
+            writer.try_drain();
+            return Ok((body, writer.out.is_empty()));
+        }
+        Ok((body, false))
+    }
+
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         let Some(reader) = &mut self.reader else { return Poll::Ready(Err(StreamError::Local(ErrorCode::NoError))) };
         if !reader.buf.is_empty() {
@@ -118,22 +143,8 @@ impl ClientConn for Client {
         let ended = end && !tunnel;
         let meter = Arc::new(Meter::default());
         let mut shared = self.slot.lock();
-        let body = match &mut shared.writer {
-            Some(writer) => {
-                let body = encode::request(writer.room(), head, end, &self.cfg);
-                match body {
-                    Ok(_) => {
-                        let (size, fields) = encode::measure(&writer.out);
-                        meter.sent(size, fields);
-                    }
-                    Err(_) => writer.clear(),
-                }
-                body
-            }
-            None => Err(StreamError::Local(ErrorCode::Internal)),
-        };
-        let body = match body {
-            Ok(body) => body,
+        let (body, sent) = match self.write(shared.writer.as_mut(), head, end, &meter) {
+            Ok(written) => written,
             Err(error) => {
                 drop(shared);
                 self.reader = Some(reader);
@@ -158,7 +169,7 @@ impl ClientConn for Client {
         };
         reader.buf = BytesMut::new();
         let asked = Asked { head: head.method == Method::HEAD, kind: head.kind.clone() };
-        let pending = Pending::new(reader, handle, self.slot.clone(), self.cfg.clone(), asked, meter.clone());
+        let pending = Pending::new(reader, handle, self.slot.clone(), self.cfg.clone(), asked, meter.clone(), sent);
         Ok(OutgoingStream { send, response: Box::new(pending), meter: Some(meter) })
     }
 

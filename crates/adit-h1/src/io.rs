@@ -5,7 +5,7 @@ mod writer;
 
 use std::cell::Cell;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use adit_http::StreamError;
 use adit_io::{ByteSource, Io, Prefixed, Source, Stream, TcpSource};
@@ -141,6 +141,27 @@ impl Reader {
         Poll::Ready(Ok(!self.eof))
     }
 
+    /// As [`Reader::poll_fill`], for who asks again and again while nothing comes. `waits` is whom the socket will wake: as
+    /// long as its readiness has not changed, it need not be told once more.
+    pub(crate) fn poll_fill_or_wait(
+        &mut self,
+        cx: &mut Context<'_>,
+        waits: &mut Option<Waker>,
+    ) -> Poll<Result<bool, StreamError>> {
+        if let (ReadHalf::Tcp(socket), Some(known)) = (&self.half, &*waits)
+            && known.will_wake(cx.waker())
+            && !self.eof
+            && !tcp::is_readable(socket)
+        {
+            return Poll::Pending;
+        }
+        let filled = self.poll_fill(cx, SCRATCH);
+        // A task that has had its turn is put off without the socket being told.
+        let told = filled.is_pending() && tokio::task::coop::has_budget_remaining();
+        *waits = told.then(|| cx.waker().clone());
+        filled
+    }
+
     /// With an empty buffer: reads once, at most `max` bytes, straight to the caller. A source that chooses its own sizes
     /// may give more than `max`: the rest goes to the buffer.
     pub(crate) fn poll_direct(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>, StreamError>> {
@@ -177,3 +198,7 @@ fn with_scratch<T>(use_it: impl FnOnce(&mut [u8]) -> T) -> T {
     SCRATCH_BUFFER.with(|slot| slot.set(Some(scratch)));
     result
 }
+
+#[cfg(test)]
+#[path = "io_tests.rs"]
+mod tests;

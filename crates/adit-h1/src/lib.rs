@@ -1,9 +1,10 @@
-//! The HTTP/1.1 codec, both sides: a sans-io parser and serializer on httparse, and a thin shell of I/O around them.
+//! The HTTP/1.1 codec, both sides: a sans-io parser and serializer, and a thin shell of I/O around them. Start lines are
+//! httparse's; field lines are judged by the types that they become.
 //!
 //! Deliberately unknown here: configuration files, routes, filters, pools, other HTTP versions. What Envoy's protocol
 //! options say comes in as the plain [`ServerConfig`] and [`ClientConfig`].
 //!
-//! Read first: [`server`] and [`client`]; then `request`, `response` and `decode` for what is taken and refused, `slot`
+//! Read first: [`server`] and [`client`]; then `request`, `response`, `section` and `decode` for what is taken and refused, `slot`
 //! for how a connection and its one stream share the socket.
 //!
 //! How a connection works: it owns a reader and a writer. While an exchange is on, the reader lives in its receiving half

@@ -38,14 +38,14 @@ impl RecvStream for NoBody {
 
 /// A body that is being received, or a tunnel's direction from the peer. Owns the reader until its end.
 pub(crate) struct Recv {
-    reader: Option<Reader>,
-    decoder: Decoder,
-    slot: Arc<Slot>,
+    pub(crate) reader: Option<Reader>,
+    pub(crate) decoder: Decoder,
+    pub(crate) slot: Arc<Slot>,
     error: Option<StreamError>,
     /// Bytes are a tunnel's.
     raw: bool,
     /// Counts its framing.
-    meter: Arc<Meter>,
+    pub(crate) meter: Arc<Meter>,
     /// Bytes of it wait in the socket.
     spoke: bool,
     /// The sender waits for a 100 before it sends its body.

@@ -12,6 +12,9 @@ use crate::refuse::Refusal;
 use crate::scan;
 use crate::section::{self, Owner, Section};
 
+/// The status line of most.
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\n";
+
 /// What was asked, as far as the answer's meaning depends on it.
 #[derive(Debug)]
 pub(crate) struct Asked {
@@ -34,17 +37,26 @@ pub(crate) struct Response {
 
 /// Parses a complete head of about so many lines, its empty line included.
 pub(crate) fn parse(head: &Bytes, lines: usize, cfg: &ClientConfig, asked: &Asked) -> Result<Response, Refusal> {
-    let start = scan::line_break(head, 0).ok_or(Refusal::CODEC)? + 2;
-    let mut parsed = httparse::Response::new(&mut []);
-    // The status line alone; that fields are missing is what it says then.
-    let status = parsed.parse(head.get(..start).ok_or(Refusal::CODEC)?)?;
-    let (true, Some(code), Some(minor)) = (status.is_partial(), parsed.code, parsed.version) else {
-        return Err(Refusal::CODEC);
-    };
+    let (code, minor, start) = status_line(head)?;
     let section = section::parse(head, start, lines, cfg.max_headers, Owner::Response)?;
     let status = StatusCode::from_u16(code).ok().filter(|_| code < 600).ok_or(Refusal::CODEC)?;
     let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
     assemble(status, version, section, cfg, asked)
+}
+
+/// The status, the minor version, and where the fields start.
+fn status_line(head: &[u8]) -> Result<(u16, u8, usize), Refusal> {
+    if head.starts_with(OK) {
+        return Ok((200, 1, OK.len()));
+    }
+    let start = scan::line_break(head, 0).ok_or(Refusal::CODEC)? + 2;
+    let mut parsed = httparse::Response::new(&mut []);
+    // The line alone; that fields are missing is what it says then.
+    let status = parsed.parse(head.get(..start).ok_or(Refusal::CODEC)?)?;
+    match (status, parsed.code, parsed.version) {
+        (httparse::Status::Partial, Some(code), Some(minor)) => Ok((code, minor, start)),
+        _ => Err(Refusal::CODEC),
+    }
 }
 
 fn assemble(

@@ -35,26 +35,45 @@ pub(crate) struct Scanner {
 impl Scanner {
     /// `buf` starts with the head, and only grows between calls that gave [`Scan::Partial`].
     pub(crate) fn scan(&mut self, buf: &[u8]) -> Scan {
-        let (mut line, mut lines) = (self.seen, self.lines);
-        while let Some(at) = line_break(buf, line) {
-            match (buf.get(at), buf.get(at + 1)) {
-                (Some(b'\r'), Some(b'\n')) if at == line => {
-                    return Scan::Complete(Extent { length: at + 2, lines });
+        let mut at = self.seen;
+        let (words, rest) = buf.get(at..).unwrap_or_default().as_chunks();
+        for word in words {
+            let word = u64::from_le_bytes(*word);
+            let mut marked = below_0e(word) & each(0x80);
+            while marked != 0 {
+                let bit = marked.trailing_zeros() & !7;
+                if let Some(found) = self.look((word >> bit) as u8, at + bit as usize / 8, buf) {
+                    return found;
                 }
-                (Some(b'\r'), Some(b'\n')) => (line, lines) = (at + 2, lines + 1),
-                (Some(b'\r'), None) => break,
-                _ => return Scan::BadLine,
+                marked &= marked - 1;
             }
+            at += 8;
         }
-        (self.seen, self.lines) = (line, lines);
-        Scan::Partial
+        rest.iter().zip(at..).find_map(|(byte, at)| self.look(*byte, at, buf)).unwrap_or(Scan::Partial)
+    }
+
+    /// Looks at the byte that stands there.
+    #[inline]
+    fn look(&mut self, byte: u8, at: usize, buf: &[u8]) -> Option<Scan> {
+        match (byte, buf.get(at + 1)) {
+            // That of a line end.
+            (b'\n', _) if at + 1 == self.seen => None,
+            (b'\r', Some(b'\n')) if at == self.seen => {
+                Some(Scan::Complete(Extent { length: at + 2, lines: self.lines }))
+            }
+            (b'\r', Some(b'\n')) => {
+                (self.seen, self.lines) = (at + 2, self.lines + 1);
+                None
+            }
+            (b'\n', _) | (b'\r', Some(_)) => Some(Scan::BadLine),
+            _ => None,
+        }
     }
 }
 
 /// Where the next CR or LF stands.
 pub(crate) fn line_break(buf: &[u8], from: usize) -> Option<usize> {
-    // Whatever is below 0x0e, a tab too, is then looked at.
-    position(buf, from, |word| word.wrapping_sub(each(0x0e)) & !word, |byte| matches!(byte, b'\r' | b'\n'))
+    position(buf, from, below_0e, |byte| matches!(byte, b'\r' | b'\n'))
 }
 
 /// Where this byte stands next.
@@ -67,21 +86,27 @@ pub(crate) fn find(buf: &[u8], from: usize, wanted: u8) -> Option<usize> {
 }
 
 /// Where the next byte stands that is wanted, eight at a time: lines are short, and a search with a set-up of its own takes
-/// longer. `marks` sets the highest bit of each byte that may be one, and of those that are in any case.
-fn position(buf: &[u8], from: usize, marks: impl Fn(u64) -> u64, is_wanted: impl Fn(u8) -> bool) -> Option<usize> {
-    let (words, rest) = buf.get(from..)?.as_chunks::<8>();
-    for (n, word) in words.iter().enumerate() {
-        let mut marked = marks(u64::from_le_bytes(*word)) & each(0x80);
-        while marked != 0 {
-            let at = marked.trailing_zeros() as usize / 8;
-            if is_wanted(*word.get(at)?) {
-                return Some(from + n * 8 + at);
-            }
-            marked &= marked - 1;
+/// longer. `marks` sets the highest bit of the first byte of a word that may be one, and of none in front of it.
+#[inline]
+fn position(buf: &[u8], mut at: usize, marks: impl Fn(u64) -> u64, is_wanted: impl Fn(u8) -> bool) -> Option<usize> {
+    while let Some(word) = buf.get(at..).and_then(<[u8]>::first_chunk) {
+        let marked = marks(u64::from_le_bytes(*word)) & each(0x80);
+        if marked == 0 {
+            at += word.len();
+            continue;
         }
+        at += marked.trailing_zeros() as usize / 8;
+        if buf.get(at).is_some_and(|byte| is_wanted(*byte)) {
+            return Some(at);
+        }
+        at += 1;
     }
-    let at = rest.iter().position(|byte| is_wanted(*byte))?;
-    Some(from + words.len() * 8 + at)
+    buf.get(at..)?.iter().position(|byte| is_wanted(*byte)).map(|place| at + place)
+}
+
+/// Sets the highest bit of each byte that is a CR, an LF or another below 0x0e, and perhaps of some behind the first of them.
+const fn below_0e(word: u64) -> u64 {
+    word.wrapping_sub(each(0x0e)) & !word
 }
 
 /// This byte, eight times.

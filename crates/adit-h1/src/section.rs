@@ -58,15 +58,17 @@ pub(crate) fn parse(head: &Bytes, mut at: usize, lines: usize, max: usize, owner
     let mut map = HeaderMap::try_with_capacity(room).map_err(|_| Refusal::TOO_MANY_HEADERS)?;
     let (mut said, mut size, mut count) = (Said::default(), 0, 0);
     loop {
-        let end = scan::line_break(head, at).ok_or(Refusal::CODEC)?;
-        if !head.get(end..).is_some_and(|rest| rest.starts_with(b"\r\n")) {
-            return Err(Refusal::CODEC);
-        }
-        if end == at {
+        let rest = head.get(at..).unwrap_or_default();
+        if rest.starts_with(b"\r\n") {
             break;
         }
-        let colon = scan::find(head, at, b':').filter(|colon| *colon < end).ok_or(Refusal::CODEC)?;
-        let (name, role) = name(head.get(at..colon).unwrap_or_default())?;
+        // One of another line makes no name.
+        let colon = scan::find(head, at, b':').ok_or(Refusal::CODEC)?;
+        let (name, role) = name(rest.get(..colon - at).unwrap_or_default())?;
+        let end = scan::line_break(head, colon).ok_or(Refusal::CODEC)?;
+        if head.get(end..end + 2) != Some(b"\r\n") {
+            return Err(Refusal::CODEC);
+        }
         let (start, stop) = trimmed(head, colon + 1, end);
         let bytes = head.slice(start..stop);
         let host = (role == Role::Host && owner == Owner::Request).then(|| bytes.clone());
@@ -106,9 +108,26 @@ fn trimmed(head: &[u8], mut start: usize, mut stop: usize) -> (usize, usize) {
 
 fn name(text: &[u8]) -> Result<(HeaderName, Role), Refusal> {
     match known(text) {
-        Some((name, role)) if text.eq_ignore_ascii_case(name.as_str().as_bytes()) => Ok((name, role)),
+        Some((name, role)) if is_spelled(text, name.as_str()) => Ok((name, role)),
         _ => Ok((HeaderName::from_bytes(text).map_err(|_| Refusal::CODEC)?, Role::Plain)),
     }
+}
+
+/// As `eq_ignore_ascii_case`, for a name of letters in lower case and hyphens: eight octets at a time.
+fn is_spelled(text: &[u8], name: &str) -> bool {
+    let name = name.as_bytes();
+    // Case is bit 5 of an octet that has bit 6, of those in a name the letters.
+    let same = |text: &[u8; 8], name: &[u8; 8]| {
+        let (text, name) = (u64::from_le_bytes(*text), u64::from_le_bytes(*name));
+        (text ^ name) & !((name & u64::from_le_bytes([0x40; 8])) >> 1) == 0
+    };
+    let (Some(last_of_text), Some(last_of_name)) = (text.last_chunk(), name.last_chunk()) else {
+        return text.eq_ignore_ascii_case(name);
+    };
+    let (texts, names) = (text.as_chunks().0.iter(), name.as_chunks().0.iter());
+    text.len() == name.len()
+        && texts.zip(names).all(|(text, name)| same(text, name))
+        && same(last_of_text, last_of_name)
 }
 
 /// The one name that it may be of those with a role, which are all here, and of some that most heads have: to compare it

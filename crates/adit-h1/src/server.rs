@@ -4,7 +4,7 @@ mod stream;
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use adit_codec::{ConnError, IncomingStream, Meter, RecvStream, ServerConn};
@@ -16,7 +16,7 @@ use tokio::time::Sleep;
 use crate::config::ServerConfig;
 use crate::decode::{Body, Decoder, Limits};
 use crate::encode::{self, Answering};
-use crate::io::{self, Reader, SCRATCH, Watch, WriteHalf};
+use crate::io::{self, Reader, Watch, WriteHalf};
 use crate::recv::{NoBody, Recv};
 use crate::refuse::Refusal;
 use crate::request::{self, Request};
@@ -56,6 +56,8 @@ pub struct Server {
     /// Until the connection is over: to reset it, and to watch it.
     handle: Option<WriteHalf>,
     reader: Option<Reader>,
+    /// Whom the socket wakes when there is something to read; nobody else reads from it while the reader is here.
+    waits: Option<Waker>,
     scheme: Scheme,
     phase: Phase,
     /// An empty line in front of the head was skipped (RFC 9112 section 2.2).
@@ -118,6 +120,7 @@ impl Server {
             slot: Arc::new(Slot::new(None, writer)),
             handle,
             reader: Some(reader),
+            waits: None,
             scheme,
             phase: Phase::Head,
             skipped_line: false,
@@ -174,7 +177,7 @@ impl Server {
                     return Poll::Ready(None);
                 }
             }
-            match reader.poll_fill(cx, SCRATCH) {
+            match reader.poll_fill_or_wait(cx, &mut self.waits) {
                 Poll::Ready(Ok(true)) => {}
                 Poll::Ready(Ok(false)) => return self.lost_in_head(empty, StreamError::Truncated),
                 Poll::Ready(Err(error)) => return self.lost_in_head(empty, error),
@@ -246,6 +249,9 @@ impl Server {
         self.timer = None;
         self.skipped_line = false;
         let reader = if body == Body::Empty { None } else { self.reader.take() };
+        if reader.is_some() {
+            self.waits = None;
+        }
         let mut shared = self.slot.lock();
         shared.send = Side::Open;
         shared.recv = if reader.is_some() { Side::Open } else { Side::Done };
@@ -340,7 +346,7 @@ impl Server {
     fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
         let Some(reader) = &mut self.reader else { return Poll::Pending };
         if reader.buf.is_empty() && !reader.eof {
-            match ready!(reader.poll_fill(cx, SCRATCH)) {
+            match ready!(reader.poll_fill_or_wait(cx, &mut self.waits)) {
                 Ok(_) => {}
                 Err(error) => {
                     reader.eof = true;
@@ -393,7 +399,7 @@ impl Server {
         while !over {
             let Some(reader) = &mut self.reader else { break };
             reader.buf = BytesMut::new();
-            over = !matches!(ready!(reader.poll_fill(cx, SCRATCH)), Ok(true));
+            over = !matches!(ready!(reader.poll_fill_or_wait(cx, &mut self.waits)), Ok(true));
             self.lingered += reader.buf.len();
             over |= self.lingered > MAX_LINGER;
         }

@@ -7,6 +7,7 @@ use http::uri::{Authority, PathAndQuery};
 
 use crate::config::ServerConfig;
 use crate::refuse::Refusal;
+use crate::scan;
 
 /// Where a request goes.
 #[derive(Debug)]
@@ -97,7 +98,7 @@ fn from_host(host: Option<&Bytes>) -> Result<Option<Authority>, Refusal> {
 /// An authority without user information.
 fn checked(text: Bytes) -> Option<Authority> {
     // Without user information the host is what stands in front.
-    if text.first() == Some(&b':') || text.contains(&b'@') {
+    if text.first() == Some(&b':') || scan::find(&text, 0, b'@').is_some() {
         return None;
     }
     Authority::from_maybe_shared(text).ok()

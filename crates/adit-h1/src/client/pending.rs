@@ -5,6 +5,9 @@ use std::task::{Context, Poll, ready};
 
 use adit_codec::{Meter, PendingResponse, RecvStream};
 use adit_http::{ErrorCode, ResponseHead, StreamError};
+use adit_io::ByteSource;
+use bytes::Bytes;
+use http::HeaderMap;
 
 use crate::config::ClientConfig;
 use crate::decode::{Body, Decoder, Limits};
@@ -16,18 +19,20 @@ use crate::server::find_head;
 use crate::slot::{Side, Slot};
 
 pub(super) struct Pending {
-    /// Gone once the answer is known to have no body.
-    reader: Option<Reader>,
-    slot: Arc<Slot>,
+    /// The body to come; its reader reads the heads in front of it, and is gone once there is known to be no body.
+    recv: Recv,
     cfg: Arc<ClientConfig>,
     asked: Asked,
-    meter: Arc<Meter>,
     scanner: Scanner,
     interim: u16,
     /// What delimits the body, once the final head is there.
     body: Option<Body>,
+    /// The owner has the final head and reads the body.
+    in_body: bool,
     /// The request's head has left, or its body's sender sees to it.
     flushed: bool,
+    /// The request has no body and left at once.
+    sent: bool,
     error: Option<StreamError>,
     /// Resets the connection if nobody waits for the answer any more.
     handle: Option<WriteHalf>,
@@ -41,17 +46,19 @@ impl Pending {
         cfg: Arc<ClientConfig>,
         asked: Asked,
         meter: Arc<Meter>,
+        sent: bool,
     ) -> Self {
+        let recv = Recv::new(reader, Decoder::new(Body::Empty, limits(&cfg)), false, slot, meter);
         Self {
-            reader: Some(reader),
-            slot,
+            recv,
             cfg,
             asked,
-            meter,
             scanner: Scanner::default(),
             interim: 0,
             body: None,
-            flushed: false,
+            in_body: false,
+            flushed: sent,
+            sent,
             error: None,
             handle,
         }
@@ -63,7 +70,7 @@ impl Pending {
         if self.flushed {
             return;
         }
-        let mut shared = self.slot.lock();
+        let mut shared = self.recv.slot.lock();
         match shared.writer.as_mut().map(|writer| writer.poll_flush(cx)) {
             Some(Poll::Pending) => {}
             Some(Poll::Ready(Err(error))) => {
@@ -79,10 +86,10 @@ impl Pending {
 
     fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response, StreamError>> {
         loop {
-            let Some(reader) = &mut self.reader else { return Poll::Ready(Err(StreamError::Truncated)) };
+            let Some(reader) = &mut self.recv.reader else { return Poll::Ready(Err(StreamError::Truncated)) };
             let found = find_head(&mut self.scanner, &reader.buf, self.cfg.max_head_bytes);
             let found = found.map_err(|refusal| {
-                self.meter.received(reader.buf.len(), 0);
+                self.recv.meter.received(reader.buf.len(), 0);
                 refusal.error()
             })?;
             if let Some(Extent { length, lines }) = found {
@@ -90,15 +97,15 @@ impl Pending {
                 self.scanner = Scanner::default();
                 let response = response::parse(&head, lines, &self.cfg, &self.asked).map_err(|refusal| {
                     let fields = response::refused_fields(&head, &refusal, self.cfg.max_headers);
-                    self.meter.received(length + reader.buf.len(), fields);
+                    self.recv.meter.received(length + reader.buf.len(), fields);
                     refusal.error()
                 })?;
-                self.meter.received(length, response.fields);
+                self.recv.meter.received(length, response.fields);
                 return Poll::Ready(Ok(response));
             }
             let filled = ready!(reader.poll_fill(cx, SCRATCH));
             if filled != Ok(true) {
-                self.meter.received(reader.buf.len(), 0);
+                self.recv.meter.received(reader.buf.len(), 0);
                 // Half a head is no answer, as Envoy's parser has it, however the connection ended.
                 let error = if reader.buf.is_empty() {
                     filled.err().unwrap_or(StreamError::Truncated)
@@ -119,8 +126,12 @@ impl Pending {
             return Ok(response.head);
         }
         self.body = Some(response.body);
-        let returned = if response.body == Body::Empty { self.reader.take() } else { None };
-        self.slot.update(|shared| {
+        let returned = if response.body == Body::Empty { self.recv.reader.take() } else { None };
+        if self.sent && response.keep_alive && returned.is_none() {
+            // Nothing that the connection has to know.
+            return Ok(response.head);
+        }
+        self.recv.slot.update(|shared| {
             let sending =
                 shared.send != Side::Done || shared.writer.as_ref().is_none_or(|writer| !writer.out.is_empty());
             shared.last |= !response.keep_alive || sending;
@@ -134,8 +145,8 @@ impl Pending {
 
     /// Ends the connection: nobody waits for the answer any more.
     fn abandon(&mut self, code: ErrorCode) {
-        let Some(reader) = self.reader.take() else { return };
-        let mut shared = self.slot.lock();
+        let Some(reader) = self.recv.reader.take() else { return };
+        let mut shared = self.recv.slot.lock();
         shared.recv = Side::Cut;
         shared.last = true;
         shared.aborted.get_or_insert(StreamError::Local(code));
@@ -160,7 +171,7 @@ impl PendingResponse for Pending {
         self.send_head(cx);
         let result = ready!(self.poll_response(cx)).and_then(|response| self.accept(response));
         if let Err(error) = result {
-            let mut shared = self.slot.lock();
+            let mut shared = self.recv.slot.lock();
             let error = shared.aborted.unwrap_or(error);
             if shared.aborted.is_none() && !matches!(error, StreamError::Protocol(_) | StreamError::TooLarge(_)) {
                 shared.lost = Some(error);
@@ -174,24 +185,47 @@ impl PendingResponse for Pending {
     }
 
     fn into_recv(mut self: Box<Self>) -> Box<dyn RecvStream> {
-        let (Some(body), Some(reader)) = (self.body, self.reader.take()) else { return Box::new(NoBody) };
-        let limits = Limits {
-            max_bytes: self.cfg.max_head_bytes,
-            max_fields: self.cfg.max_headers,
-            keep: self.cfg.enable_trailers,
-        };
-        Box::new(Recv::new(
-            reader,
-            Decoder::new(body, limits),
-            body == Body::Raw,
-            self.slot.clone(),
-            self.meter.clone(),
-        ))
+        let (Some(body), Some(reader)) = (self.body, self.recv.reader.take()) else { return Box::new(NoBody) };
+        let decoder = Decoder::new(body, limits(&self.cfg));
+        if body == Body::Raw {
+            // A tunnel may live for long: with what it needs and no more.
+            return Box::new(Recv::new(reader, decoder, true, self.recv.slot.clone(), self.recv.meter.clone()));
+        }
+        self.in_body = true;
+        (self.recv.reader, self.recv.decoder) = (Some(reader), decoder);
+        self
     }
+}
+
+/// The body of an answer, in what has waited for its head.
+impl ByteSource for Pending {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Option<Result<Bytes, StreamError>>> {
+        self.recv.poll_chunk(cx, max)
+    }
+
+    fn stop(&mut self, code: ErrorCode) {
+        self.recv.stop(code);
+    }
+}
+
+impl RecvStream for Pending {
+    fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, StreamError>> {
+        self.recv.poll_trailers(cx)
+    }
+
+    fn is_end(&self) -> bool {
+        self.recv.is_end()
+    }
+}
+
+fn limits(cfg: &ClientConfig) -> Limits {
+    Limits { max_bytes: cfg.max_head_bytes, max_fields: cfg.max_headers, keep: cfg.enable_trailers }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.abandon(ErrorCode::Cancel);
+        if !self.in_body {
+            self.abandon(ErrorCode::Cancel);
+        }
     }
 }

@@ -39,6 +39,11 @@ pub(super) fn is_again(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
+/// Whether the socket has told of something to read that was not read yet. Asks neither the kernel nor to be woken.
+pub(super) fn is_readable(socket: &TcpStream) -> bool {
+    socket.try_io(Interest::READABLE, || Ok(())).is_ok()
+}
+
 /// One system call.
 pub(super) fn read(socket: &TcpStream, buf: &mut [u8]) -> rustix::io::Result<usize> {
     Ok(recv(socket, buf, RecvFlags::empty())?.0)
