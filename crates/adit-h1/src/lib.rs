@@ -49,7 +49,8 @@ pub fn server(io: Io, cfg: Arc<ServerConfig>) -> Server {
     Server::new(io, cfg, None)
 }
 
-/// As [`server`], for somebody who words what it refuses and hears what it does unasked.
+/// As [`server`], for somebody who words what it refuses and hears what it does unasked. A task that polls a stream and
+/// its connection must poll the connection after the stream: it is not woken to do so.
 pub fn server_for(io: Io, cfg: Arc<ServerConfig>, owner: Arc<dyn Owner>) -> Server {
     Server::new(io, cfg, Some(owner))
 }

@@ -105,12 +105,12 @@ impl Recv {
     }
 
     /// Gives the reader back once the body is over.
-    fn finish(&mut self) {
+    fn finish(&mut self, cx: &Context<'_>) {
         if !self.decoder.is_done() {
             return;
         }
         if let Some(reader) = self.reader.take() {
-            self.slot.update(|shared| {
+            self.slot.update_in(cx, |shared| {
                 shared.recv = Side::Done;
                 shared.reader = Some(reader);
             });
@@ -160,7 +160,7 @@ impl ByteSource for Recv {
             Poll::Pending => Err(ready!(self.slot.park(0, cx))),
         };
         match &result {
-            Ok(_) => self.finish(),
+            Ok(_) => self.finish(cx),
             Err(error) => {
                 let error = self.slot.lock().aborted.unwrap_or(*error);
                 self.error = Some(error);

@@ -117,7 +117,7 @@ impl Sender {
             }
             Poll::Pending => Err(ready!(self.slot.park(1, cx))),
         };
-        self.settle(result, end)
+        self.settle(cx, result, end)
     }
 
     pub(crate) fn poll_trailers(
@@ -155,7 +155,7 @@ impl Sender {
             Some(writer) => ready!(writer.poll_flush(cx)),
             None => Ok(()),
         };
-        self.settle(result, false)
+        self.settle(cx, result, false)
     }
 
     pub(crate) fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
@@ -177,7 +177,7 @@ impl Sender {
             Ok(None) => StreamError::Reset(ErrorCode::Cancel),
         };
         self.watch = None;
-        let _ = self.settle(Err(error), false);
+        let _ = self.settle(cx, Err(error), false);
         Poll::Ready(self.error.unwrap_or(error))
     }
 
@@ -190,7 +190,7 @@ impl Sender {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => {
                 // Whoever sends next is told.
-                let _ = self.settle(Err(error), false);
+                let _ = self.settle(cx, Err(error), false);
                 return None;
             }
             Poll::Pending => return None,
@@ -332,7 +332,12 @@ impl Sender {
     }
 
     /// Hands the writer back at the end; an error ends this half, and with it the connection's use.
-    fn settle(&mut self, result: Result<(), StreamError>, end: bool) -> Poll<Result<(), StreamError>> {
+    fn settle(
+        &mut self,
+        cx: &Context<'_>,
+        result: Result<(), StreamError>,
+        end: bool,
+    ) -> Poll<Result<(), StreamError>> {
         match result {
             Ok(()) if end => {
                 self.ended = true;
@@ -341,7 +346,7 @@ impl Sender {
                 if self.out == Out::Raw {
                     self.socket = writer.as_ref().and_then(Writer::socket).cloned();
                 }
-                self.slot.update(|shared| {
+                self.slot.update_in(cx, |shared| {
                     shared.send = Side::Done;
                     shared.writer = writer;
                 });

@@ -115,9 +115,11 @@ impl Server {
         let scheme = if io.info.tls.is_some() { Scheme::Https } else { Scheme::Http };
         let (reader, writer) = io::split(io);
         let handle = Some(writer.handle());
+        let slot = Slot::new(None, writer);
+        slot.lock().driven_last = owner.is_some();
         Self {
             cfg,
-            slot: Arc::new(Slot::new(None, writer)),
+            slot: Arc::new(slot),
             handle,
             reader: Some(reader),
             waits: None,
@@ -182,7 +184,6 @@ impl Server {
                 Poll::Ready(Ok(false)) => return self.lost_in_head(empty, StreamError::Truncated),
                 Poll::Ready(Err(error)) => return self.lost_in_head(empty, error),
                 Poll::Pending => {
-                    Shared::wait(&mut self.slot.lock().conn, cx.waker());
                     if !empty && self.poll_head_timer(cx).is_ready() {
                         let received = self.reader.as_ref().map_or(0, |reader| reader.buf.len());
                         return self.refuse(Refusal::HEAD_TIMEOUT, received, 0);
@@ -437,6 +438,9 @@ impl ServerConn for Server {
 
     fn drain(&mut self) {
         self.drained = true;
+        if let Some(waits) = &self.waits {
+            waits.wake_by_ref();
+        }
         self.slot.update(|shared| shared.last = true);
     }
 
@@ -456,7 +460,7 @@ impl ServerConn for Server {
         }
         let wakers = shared.take_wakers();
         drop(shared);
-        wakers.into_iter().flatten().for_each(std::task::Waker::wake);
+        wakers.into_iter().flatten().chain(self.waits.take()).for_each(Waker::wake);
         self.phase = Phase::Over;
     }
 

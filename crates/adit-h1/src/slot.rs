@@ -3,7 +3,7 @@
 //! Locked a few times for each message, never for a byte of a body.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Context, Waker};
 
 use adit_http::StreamError;
 
@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) watched: bool,
     /// Who waits in the connection's poll function.
     pub(crate) conn: Option<Waker>,
+    /// A task that polls both its stream and the connection polls the stream first.
+    pub(crate) driven_last: bool,
     /// Who waits to hear that the peer is gone.
     pub(crate) canceller: Option<Waker>,
     /// Who waits in the receiving and in the sending half, over a transport that nobody else can reset.
@@ -62,6 +64,7 @@ impl Slot {
             lost: None,
             watched: false,
             conn: None,
+            driven_last: false,
             canceller: None,
             halves: [None, None],
         }))
@@ -72,7 +75,7 @@ impl Slot {
     }
 
     /// Keeps the waker of a half that is pending, over a transport whose abort does not wake it. Ready when it was aborted.
-    pub(crate) fn park(&self, half: usize, cx: &std::task::Context<'_>) -> std::task::Poll<StreamError> {
+    pub(crate) fn park(&self, half: usize, cx: &Context<'_>) -> std::task::Poll<StreamError> {
         let mut shared = self.lock();
         if let Some(error) = shared.aborted {
             return std::task::Poll::Ready(error);
@@ -87,12 +90,19 @@ impl Slot {
     pub(crate) fn update<T>(&self, change: impl FnOnce(&mut Shared) -> T) -> T {
         let mut shared = self.lock();
         let result = change(&mut shared);
-        let waker = shared.conn.take();
-        drop(shared);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        Shared::wake_conn(shared);
         result
+    }
+
+    /// As [`Slot::update`], for a half that is being polled: where the connection is polled next, by the same task, it need
+    /// not be woken.
+    pub(crate) fn update_in(&self, cx: &Context<'_>, change: impl FnOnce(&mut Shared)) {
+        let mut shared = self.lock();
+        change(&mut shared);
+        let conn = shared.conn.as_ref().filter(|_| shared.driven_last);
+        if !conn.is_some_and(|conn| conn.will_wake(cx.waker())) {
+            Shared::wake_conn(shared);
+        }
     }
 }
 
@@ -102,6 +112,15 @@ impl Shared {
         match slot {
             Some(known) if known.will_wake(waker) => {}
             _ => *slot = Some(waker.clone()),
+        }
+    }
+
+    /// Wakes who waits in the connection's poll function.
+    pub(crate) fn wake_conn(mut shared: MutexGuard<'_, Self>) {
+        let waker = shared.conn.take();
+        drop(shared);
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 

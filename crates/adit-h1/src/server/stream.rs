@@ -44,33 +44,33 @@ impl ServerStream {
         Self { sender, cfg, to, watch: None }
     }
 
-    /// Queues the head and hands the writer to whoever sends the body.
+    /// Queues the head and hands the writer to whoever sends the body; before its end the connection has nothing to do.
     fn answer(&mut self, head: &ResponseHead, end: bool) -> Result<(), StreamError> {
         let (to, case) = (&mut self.to, self.cfg.header_case);
         let sender = &mut self.sender;
         let slot = sender.slot().clone();
-        slot.update(|shared| {
-            let gone = shared.aborted.or(shared.lost).unwrap_or(StreamError::Stopped(ErrorCode::Cancel));
-            let Some(writer) = &mut shared.writer else { return Err(gone) };
-            to.keep &= !shared.last && shared.recv != Side::Cut;
-            let before = writer.out.len();
-            let sent = encode::response(writer.room(), head, end, *to, case)?;
-            let (size, fields) = encode::measure(writer.out.get(before..).unwrap_or_default());
-            sender.meter().sent(size, fields);
-            shared.last |= !sent.keep;
-            shared.tunnel = sent.body == Out::Raw;
-            let over = end || sent.body == Out::Nothing;
-            if over || shared.tunnel {
-                writer.try_drain();
-            }
-            if over {
-                shared.send = Side::Done;
-                sender.set_ended();
-            } else {
-                sender.start(shared.writer.take(), sent.body);
-            }
-            Ok(())
-        })
+        let mut shared = slot.lock();
+        let gone = shared.aborted.or(shared.lost).unwrap_or(StreamError::Stopped(ErrorCode::Cancel));
+        to.keep &= !shared.last && shared.recv != Side::Cut;
+        let writer = shared.writer.as_mut().ok_or(gone)?;
+        let before = writer.out.len();
+        let sent = encode::response(writer.room(), head, end, *to, case)?;
+        let (size, fields) = encode::measure(writer.out.get(before..).unwrap_or_default());
+        sender.meter().sent(size, fields);
+        let (over, tunnel) = (end || sent.body == Out::Nothing, sent.body == Out::Raw);
+        if over || tunnel {
+            writer.try_drain();
+        }
+        shared.last |= !sent.keep;
+        shared.tunnel = tunnel;
+        if over {
+            shared.send = Side::Done;
+            sender.set_ended();
+            Shared::wake_conn(shared);
+        } else {
+            sender.start(shared.writer.take(), sent.body);
+        }
+        Ok(())
     }
 }
 
