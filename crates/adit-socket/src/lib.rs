@@ -12,6 +12,6 @@ mod handshake;
 mod options;
 mod pacing;
 
-pub use handshake::join_ack;
+pub use handshake::{ack_at_once, join_ack};
 pub use options::{SocketKind, SocketOptions, When};
 pub use pacing::spare_loopback;

@@ -58,7 +58,7 @@ pub(crate) struct Connecting<'a> {
     pub(crate) refused: Option<u16>,
     /// The hop limit of internal listeners was reached.
     pub(crate) looped: bool,
-    /// Bytes of the client wait for the upstream.
+    /// Bytes of the client waited for the upstream when this began.
     speaks_first: bool,
 }
 

@@ -208,6 +208,7 @@ async fn the_cluster_is_told_whether_the_client_has_spoken() {
         let (mut client, io) = waiting_client().await;
         if speaks {
             client.send("x").await;
+            eventually("it came", || io.has_unread()).await;
         }
         within(world.serve(io)).await.unwrap();
         assert_eq!(*world.cluster.spoken.lock().unwrap(), [speaks]);

@@ -2,17 +2,17 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use adit_filter::BoxFuture;
 use adit_filter::upstream::{ConnectFailure, FailureKind};
 use adit_internal::{ConnectError, InternalListeners, Passed};
 use adit_io::{Address, ConnInfo, FilterState, Io, Metadata, RefusalSlot, Stream, UnixTransport};
-use adit_socket::{SocketKind, SocketOptions, When, join_ack, spare_loopback};
+use adit_socket::{SocketKind, SocketOptions, When, ack_at_once, join_ack, spare_loopback};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpSocket, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 use crate::cluster::Core;
 use crate::host::HostState;
@@ -232,7 +232,33 @@ pub(crate) struct Purpose<'a> {
     /// The downstream connection, which internal listeners are told of.
     pub downstream: Option<&'a Arc<ConnInfo>>,
     /// Whether we send something as soon as it is made.
-    pub speaks_first: bool,
+    speaks_first: bool,
+}
+
+impl<'a> Purpose<'a> {
+    /// Sockets with options of their own are left as these make them.
+    pub fn new(core: &Core, downstream: Option<&'a Arc<ConnInfo>>, speaks_first: bool) -> Self {
+        Self { downstream, speaks_first: speaks_first && core.plan.dial.options.is_empty() }
+    }
+}
+
+/// A connection whose last ACK of the handshake waits for our first bytes. Keeps nothing alive.
+pub(crate) struct Joined(Weak<TcpStream>);
+
+impl Joined {
+    /// `None` where there is nothing to be undone.
+    pub fn of(io: &Io, purpose: Purpose<'_>) -> Option<Self> {
+        let socket = io.tcp_socket().filter(|_| purpose.speaks_first)?;
+        Some(Self(Arc::downgrade(socket)))
+    }
+
+    /// From the worker's next turn on, by which the first bytes are sent, what comes is acknowledged as on any connection.
+    pub async fn undo(self) {
+        tokio::task::yield_now().await;
+        if let Some(socket) = self.0.upgrade() {
+            ack_at_once(&SockRef::from(&*socket));
+        }
+    }
 }
 
 async fn connect(
@@ -268,8 +294,6 @@ async fn connect_through(
     }
     let proxy = factory.dial_address(ctx);
     let address = proxy.as_ref().unwrap_or(host.address());
-    // With a ClientHello, if with nothing else.
-    let purpose = Purpose { speaks_first: purpose.speaks_first || factory.secure(), ..purpose };
     let io = dial_any(core, host, address, internal, Some((factory, ctx)), purpose).await?;
     let refusal = io.info.refusal.clone();
     factory.connect(io, ctx).await.map_err(|error| refusal.as_ref().and_then(refused).unwrap_or(error))
@@ -328,7 +352,7 @@ async fn dial(
     purpose: Purpose<'_>,
 ) -> Result<Io, TransportError> {
     match address {
-        Address::Ip(remote) => tcp(*remote, core, purpose.speaks_first).await,
+        Address::Ip(remote) => tcp(*remote, core, false).await,
         Address::Pipe(path) => pipe(path).await,
         Address::Internal { listener, endpoint_id } => {
             let (state, metadata) = passing.map(|(factory, ctx)| factory.passes_on(ctx)).unwrap_or_default();

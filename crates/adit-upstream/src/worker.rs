@@ -15,7 +15,7 @@ use adit_io::Io;
 
 use crate::cluster::{Core, SharedCluster, lock};
 use crate::codec::CodecFactory;
-use crate::connect::{Failed, InternalConnector, Purpose, establish};
+use crate::connect::{Failed, InternalConnector, Joined, Purpose, establish};
 use crate::host::HostState;
 use crate::lb::{HostSet, LbState};
 use crate::manager::ClusterSet;
@@ -168,10 +168,15 @@ impl WorkerCluster {
         let fail = |failed: Failed| failure(&failed, Some(&host));
         let ticket = self.tcp_ticket(&host, need.priority).await.map_err(fail)?;
         let ctx = self.context(&host, need, &[]);
-        let purpose = Purpose { downstream: need.downstream, speaks_first: need.speaks_first };
+        let purpose = Purpose::new(&self.core, need.downstream, need.speaks_first);
         let result = establish(&self.core, &host, &*self.deps.internal, ctx.as_deref(), purpose).await;
         match result {
-            Ok(io) => Ok(self.tcp_upstream(io, host, ticket)),
+            Ok(io) => {
+                if let Some(joined) = Joined::of(&io, purpose) {
+                    self.deps.spawn.spawn(Box::pin(joined.undo()));
+                }
+                Ok(self.tcp_upstream(io, host, ticket))
+            }
             Err(failed) => {
                 ticket.fail(&failed);
                 Err(failure(&failed, Some(&host)))

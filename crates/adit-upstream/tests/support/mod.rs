@@ -1,5 +1,5 @@
 //! Clusters from YAML, on one worker.
-#![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 pub mod http3;
 
@@ -13,6 +13,7 @@ use adit_filter::{BoxFuture, Spawn};
 use adit_http::{RequestHead, RequestKind, ResponseHead};
 use adit_io::{FilterState, Metadata};
 use adit_stats::Store;
+#[allow(unused_imports)]
 pub use adit_testkit::{eventually as until, expect_value, within as soon};
 use adit_upstream::{
     ClusterManager, ClusterPlan, ClusterSet, Codecs, NoInternalListeners, NoTransports, PlanEnv, TransportBuilder,

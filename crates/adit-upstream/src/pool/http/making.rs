@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::alternative::alternative;
 use crate::cluster::lock;
 use crate::codec;
-use crate::connect::{Failed, Purpose, counted, establish};
+use crate::connect::{Failed, Joined, Purpose, counted, establish};
 use crate::host::HostState;
 use crate::pool::ConnId;
 use crate::pool::conn::{Conn, ConnLife, Gone};
@@ -86,15 +86,28 @@ impl WorkerCluster {
 
     async fn connect_one(self: Arc<Self>, ask: Arc<Ask>, pool: u64, wanted: Option<Version>, life: Arc<ConnLife>) {
         let host = &ask.host;
+        let mut joined = None;
         let result = match wanted {
             // In a box: it is rare, and larger than all else.
             Some(Version::HTTP_3) => Box::pin(self.connect_http3(&ask)).await,
             _ => {
-                let purpose = Purpose { downstream: ask.downstream.as_ref(), speaks_first: true };
+                let purpose = Purpose::new(&self.core, ask.downstream.as_ref(), true);
                 let io = establish(&self.core, host, &*self.deps.internal, ask.ctx.as_deref(), purpose).await;
-                io.and_then(|io| self.with_codec(io, wanted))
+                io.and_then(|io| {
+                    joined = Joined::of(&io, purpose);
+                    self.with_codec(io, wanted)
+                })
             }
         };
+        self.made(&ask, pool, result, life);
+        if let Some(joined) = joined {
+            joined.undo().await;
+        }
+    }
+
+    /// Takes a new connection into its pool, or tells who waits why there is none.
+    fn made(&self, ask: &Ask, pool: u64, result: Result<Made, Failed>, life: Arc<ConnLife>) {
+        let host = &ask.host;
         let mut state = lock(&self.state);
         match result {
             Ok((parts, info, version)) => {
