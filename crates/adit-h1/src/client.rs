@@ -155,7 +155,7 @@ impl ClientConn for Client {
         shared.send = if ended { Side::Done } else { Side::Open };
         shared.last = tunnel;
         shared.tunnel = tunnel;
-        let handle = shared.writer.as_ref().map(Writer::handle);
+        let handle = shared.writer.as_ref().filter(|writer| writer.socket().is_none()).map(Writer::handle);
         drop(shared);
         let send: Box<dyn SendStream> = if ended {
             Box::new(Nothing)
@@ -169,7 +169,7 @@ impl ClientConn for Client {
         };
         reader.buf = BytesMut::new();
         let asked = Asked { head: head.method == Method::HEAD, kind: head.kind.clone() };
-        let pending = Pending::new(reader, handle, self.slot.clone(), self.cfg.clone(), asked, meter.clone(), sent);
+        let pending = Pending::new(reader, handle, self.slot.clone(), *self.cfg, asked, meter.clone(), sent);
         Ok(OutgoingStream { send, response: Box::new(pending), meter: Some(meter) })
     }
 

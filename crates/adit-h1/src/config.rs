@@ -88,7 +88,7 @@ impl Default for ServerConfig {
 }
 
 /// The requesting side.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct ClientConfig {
     /// Status line and fields of one head, also of one trailer section, in bytes (`max_response_headers_kb`).
     pub max_head_bytes: usize,

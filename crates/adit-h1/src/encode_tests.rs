@@ -139,7 +139,7 @@ fn requests() {
         ask(&post, false, &cfg),
         ("POST /p?q HTTP/1.1\r\nhost: h:80\r\ntransfer-encoding: chunked\r\n\r\n".into(), Out::Chunked)
     );
-    let full = ClientConfig { send_fully_qualified_url: true, header_case: HeaderCase::ProperWords, ..cfg.clone() };
+    let full = ClientConfig { send_fully_qualified_url: true, header_case: HeaderCase::ProperWords, ..cfg };
     let mut secure = get.clone();
     secure.scheme = Scheme::Https;
     secure.headers = map(&[("x-foo-bar", "1"), ("te", "trailers"), ("connection", "x"), ("host", "other")]);

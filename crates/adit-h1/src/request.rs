@@ -124,7 +124,7 @@ struct Line {
 }
 
 fn assemble(line: Line, section: Section, cfg: &ServerConfig, scheme: Scheme) -> Result<Request, Refusal> {
-    let Section { mut map, said, size: fields } = section;
+    let Section { mut map, mut said, size: fields } = section;
     if said.hosts > 1 {
         return Err(Refusal::CODEC);
     }
@@ -134,7 +134,7 @@ fn assemble(line: Line, section: Section, cfg: &ServerConfig, scheme: Scheme) ->
         return Err(Refusal::CODEC);
     }
     let keep_alive = said.keep_alive(old);
-    let target = target::parse(&line.method, &line.target, said.host.as_ref(), cfg, scheme)?;
+    let target = target::parse(&line.method, line.target, said.host.take(), cfg, scheme)?;
     let upgrade = upgrade_token(&mut map, &said, cfg)?.filter(|_| !old);
     let kind = match (target.connect, upgrade) {
         (Some(authority), _) => RequestKind::Connect(authority),

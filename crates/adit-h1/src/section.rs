@@ -71,24 +71,26 @@ pub(crate) fn parse(head: &Bytes, mut at: usize, lines: usize, max: usize, owner
         }
         let (start, stop) = trimmed(head, colon + 1, end);
         let bytes = head.slice(start..stop);
-        let host = (role == Role::Host && owner == Owner::Request).then(|| bytes.clone());
-        let value = HeaderValue::from_maybe_shared(bytes).map_err(|_| match owner {
-            Owner::Request if head.contains(&0) => Refusal::CHARACTERS,
-            _ => Refusal::CODEC,
-        })?;
+        let bad = || if owner == Owner::Request && head.contains(&0) { Refusal::CHARACTERS } else { Refusal::CODEC };
+        // Judged by its line before it is one too many.
+        let full = count == max;
         count += 1;
-        if count > max {
-            return Err(Refusal::TOO_MANY_HEADERS);
-        }
         size += colon - at + stop - start + 3;
         at = end + 2;
-        if let Some(host) = host {
+        if role == Role::Host && owner == Owner::Request {
+            if !bytes.iter().all(|byte| is_of_value(*byte)) {
+                return Err(bad());
+            }
             said.hosts += 1;
-            said.host.get_or_insert(host);
-            continue;
+            said.host.get_or_insert(bytes);
+        } else {
+            let value = HeaderValue::from_maybe_shared(bytes).map_err(|_| bad())?;
+            said.note(role, &value);
+            map.try_append(name, value).map_err(|_| Refusal::TOO_MANY_HEADERS)?;
         }
-        said.note(role, &value);
-        map.try_append(name, value).map_err(|_| Refusal::TOO_MANY_HEADERS)?;
+        if full {
+            return Err(Refusal::TOO_MANY_HEADERS);
+        }
     }
     // The empty line alone counts three.
     if at + 2 == head.len() { Ok(Section { map, said, size: size.max(3) }) } else { Err(Refusal::CODEC) }
@@ -104,6 +106,11 @@ fn trimmed(head: &[u8], mut start: usize, mut stop: usize) -> (usize, usize) {
         stop -= 1;
     }
     (start, stop)
+}
+
+/// What [`HeaderValue`] takes.
+fn is_of_value(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
 fn name(text: &[u8]) -> Result<(HeaderName, Role), Refusal> {

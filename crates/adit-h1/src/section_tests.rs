@@ -96,6 +96,18 @@ fn every_octet_of_a_name_and_of_a_value_is_judged_as_httparse_does() {
 }
 
 #[test]
+fn a_host_is_judged_as_any_other_value() {
+    for byte in 0..=u8::MAX {
+        assert_eq!(is_of_value(byte), HeaderValue::from_bytes(&[byte]).is_ok(), "{byte}");
+    }
+    let bad = Bytes::from_static(b"host: a\x7f\r\n\r\n");
+    assert_eq!(parse(&bad, 0, 1, 9, Owner::Request).unwrap_err(), Refusal::CODEC);
+    let nul = Bytes::from_static(b"host: a\0\r\n\r\n");
+    assert_eq!(parse(&nul, 0, 1, 0, Owner::Request).unwrap_err(), Refusal::CHARACTERS);
+    assert_eq!(parse(&nul, 0, 1, 0, Owner::Trailers).unwrap_err(), Refusal::CODEC);
+}
+
+#[test]
 fn names_have_their_role_however_they_are_spelled() {
     for (text, role) in [
         ("host", Role::Host),

@@ -282,7 +282,7 @@ impl Server {
             }
         };
         let to = Answering::to(&head, keep_alive);
-        let responder = Box::new(ServerStream::new(self.slot.clone(), self.cfg.clone(), to, meter.clone()));
+        let responder = Box::new(ServerStream::new(self.slot.clone(), &self.cfg, to, meter.clone()));
         IncomingStream { head, recv, responder, meter: Some(meter) }
     }
 

@@ -22,15 +22,15 @@ pub(crate) struct Target {
 /// Reads the target. A CONNECT's target and an absolute target replace Host.
 pub(crate) fn parse(
     method: &Method,
-    target: &Bytes,
-    host: Option<&Bytes>,
+    target: Bytes,
+    host: Option<Bytes>,
     cfg: &ServerConfig,
     scheme: Scheme,
 ) -> Result<Target, Refusal> {
     if method == Method::CONNECT {
-        let text = std::str::from_utf8(target).map_err(|_| Refusal::URL)?;
+        let text = std::str::from_utf8(&target).map_err(|_| Refusal::URL)?;
         ConnectTarget::check(text).map_err(|_| Refusal::URL)?;
-        let authority = Authority::from_maybe_shared(target.clone()).map_err(|_| Refusal::URL)?;
+        let authority = Authority::from_maybe_shared(target).map_err(|_| Refusal::URL)?;
         return Ok(Target { connect: Some(authority.clone()), authority: Some(authority), path: None, scheme });
     }
     if target.contains(&b'#') {
@@ -41,7 +41,7 @@ pub(crate) fn parse(
     }
     match target.first() {
         Some(b'/') => {
-            let path = PathAndQuery::from_maybe_shared(target.clone()).map_err(|_| Refusal::URL)?;
+            let path = PathAndQuery::from_maybe_shared(target).map_err(|_| Refusal::URL)?;
             Ok(Target { connect: None, authority: from_host(host)?, path: Some(path), scheme })
         }
         // Taken as it is; above, what is no path has no route.
@@ -49,11 +49,11 @@ pub(crate) fn parse(
             let path = Some(PathAndQuery::from_static("*"));
             Ok(Target { connect: None, authority: from_host(host)?, path, scheme })
         }
-        _ => absolute(method, target, host, cfg),
+        _ => absolute(method, &target, host, cfg),
     }
 }
 
-fn absolute(method: &Method, target: &Bytes, host: Option<&Bytes>, cfg: &ServerConfig) -> Result<Target, Refusal> {
+fn absolute(method: &Method, target: &Bytes, host: Option<Bytes>, cfg: &ServerConfig) -> Result<Target, Refusal> {
     let (scheme, rest) = if let Some(rest) = after_prefix(target, b"http://") {
         (Scheme::Http, rest)
     } else if let Some(rest) = after_prefix(target, b"https://") {
@@ -87,11 +87,11 @@ fn after_prefix(target: &Bytes, prefix: &[u8]) -> Option<Bytes> {
 }
 
 /// The authority that Host names; none when it is missing or empty, which is for others to judge.
-fn from_host(host: Option<&Bytes>) -> Result<Option<Authority>, Refusal> {
+fn from_host(host: Option<Bytes>) -> Result<Option<Authority>, Refusal> {
     match host {
         None => Ok(None),
         Some(host) if host.is_empty() => Ok(None),
-        Some(host) => checked(host.clone()).map(Some).ok_or(Refusal::AUTHORITY),
+        Some(host) => checked(host).map(Some).ok_or(Refusal::AUTHORITY),
     }
 }
 

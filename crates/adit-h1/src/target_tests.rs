@@ -3,7 +3,7 @@ use super::*;
 
 fn take(method: &Method, target: &str) -> Result<Target, Refusal> {
     let host = Bytes::from_static(b"host.example");
-    parse(method, &Bytes::copy_from_slice(target.as_bytes()), Some(&host), &ServerConfig::default(), Scheme::Http)
+    parse(method, Bytes::copy_from_slice(target.as_bytes()), Some(host), &ServerConfig::default(), Scheme::Http)
 }
 
 fn plain(target: &str) -> Result<(String, String, Scheme), Refusal> {
@@ -38,7 +38,7 @@ fn u24_absolute_form_replaces_host() {
 #[test]
 fn absolute_form_may_be_switched_off() {
     let cfg = ServerConfig { allow_absolute_url: false, ..ServerConfig::default() };
-    let refused = parse(&Method::GET, &Bytes::from_static(b"http://h/"), None, &cfg, Scheme::Http).unwrap_err();
+    let refused = parse(&Method::GET, Bytes::from_static(b"http://h/"), None, &cfg, Scheme::Http).unwrap_err();
     assert_eq!(refused, Refusal::ABSOLUTE_URL);
 }
 

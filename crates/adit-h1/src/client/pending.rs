@@ -21,7 +21,7 @@ use crate::slot::{Side, Slot};
 pub(super) struct Pending {
     /// The body to come; its reader reads the heads in front of it, and is gone once there is known to be no body.
     recv: Recv,
-    cfg: Arc<ClientConfig>,
+    cfg: ClientConfig,
     asked: Asked,
     scanner: Scanner,
     interim: u16,
@@ -34,7 +34,7 @@ pub(super) struct Pending {
     /// The request has no body and left at once.
     sent: bool,
     error: Option<StreamError>,
-    /// Resets the connection if nobody waits for the answer any more.
+    /// Resets a connection that is not plain TCP, if nobody waits for the answer any more.
     handle: Option<WriteHalf>,
 }
 
@@ -43,7 +43,7 @@ impl Pending {
         reader: Reader,
         handle: Option<WriteHalf>,
         slot: Arc<Slot>,
-        cfg: Arc<ClientConfig>,
+        cfg: ClientConfig,
         asked: Asked,
         meter: Arc<Meter>,
         sent: bool,
@@ -150,7 +150,8 @@ impl Pending {
         shared.recv = Side::Cut;
         shared.last = true;
         shared.aborted.get_or_insert(StreamError::Local(code));
-        if let Some(handle) = &self.handle {
+        let socket = reader.socket().map(|socket| WriteHalf::Tcp(socket.clone()));
+        if let Some(handle) = socket.as_ref().or(self.handle.as_ref()) {
             handle.reset(code);
         }
         if let Some(writer) = &mut shared.writer {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Version};
 use tokio::net::TcpStream;
 
-use crate::config::ServerConfig;
+use crate::config::{HeaderCase, ServerConfig};
 use crate::encode::{self, Answering, Out};
 use crate::io::Watch;
 use crate::send::Sender;
@@ -33,30 +33,27 @@ impl Answering {
 
 pub(super) struct ServerStream {
     sender: Sender,
-    cfg: Arc<ServerConfig>,
+    case: HeaderCase,
     to: Answering,
     watch: Option<Watch>,
 }
 
 impl ServerStream {
-    pub(super) fn new(slot: Arc<Slot>, cfg: Arc<ServerConfig>, to: Answering, meter: Arc<Meter>) -> Self {
+    pub(super) fn new(slot: Arc<Slot>, cfg: &ServerConfig, to: Answering, meter: Arc<Meter>) -> Self {
         let sender = Sender::new(slot, Out::Nothing, cfg.header_case, cfg.enable_trailers, true, meter);
-        Self { sender, cfg, to, watch: None }
+        Self { sender, case: cfg.header_case, to, watch: None }
     }
 
     /// Queues the head and hands the writer to whoever sends the body; before its end the connection has nothing to do.
     fn answer(&mut self, head: &ResponseHead, end: bool) -> Result<(), StreamError> {
-        let (to, case) = (&mut self.to, self.cfg.header_case);
-        let sender = &mut self.sender;
-        let slot = sender.slot().clone();
-        let mut shared = slot.lock();
+        let mut shared = self.sender.slot().lock();
         let gone = shared.aborted.or(shared.lost).unwrap_or(StreamError::Stopped(ErrorCode::Cancel));
-        to.keep &= !shared.last && shared.recv != Side::Cut;
+        self.to.keep &= !shared.last && shared.recv != Side::Cut;
         let writer = shared.writer.as_mut().ok_or(gone)?;
         let before = writer.out.len();
-        let sent = encode::response(writer.room(), head, end, *to, case)?;
+        let sent = encode::response(writer.room(), head, end, self.to, self.case)?;
         let (size, fields) = encode::measure(writer.out.get(before..).unwrap_or_default());
-        sender.meter().sent(size, fields);
+        self.sender.meter().sent(size, fields);
         let (over, tunnel) = (end || sent.body == Out::Nothing, sent.body == Out::Raw);
         if over || tunnel {
             writer.try_drain();
@@ -65,10 +62,12 @@ impl ServerStream {
         shared.tunnel = tunnel;
         if over {
             shared.send = Side::Done;
-            sender.set_ended();
             Shared::wake_conn(shared);
+            self.sender.set_ended();
         } else {
-            sender.start(shared.writer.take(), sent.body);
+            let writer = shared.writer.take();
+            drop(shared);
+            self.sender.start(writer, sent.body);
         }
         Ok(())
     }
@@ -79,7 +78,7 @@ impl Responder for ServerStream {
         if self.to.old {
             return Ok(());
         }
-        let case = self.cfg.header_case;
+        let case = self.case;
         self.sender.slot().update(|shared| {
             let gone = shared.aborted.or(shared.lost).unwrap_or(StreamError::Stopped(ErrorCode::Cancel));
             let Some(writer) = &mut shared.writer else { return Err(gone) };
