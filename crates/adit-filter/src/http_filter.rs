@@ -82,15 +82,16 @@ pub trait ResponseHook: Send {
     /// A filter that has seen the request waits here for the response.
     fn keep_filter(&mut self, filter: Box<dyn HttpFilter>);
 
-    /// A final response head on its way out.
-    fn on_response(&mut self, head: &mut ResponseHead, request: &RequestHead, info: &mut StreamInfo);
+    /// A final response head on its way out, now.
+    fn on_response(&mut self, head: &mut ResponseHead, request: &RequestHead, info: &mut StreamInfo, now: Instant);
 
-    /// A local reply becomes a head and a body.
+    /// A local reply becomes a head and a body, now.
     fn render_reply(
         &mut self,
         reply: LocalReply,
         request: &RequestHead,
         info: &mut StreamInfo,
+        now: Instant,
     ) -> (ResponseHead, Bytes);
 
     /// What is kept of an answer for the log: all of it, or nothing where no log reads it.
@@ -143,6 +144,9 @@ pub struct HttpStream {
     pub end_is_leaving: bool,
     /// What the connection lent, to whoever waits in this stream.
     pub lent: Lent,
+    /// When the last wait in it was over, at first its start: what is done up to the next wait is done then. Whoever has waited,
+    /// and whoever moves bytes, looks at the clock again.
+    pub now: Instant,
     /// The authority as it came, where another one took its place for routing: the target of a CONNECT-UDP.
     pub original_authority: Option<Box<Authority>>,
     responder: Option<Box<dyn Responder>>,
@@ -155,6 +159,7 @@ pub struct HttpStream {
 
 impl HttpStream {
     /// A stream about to enter a chain.
+    #[inline]
     pub fn new(
         request: RequestHead,
         recv: Box<dyn RecvStream>,
@@ -164,6 +169,7 @@ impl HttpStream {
         worker: Arc<WorkerEnv>,
     ) -> Self {
         Self {
+            now: Instant::from_std(info.started),
             request,
             recv: Some(recv),
             info,
@@ -203,12 +209,17 @@ impl HttpStream {
         }
     }
 
-    /// Sends the final head through the chain's response path; with `end` there is no body.
-    pub fn respond(&mut self, mut head: ResponseHead, end: bool) -> Result<Box<dyn SendStream>, StreamError> {
+    /// Sends the final head through the chain's response path, at this moment; with `end` there is no body.
+    pub fn respond(
+        &mut self,
+        mut head: ResponseHead,
+        end: bool,
+        now: Instant,
+    ) -> Result<Box<dyn SendStream>, StreamError> {
         let Some(responder) = self.responder.take() else {
             return Err(StreamError::Local(ErrorCode::Internal));
         };
-        self.hook.on_response(&mut head, &self.request, &mut self.info);
+        self.hook.on_response(&mut head, &self.request, &mut self.info, now);
         self.info.response_code = head.status.as_u16();
         self.response = self.hook.keep(&head);
         self.begun = true;
@@ -232,7 +243,8 @@ impl HttpStream {
         if let Some(flag) = reply.flag {
             self.info.flags.set(flag);
         }
-        let (head, mut body) = self.hook.render_reply(reply, &self.request, &mut self.info);
+        let now = Instant::now();
+        let (head, mut body) = self.hook.render_reply(reply, &self.request, &mut self.info, now);
         let Some(responder) = self.responder.take() else {
             return Ok(());
         };

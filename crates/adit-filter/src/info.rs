@@ -65,10 +65,11 @@ pub struct StreamInfo {
 impl StreamInfo {
     /// A stream that starts now on this connection.
     pub fn new(conn: Arc<ConnInfo>) -> Self {
-        Self::started(conn, SystemTime::now(), Instant::now())
+        Self::started(conn, SystemTime::now(), tokio::time::Instant::now().into_std())
     }
 
     /// A stream that started then on this connection.
+    #[inline]
     pub fn started(conn: Arc<ConnInfo>, start: SystemTime, started: Instant) -> Self {
         Self {
             start,
@@ -98,7 +99,12 @@ impl StreamInfo {
 
     /// The time since the start.
     pub fn elapsed(&self) -> Duration {
-        self.started.elapsed()
+        self.elapsed_at(tokio::time::Instant::now())
+    }
+
+    /// The time from the start to this moment.
+    pub fn elapsed_at(&self, now: tokio::time::Instant) -> Duration {
+        now.into_std().saturating_duration_since(self.started)
     }
 
     /// Bytes received beside the payload, and those of them that are header fields.

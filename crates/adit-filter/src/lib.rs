@@ -43,6 +43,13 @@ pub use udp::{Datagram, DatagramSocket, QuicFilter, UdpHandler, UdpLink, UdpList
 /// A boxed future, as trait methods return it.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// Boxes a future where it is made: what it will need later is not copied there.
+#[inline(always)]
+pub fn boxed<'a, F: Future + Send + 'a>(make: impl FnOnce() -> F) -> BoxFuture<'a, F::Output> {
+    let future: Box<F> = Box::write(Box::new_uninit(), make());
+    Box::into_pin(future)
+}
+
 /// A result that is there at once as a rule: then nothing is allocated to wait for it.
 pub enum Soon<'a, T> {
     /// There already; `None` once it was taken.

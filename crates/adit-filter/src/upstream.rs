@@ -9,6 +9,7 @@ use adit_codec::OutgoingStream;
 use adit_http::{RequestHead, StreamError};
 use adit_io::{Address, ConnInfo, FilterState, Io, Metadata, Refusal};
 use http::{StatusCode, Version};
+use tokio::time::Instant;
 
 use crate::{BoxFuture, ResponseFlag, ResponseFlags, Soon};
 
@@ -264,22 +265,26 @@ pub struct UdpUpstream {
 
 /// A connection that can open a stream now.
 pub struct HttpUpstream {
-    /// Opens it.
-    pub opener: Box<dyn Opener>,
+    /// The place on it. Held while the stream lives.
+    pub lease: Box<dyn Lease>,
     /// The host.
     pub host: Arc<dyn Host>,
     /// The version spoken.
     pub version: Version,
     /// The upstream connection's facts.
     pub conn: Arc<ConnInfo>,
-    /// Held while the stream lives: circuit breakers, gauges.
-    pub guard: Box<dyn Send>,
 }
 
-/// Opens one stream on a connection that is ready for it.
-pub trait Opener: Send {
-    /// Opens it; with `end` the request has no body. The head stays with the caller, for another attempt and for logs.
-    fn open(self: Box<Self>, head: &RequestHead, end: bool) -> Result<OutgoingStream, StreamError>;
+/// The place of one stream on a connection that is ready for it: circuit breakers, gauges. Dropped, the stream is over.
+pub trait Lease: Send {
+    /// Opens the stream, once; with `end` the request has no body. The head stays with the caller, for another attempt and for
+    /// logs.
+    fn open(&mut self, head: &RequestHead, end: bool) -> Result<OutgoingStream, StreamError>;
+
+    /// The stream is over, at this moment, for who has looked at the clock already.
+    fn over(self: Box<Self>, now: Instant) {
+        let _ = now;
+    }
 }
 
 /// Why there is no upstream connection.

@@ -16,6 +16,7 @@ use adit_io::{ByteSource, ConnInfo, Io};
 use adit_stats::{Scope, Store};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use tokio::time::Instant;
 
 use crate::Env;
 
@@ -103,9 +104,15 @@ impl Responder for Nothing {
 impl ResponseHook for Nothing {
     fn keep_filter(&mut self, _: Box<dyn HttpFilter>) {}
 
-    fn on_response(&mut self, _: &mut ResponseHead, _: &RequestHead, _: &mut StreamInfo) {}
+    fn on_response(&mut self, _: &mut ResponseHead, _: &RequestHead, _: &mut StreamInfo, _: Instant) {}
 
-    fn render_reply(&mut self, reply: LocalReply, _: &RequestHead, _: &mut StreamInfo) -> (ResponseHead, Bytes) {
+    fn render_reply(
+        &mut self,
+        reply: LocalReply,
+        _: &RequestHead,
+        _: &mut StreamInfo,
+        _: Instant,
+    ) -> (ResponseHead, Bytes) {
         (ResponseHead::new(reply.status), Bytes::new())
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use adit_filter::{AccessLogType, HttpStream, ResponseFlag, ResponseFlags, StreamInfo, TunnelStream};
 use http::Version;
+use tokio::time::Instant;
 
 use crate::Hcm;
 use crate::conn::ConnShared;
@@ -34,12 +35,12 @@ impl Account {
         &self.0
     }
 
-    /// The stream is over.
-    pub(crate) fn close(&self, shared: &ConnShared, stream: &mut HttpStream) {
+    /// The stream is over, with the last of its answer where that was sent whole; when that was.
+    pub(crate) fn close(&self, shared: &ConnShared, stream: &mut HttpStream) -> Instant {
         name_cluster(stream);
         let answered = stream.begun();
         let info = &mut stream.info;
-        let elapsed = info.elapsed();
+        let elapsed = info.timing.downstream_last_sent.unwrap_or_else(|| info.elapsed());
         let ends = self.note(&End {
             version: stream.request.version,
             tunnel: stream.request.kind.is_tunnel(),
@@ -54,6 +55,7 @@ impl Account {
         note_end(info, elapsed);
         shared.ends.note(ends);
         self.0.log(&stream.info, Some(&stream.request), stream.response.as_deref(), AccessLogType::DownstreamEnd);
+        Instant::from_std(stream.info.started + elapsed)
     }
 
     /// The stream is over, and was a tunnel: what that says of how its connection ends.

@@ -82,21 +82,27 @@ impl ConnShared {
         }
     }
 
-    /// A stream's record that knows what the connection knows.
-    pub(crate) fn stream_info(&self) -> StreamInfo {
+    /// The record of a stream that starts now, which knows what the connection knows.
+    #[inline]
+    pub(crate) fn stream_info(&self, now: Instant) -> StreamInfo {
+        self.info_of(crate::date::time_of_day(now), now.into_std())
+    }
+
+    /// The connection's own record.
+    pub(crate) fn connection_info(&self) -> StreamInfo {
+        self.info_of(self.origin.start, self.origin.started)
+    }
+
+    #[inline]
+    fn info_of(&self, start: SystemTime, started: std::time::Instant) -> StreamInfo {
         let origin = &self.origin;
         StreamInfo {
             filter_chain_name: origin.filter_chain_name.clone(),
             listener_name: origin.listener_name.clone(),
             state: origin.state.clone(),
             metadata: origin.metadata.clone(),
-            ..StreamInfo::new(self.info.clone())
+            ..StreamInfo::started(self.info.clone(), start, started)
         }
-    }
-
-    /// The connection's own record.
-    pub(crate) fn connection_info(&self) -> StreamInfo {
-        StreamInfo { start: self.origin.start, started: self.origin.started, ..self.stream_info() }
     }
 }
 
@@ -191,7 +197,7 @@ impl Future for Current {
         loop {
             match &mut *self {
                 Self::Stream(stream) => match ready!(stream.as_mut().poll(cx)) {
-                    Outcome::Over(_) => return Poll::Ready(Ends::default()),
+                    Outcome::Over { .. } => return Poll::Ready(Ends::default()),
                     Outcome::Tunnel(tunnel) => *self = Self::Tunnel(tunnel),
                 },
                 Self::Tunnel(tunnel) => return tunnel.as_mut().poll(cx),
@@ -226,6 +232,8 @@ struct Streams<'a> {
     drained: bool,
     /// When a connection that is too old, or was idle, is closed.
     closes: Option<Instant>,
+    /// When the stream of a connection that has one at a time was over.
+    idle_since: Option<Instant>,
     /// What waits here, and in the stream of a connection that has one at a time.
     lent: Lent,
 }
@@ -239,7 +247,8 @@ async fn run(
 ) -> CxEnd {
     let stats = &shared.hcm.stats.http;
     let multiplexed = version >= Version::HTTP_2;
-    let mut serving = Streams { shared, codec, multiplexed, current: None, drained: false, closes: None, lent };
+    let mut serving =
+        Streams { shared, codec, multiplexed, current: None, drained: false, closes: None, idle_since: None, lent };
     loop {
         if !serving.drained && wants_drain(shared) {
             serving.drain();
@@ -322,15 +331,15 @@ impl Streams<'_> {
     }
 
     fn start(&mut self, incoming: IncomingStream) {
-        let shared = self.shared;
+        let (shared, now) = (self.shared, Instant::now());
         if self.multiplexed {
             shared.live.fetch_add(1, Ordering::Relaxed);
             let live = Live(shared.clone());
-            let current = Current::Stream(crate::stream::serve(shared.clone(), incoming, Lent::default()));
+            let current = Current::Stream(crate::stream::serve(shared.clone(), incoming, Lent::default(), now));
             shared.worker.spawn.spawn(Box::pin(Alone { current, live }));
             return;
         }
-        let stream = crate::stream::serve(shared.clone(), incoming, std::mem::take(&mut self.lent));
+        let stream = crate::stream::serve(shared.clone(), incoming, std::mem::take(&mut self.lent), now);
         self.current = Some(Current::Stream(match self.current.take() {
             None => stream,
             // Both its directions are over; it may still have its account to write.
@@ -361,9 +370,10 @@ impl Streams<'_> {
     fn poll_busy(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         match &mut self.current {
             Some(Current::Stream(stream)) => match stream.as_mut().poll(cx) {
-                Poll::Ready(Outcome::Over(lent)) => {
+                Poll::Ready(Outcome::Over { lent, at }) => {
                     self.current = None;
                     self.lent = lent;
+                    self.idle_since = Some(at);
                     return Poll::Ready(Event::StreamDone);
                 }
                 // Polled right away: a tunnel without its codec is not polled here again.
@@ -391,7 +401,9 @@ impl Streams<'_> {
     /// Waits for the next request of a connection without streams.
     async fn wait_idle(&mut self, started: Instant) -> Event {
         let shared = self.shared;
-        let idle = shared.hcm.config.idle_timeout.map(|timeout| (Instant::now() + timeout, Event::Idle));
+        let since = self.idle_since.take();
+        let since = || since.unwrap_or_else(Instant::now);
+        let idle = shared.hcm.config.idle_timeout.map(|timeout| (since() + timeout, Event::Idle));
         let age = shared.age_limit.map(|limit| (started + limit, Event::MaxDuration));
         let (deadline, event) = match (self.closes, idle, age) {
             (Some(closes), _, _) => (Some(closes), Event::Drained),

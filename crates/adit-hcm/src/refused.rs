@@ -8,6 +8,7 @@ use adit_filter::{AccessLogType, LocalReply, ResponseFlag};
 use adit_http::ResponseHead;
 use bytes::Bytes;
 use http::{StatusCode, Version};
+use tokio::time::Instant;
 
 use crate::conn::ConnShared;
 use crate::serving::Ends;
@@ -15,7 +16,8 @@ use crate::serving::Ends;
 impl adit_h1::Owner for ConnShared {
     fn refuse(&self, status: StatusCode, details: &'static str, meter: Arc<Meter>) -> (ResponseHead, Bytes) {
         let hcm = &self.hcm;
-        let mut info = self.stream_info();
+        let now = Instant::now();
+        let mut info = self.stream_info(now);
         info.protocol = Some(Version::HTTP_11);
         let timed_out = status == StatusCode::REQUEST_TIMEOUT;
         if !timed_out {
@@ -31,7 +33,7 @@ impl adit_h1::Owner for ConnShared {
         let reply = LocalReply::new(status, details).body(text);
         info.details = Some(details.into());
         let (mut head, body) = hcm.word(reply, None, &mut info);
-        hcm.finish(&mut head, None);
+        hcm.finish(&mut head, None, now);
         info.downstream_close_type = Some("Normal");
         info.response_code = head.status.as_u16();
         info.bytes_sent = body.len() as u64;
@@ -67,7 +69,7 @@ impl ConnShared {
         stats.downstream_rq_http1_total.inc();
         stats.downstream_rq_rx_reset.inc();
         self.ends.note(Ends::ACTIVE);
-        let mut info = self.stream_info();
+        let mut info = self.stream_info(Instant::now());
         info.protocol = Some(Version::HTTP_11);
         info.details = Some("downstream_remote_disconnect".into());
         info.flags.set(ResponseFlag::DownstreamConnectionTermination);

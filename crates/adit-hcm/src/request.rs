@@ -168,6 +168,9 @@ fn redirect(path: &PathAndQuery) -> LocalReply {
 
 /// Takes the port or a trailing dot off the host for routing. A CONNECT's target keeps both in its kind.
 fn strip_host(head: &mut RequestHead, conn: &ConnInfo, options: &RequestOptions) {
+    if options.strip_port == StripPort::No && !options.strip_trailing_host_dot {
+        return;
+    }
     let Some(authority) = &head.authority else { return };
     let host = authority.host();
     let port = authority.port_u16();
@@ -349,16 +352,16 @@ pub(crate) fn uuid() -> String {
     [part(0..8), part(8..12), part(12..16), part(16..20), part(20..32)].join("-")
 }
 
-/// The facts of a connection as one of its requests sees them.
-pub(crate) fn with_remote(conn: &Arc<ConnInfo>, client: &Client) -> Arc<ConnInfo> {
+/// The facts of a connection as one of its requests sees them, where that differs.
+pub(crate) fn with_remote(conn: &ConnInfo, client: &Client) -> Option<Arc<ConnInfo>> {
     match &client.remote {
         Some(remote) if *remote != conn.remote => {
-            let mut changed = (**conn).clone();
+            let mut changed = conn.clone();
             changed.direct_remote = Some(Box::new(conn.direct_remote().clone()));
             changed.remote = remote.clone();
-            Arc::new(changed)
+            Some(Arc::new(changed))
         }
-        _ => conn.clone(),
+        _ => None,
     }
 }
 

@@ -69,7 +69,7 @@ impl Hcm {
     }
 
     /// Sets what every answer carries.
-    pub(crate) fn finish(&self, head: &mut ResponseHead, request: Option<&RequestHead>) {
+    pub(crate) fn finish(&self, head: &mut ResponseHead, request: Option<&RequestHead>, now: Instant) {
         let config = &self.config;
         let server = HeaderValue::clone(&config.server_name);
         match config.server_header {
@@ -82,7 +82,7 @@ impl Hcm {
             ServerHeader::PassThrough => {}
         }
         if let Entry::Vacant(missing) = head.headers.entry(header::DATE)
-            && let Some(date) = crate::date::now()
+            && let Some(date) = crate::date::date(now)
         {
             missing.insert(date);
         }
@@ -123,16 +123,16 @@ impl ResponseHook for ResponsePath {
         self.filters.push(filter);
     }
 
-    fn on_response(&mut self, head: &mut ResponseHead, request: &RequestHead, info: &mut StreamInfo) {
+    fn on_response(&mut self, head: &mut ResponseHead, request: &RequestHead, info: &mut StreamInfo, now: Instant) {
         if let Some(disarmed) = &self.disarmed {
             disarmed.store(true, Ordering::Relaxed);
         }
         for filter in self.filters.iter_mut().rev() {
             filter.on_response(head, info);
         }
-        self.conn.hcm.finish(head, Some(request));
+        self.conn.hcm.finish(head, Some(request), now);
         self.close_behind_unfinished(head, request, info);
-        info.timing.downstream_first_sent.get_or_insert_with(|| info.started.elapsed());
+        note_first_sent(info, now);
     }
 
     fn render_reply(
@@ -140,6 +140,7 @@ impl ResponseHook for ResponsePath {
         reply: LocalReply,
         request: &RequestHead,
         info: &mut StreamInfo,
+        now: Instant,
     ) -> (ResponseHead, Bytes) {
         // A 400 says that the message was broken: nothing more is taken from a connection of HTTP/1.
         let broken = reply.status == StatusCode::BAD_REQUEST && !self.conn.hcm.config.stream_error;
@@ -150,9 +151,9 @@ impl ResponseHook for ResponsePath {
         for filter in self.filters.iter_mut().rev() {
             filter.on_response(&mut head, info);
         }
-        self.conn.hcm.finish(&mut head, Some(request));
+        self.conn.hcm.finish(&mut head, Some(request), now);
         self.close_behind_unfinished(&mut head, request, info);
-        info.timing.downstream_first_sent.get_or_insert_with(|| info.started.elapsed());
+        note_first_sent(info, now);
         let body = if request.method == Method::HEAD { Bytes::new() } else { body };
         (head, body)
     }
@@ -189,6 +190,11 @@ impl ResponseHook for ResponsePath {
             sleep.as_mut().reset(Instant::now() + interval.max(Duration::from_millis(1)));
         }
     }
+}
+
+fn note_first_sent(info: &mut StreamInfo, now: Instant) {
+    let elapsed = info.elapsed_at(now);
+    info.timing.downstream_first_sent.get_or_insert(elapsed);
 }
 
 /// These fields of a map, in a map no larger than they need. Without any it owns no memory.

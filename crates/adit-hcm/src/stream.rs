@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use adit_codec::{IncomingStream, RecvStream};
 use adit_filter::{
-    AccessLogType, BoxFuture, Closing, FilterChain, HttpStream, Lent, LocalReply, Route, StandingTunnel,
+    AccessLogType, BoxFuture, Closing, FilterChain, HttpStream, Lent, LocalReply, Route, StandingTunnel, boxed,
 };
 use adit_http::{ErrorCode, RequestKind, StreamError, target};
-use adit_io::ByteSource;
+use adit_io::{ByteSource, ConnInfo};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use tokio::time::Instant;
 
 use crate::account::{Account, UpgradeAccount, name_cluster};
 use crate::conn::ConnShared;
@@ -28,12 +29,13 @@ const CLOSING_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves one request to its end, or to the tunnel that it became. Every path answers or resets. What only a phase needs is in
 /// a box that goes with the phase, and it is boxed here, once: a future that awaits another by value holds it twice.
-pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, lent: Lent) -> ServingStream {
+pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, lent: Lent, now: Instant) -> ServingStream {
     let account = Account::open(&shared, incoming.head.version);
-    let (mut stream, disarmed) = new_stream(&shared, incoming);
+    let disarmed = shared.hcm.config.request_timeout.map(|_| Arc::new(AtomicBool::new(incoming.recv.is_end())));
+    let mut stream = new_stream(&shared, incoming, disarmed.as_ref(), now);
     stream.lent = lent;
-    Box::pin(async move {
-        let chain = match admit(&shared, &mut stream) {
+    boxed(|| async move {
+        let chain = match admit(&shared.hcm, &shared.info, &mut stream) {
             Ok(chain) => Some(chain),
             Err(reply) => {
                 // A client that left has nothing to be told.
@@ -45,7 +47,7 @@ pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, lent: Len
             let upgrade = counts_as_upgrade(&shared, &stream).then(|| UpgradeAccount::open(&shared.hcm));
             let mut ends = Ends::new(&shared, &mut stream, disarmed);
             let end = {
-                let mut work = work(&mut stream, &chain);
+                let mut work = work(&mut stream, chain);
                 std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
                     Poll::Ready(tunnel) => Poll::Ready(Ok(tunnel)),
                     Poll::Pending => ends.poll(cx, &shared).map(Err),
@@ -63,9 +65,9 @@ pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, lent: Len
                 Err(end) => Box::pin(cut(&shared.hcm.stats.http, &mut stream, end)).await,
             }
         }
-        account.close(&shared, &mut stream);
+        let at = account.close(&shared, &mut stream);
         drop(account);
-        Outcome::Over(stream.lent)
+        Outcome::Over { lent: stream.lent, at }
     })
 }
 
@@ -74,43 +76,52 @@ pub(crate) type ServingStream = BoxFuture<'static, Outcome>;
 
 /// What became of a request.
 pub(crate) enum Outcome {
-    /// It is over: its connection takes back what it lent.
-    Over(Lent),
+    /// It is over since then: its connection takes back what it lent.
+    Over {
+        lent: Lent,
+        at: Instant,
+    },
     Tunnel(Pin<Box<Tunnel>>),
 }
 
-/// The stream, and the flag that disarms `request_timeout` where there is one: set once the request was received whole or
-/// is answered.
-fn new_stream(shared: &Arc<ConnShared>, incoming: IncomingStream) -> (HttpStream, Option<Arc<AtomicBool>>) {
-    let IncomingStream { mut head, recv, responder, meter } = incoming;
+/// The stream, made where it is to be: it is large. The flag disarms `request_timeout` where there is one: it is set once the
+/// request was received whole or is answered.
+fn new_stream(
+    shared: &Arc<ConnShared>,
+    incoming: IncomingStream,
+    disarmed: Option<&Arc<AtomicBool>>,
+    now: Instant,
+) -> HttpStream {
+    let IncomingStream { head, recv, responder, meter } = incoming;
     let hcm = &shared.hcm;
-    let mut info = shared.stream_info();
+    let end = recv.is_end();
+    let recv = match disarmed {
+        Some(done) if !end => Box::new(Watched { recv, done: done.clone() }),
+        _ => recv,
+    };
+    let hook = Box::new(ResponsePath::new(shared.clone(), disarmed.cloned()));
+    let mut stream = HttpStream::new(head, recv, responder, hook, shared.stream_info(now), shared.worker.clone());
+    let (head, info) = (&mut stream.request, &mut stream.info);
     info.meter = meter;
     info.protocol = Some(head.version);
     let id = || HeaderValue::from_maybe_shared(Bytes::from(request::uuid())).ok();
-    let client = request::prepare(&mut head, &shared.info, &hcm.config.request, id);
-    info.conn = request::with_remote(&shared.info, &client);
-    hcm.config.client_cert.apply(&mut head, &info, client.extensions);
+    let client = request::prepare(head, &shared.info, &hcm.config.request, id);
+    if let Some(conn) = request::with_remote(&shared.info, &client) {
+        info.conn = conn;
+    }
+    hcm.config.client_cert.apply(head, info, client.extensions);
     if client.extensions || hcm.config.request.generate_request_id {
         info.stream_id = head.headers.get(request::X_REQUEST_ID).and_then(|id| id.to_str().ok()).map(Arc::from);
     }
-    let end = recv.is_end();
     if end {
         // Its head is all of it, and came just now.
         info.timing.request_received = Some(Duration::ZERO);
     }
-    let disarmed = hcm.config.request_timeout.map(|_| Arc::new(AtomicBool::new(end)));
-    let recv = match &disarmed {
-        Some(done) if !end => Box::new(Watched { recv, done: done.clone() }),
-        _ => recv,
-    };
-    let hook = Box::new(ResponsePath::new(shared.clone(), disarmed.clone()));
-    let mut stream = HttpStream::new(head, recv, responder, hook, info, shared.worker.clone());
     stream.random = fastrand::u64(..);
     stream.buffer_limit = shared.buffer_limit;
     stream.idle_timeout = hcm.config.stream_idle_timeout;
     stream.internal = client.internal;
-    (stream, disarmed)
+    stream
 }
 
 /// An upgrade or a CONNECT that is let through; where there is no route the connection manager alone decides.
@@ -121,14 +132,13 @@ fn counts_as_upgrade(shared: &ConnShared, stream: &HttpStream) -> bool {
 }
 
 /// Checks the request, finds its route, decides about an upgrade: the chain to run, or the refusal.
-fn admit(shared: &Arc<ConnShared>, stream: &mut HttpStream) -> Result<Arc<FilterChain>, Box<LocalReply>> {
-    let hcm = &shared.hcm;
+fn admit<'a>(hcm: &'a Hcm, conn: &ConnInfo, stream: &mut HttpStream) -> Result<&'a FilterChain, Box<LocalReply>> {
     let stats = &hcm.stats.http;
     let udp = matches!(&stream.request.kind, RequestKind::Upgrade(token) if token.is_connect_udp());
     let no_target = if udp { connect_udp_authority(stream, None).err() } else { None };
     let connects = matches!(stream.request.kind, RequestKind::Connect(_));
     let before = if connects { stream.request.authority.clone() } else { None };
-    let dropped = request::check(&mut stream.request, &shared.info, &hcm.config.request).map_err(|reply| {
+    let dropped = request::check(&mut stream.request, conn, &hcm.config.request).map_err(|reply| {
         match &*reply.details {
             "path_normalization_failed" if reply.status.is_redirection() => {
                 stats.downstream_rq_redirected_with_normalized_path.inc();
@@ -140,7 +150,9 @@ fn admit(shared: &Arc<ConnShared>, stream: &mut HttpStream) -> Result<Arc<Filter
         }
         Box::new(reply)
     })?;
-    hcm.stats.dropped_underscores.add(dropped);
+    if dropped > 0 {
+        hcm.stats.dropped_underscores.add(dropped);
+    }
     let route = hcm.routes.find(&stream.request, &stream.info, stream.random);
     if let Some(refusal) = no_target {
         let own = route.as_deref().ok_or(refusal)?;
@@ -160,7 +172,7 @@ fn admit(shared: &Arc<ConnShared>, stream: &mut HttpStream) -> Result<Arc<Filter
             stream.idle_timeout = (!timeout.is_zero()).then_some(timeout);
         }
     }
-    let mut chain = hcm.chain.clone();
+    let mut chain = &hcm.chain;
     if let (Some(upgrade_type), Some(route)) = (&upgrade_type, &route) {
         let entry = hcm.upgrades.find(upgrade_type);
         if !upgrade::allowed(entry.map(|entry| entry.enabled), route.upgrade(upgrade_type)) {
@@ -169,7 +181,7 @@ fn admit(shared: &Arc<ConnShared>, stream: &mut HttpStream) -> Result<Arc<Filter
             log_start(hcm, stream);
             return Err(Box::new(LocalReply::new(StatusCode::FORBIDDEN, "upgrade_failed")));
         }
-        if let Some(own) = entry.and_then(|entry| entry.chain.clone()) {
+        if let Some(own) = entry.and_then(|entry| entry.chain.as_ref()) {
             chain = own;
         }
     }
@@ -315,6 +327,7 @@ fn work<'a>(stream: &'a mut HttpStream, chain: &'a FilterChain) -> BoxFuture<'a,
         if !Box::pin(filters::enter(stream, instances)).await {
             return None;
         }
+        stream.now = Instant::now();
         chain.terminal.serve(stream).await
     })
 }

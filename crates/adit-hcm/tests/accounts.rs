@@ -68,7 +68,7 @@ impl HttpTerminal for Accepts {
             head.headers.insert("connection", "upgrade".parse().unwrap());
             head.headers.insert("upgrade", "websocket".parse().unwrap());
             let recv = stream.recv.take()?;
-            let send = stream.respond(head, false).ok()?;
+            let send = stream.respond(head, false, tokio::time::Instant::now()).ok()?;
             stream.tunnel_established();
             Some(Box::new(Reads(adit_codec::tunnel_side(recv, send).await)) as Box<dyn StandingTunnel>)
         })

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use adit_filter::upstream::{
-    Cluster, ConnectFailure, FailureKind, Host, HttpUpstream, Need, Report, TcpUpstream, TlsNames,
+    Cluster, ConnectFailure, FailureKind, Host, HttpUpstream, Lease, Need, Report, TcpUpstream, TlsNames,
 };
 use adit_filter::{HttpStream, LocalReply, LogContext, Route as _, StreamInfo};
 use adit_http::{RequestHead, ResponseHead, StreamError};
@@ -23,7 +23,7 @@ use crate::table::authority;
 use crate::table::hash;
 use crate::table::rewrite::{HostRewrite, rewrite_path, set_host};
 use crate::table::route::{Forward, RouteEntry};
-use crate::waits::{Interrupt, Waits, after};
+use crate::waits::{Interrupt, Waits};
 
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
@@ -65,6 +65,13 @@ struct Past {
     tls_names: Option<Box<TlsNames>>,
 }
 
+/// A connection for one attempt; its facts are noted.
+pub(crate) struct Connected {
+    pub(crate) lease: Box<dyn Lease>,
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) version: Version,
+}
+
 /// Why an attempt gave no answer.
 pub(crate) enum Missed {
     Failed(Failure),
@@ -79,16 +86,22 @@ pub(crate) enum Next {
     Reply(LocalReply),
 }
 
+/// The cluster that a route has for a request; `None` when it does not exist.
+pub(crate) fn cluster_of(forward: &Forward, stream: &HttpStream) -> Option<Arc<dyn Cluster>> {
+    stream.worker.clusters.get(forward.cluster.resolve(&stream.request)?)
+}
+
 impl<'r> Exchange<'r> {
-    /// Applies the route to the request: fields, host, path, timeouts. `None` when its cluster does not exist.
+    /// Applies the route to the request: fields, host, path, timeouts.
     pub(crate) fn new(
         options: &'r RouterOptions,
         entry: &'r RouteEntry,
         forward: &'r Forward,
+        cluster: Arc<dyn Cluster>,
         stream: &mut HttpStream,
-    ) -> Option<Self> {
+    ) -> Self {
         let common = &*forward.common;
-        let cluster = stream.worker.clusters.get(forward.cluster.resolve(&stream.request)?)?;
+        let now = stream.now;
         let settings = cluster.settings();
         let upstream = stream.info.upstream_mut();
         upstream.cluster = Some(settings.name.clone());
@@ -101,15 +114,16 @@ impl<'r> Exchange<'r> {
             [] => (None, Vec::new()),
             policies => hash::hash(policies, &stream.request, &stream.info, stream.random),
         };
-        let mut waits = Waits::new(stream.idle_timeout);
-        waits.max = settings.max_stream_duration.filter(|limit| !limit.is_zero()).and_then(after);
+        let mut waits = Waits::new(stream.idle_timeout, now);
+        let max = settings.max_stream_duration.filter(|limit| !limit.is_zero());
+        waits.max = max.and_then(|limit| now.checked_add(limit));
         if !common.terminates_udp(&stream.request)
             && let Some(original) = stream.original_authority.take()
         {
             stream.request.authority = Some(*original);
         }
         apply_request(options, entry, forward, timeouts, stream);
-        Some(Self {
+        Self {
             options,
             entry,
             forward,
@@ -121,12 +135,15 @@ impl<'r> Exchange<'r> {
             waited: false,
             rare: (!cookies.is_empty()).then(|| Box::new(Rare { cookies, ..Rare::default() })),
             hash,
-        })
+        }
     }
 
     /// Counts an attempt and writes it to the head.
     pub(crate) fn begin(&mut self, stream: &mut HttpStream) {
         self.attempts += 1;
+        if self.attempts > 1 {
+            stream.now = Instant::now();
+        }
         stream.info.upstream_mut().attempts = self.attempts;
         if self.entry.options.attempt_count_in_request {
             stream.request.headers.insert(ATTEMPT_COUNT, HeaderValue::from(self.attempts));
@@ -155,25 +172,27 @@ impl<'r> Exchange<'r> {
         &mut self,
         stream: &mut HttpStream,
         extended_connect: bool,
-    ) -> Result<HttpUpstream, Missed> {
+    ) -> Result<Connected, Missed> {
+        let mut pending = false;
         let result = {
             let need = need(self.forward, self.past(), &stream.request, &stream.info);
             let mut connecting = self.cluster.http(&Need { hash: self.hash, extended_connect, ..need });
-            let (waits, waited) = (&mut self.waits, &mut self.waited);
+            let waits = &mut self.waits;
             std::future::poll_fn(|cx| match Pin::new(&mut connecting).poll(cx) {
                 Poll::Ready(result) => Poll::Ready(Ok(result)),
                 Poll::Pending => {
-                    *waited = true;
+                    pending = true;
                     waits.poll(cx, stream).map(Err)
                 }
             })
             .await
         };
+        if pending {
+            self.waited = true;
+            stream.now = Instant::now();
+        }
         match result {
-            Ok(Ok(upstream)) => {
-                self.connected(stream, &upstream);
-                Ok(upstream)
-            }
+            Ok(Ok(upstream)) => Ok(self.connected(stream, upstream)),
             Ok(Err(failure)) => Err(self.not_connected(stream, failure)),
             Err(interrupt) => Err(Missed::Interrupted(interrupt)),
         }
@@ -205,6 +224,7 @@ impl<'r> Exchange<'r> {
             })
             .await
         };
+        stream.now = Instant::now();
         match result {
             Ok(None) => Ok(None),
             Ok(Some(Ok(upstream))) => {
@@ -226,28 +246,30 @@ impl<'r> Exchange<'r> {
         if self.forward.common.retry.as_ref().is_some_and(|policy| policy.previous_hosts) {
             self.rare.get_or_insert_default().past.hosts.push(host.info().address.clone());
         }
-        let elapsed = stream.info.elapsed();
+        let elapsed = stream.info.elapsed_at(stream.now);
         let info = stream.info.upstream_mut();
         info.host = Some(host.clone());
         info.pool_ready.get_or_insert(elapsed);
     }
 
-    fn connected(&mut self, stream: &mut HttpStream, upstream: &HttpUpstream) {
-        self.note_host(stream, &upstream.host);
+    fn connected(&mut self, stream: &mut HttpStream, upstream: HttpUpstream) -> Connected {
+        let HttpUpstream { lease, host, version, conn } = upstream;
+        self.note_host(stream, &host);
         let info = stream.info.upstream_mut();
-        info.local = Some(upstream.conn.local.clone());
-        info.remote = Some(upstream.conn.remote.clone());
-        info.connection_id = upstream.conn.id;
-        info.conn = Some(upstream.conn.clone());
-        info.protocol = Some(upstream.version);
+        info.local = Some(conn.local.clone());
+        info.remote = Some(conn.remote.clone());
+        info.connection_id = conn.id;
+        info.conn = Some(conn);
+        info.protocol = Some(version);
         info.close_type.get_or_insert("Normal");
         if matches!(self.forward.host_rewrite, Some(HostRewrite::Auto))
-            && let Some(name) = authority(&upstream.host.info().hostname)
+            && let Some(name) = authority(&host.info().hostname)
         {
             self.keep_tls_names(&stream.request);
             let (append, keep) = (self.forward.common.append_forwarded_host, !self.options.suppress_envoy_headers);
             set_host(&mut stream.request, name, append, keep);
         }
+        Connected { lease, host, version }
     }
 
     fn past(&self) -> Option<&Past> {
@@ -280,20 +302,19 @@ impl<'r> Exchange<'r> {
 
     /// The request was sent on a connection.
     pub(crate) fn sent(&mut self, stream: &mut HttpStream) {
-        stream.info.timing.upstream_first_sent = Some(since_start(stream, Instant::now()));
+        stream.info.timing.upstream_first_sent = Some(stream.info.elapsed_at(stream.now));
     }
 
-    /// The response's head came, and it is the answer.
+    /// The response's head came, now, and it is the answer.
     pub(crate) fn received(&mut self, stream: &mut HttpStream, host: &dyn Host, head: &ResponseHead) {
         self.head_came(stream);
         self.count(stream, host, head.status, false);
     }
 
-    /// A final head came.
+    /// A final head came, now.
     pub(crate) fn head_came(&mut self, stream: &mut HttpStream) {
-        let now = Instant::now();
-        stream.info.timing.upstream_first_received = Some(since_start(stream, now));
-        self.waits.touch_at(now);
+        stream.info.timing.upstream_first_received = Some(stream.info.elapsed_at(stream.now));
+        self.waits.touch_at(stream.now);
     }
 
     /// Counts an upstream's answer; `retried` when another attempt follows it.
@@ -486,11 +507,6 @@ fn need<'a>(forward: &'a Forward, past: Option<&'a Past>, request: &'a RequestHe
         wait: true,
         speaks_first: false,
     }
-}
-
-/// Between the start of a stream and now.
-fn since_start(stream: &HttpStream, now: Instant) -> Duration {
-    now.into_std().saturating_duration_since(stream.info.started)
 }
 
 /// From the request as it was sent to the head of its answer.

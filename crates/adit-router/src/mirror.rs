@@ -139,8 +139,8 @@ impl Copy {
             wait: true,
             speaks_first: false,
         };
-        let Ok(upstream) = self.cluster.http(&need).await else { return Ok(()) };
-        let opened = upstream.opener.open(&self.head, self.end)?;
+        let Ok(mut upstream) = self.cluster.http(&need).await else { return Ok(()) };
+        let opened = upstream.lease.open(&self.head, self.end)?;
         let (mut send, mut response) = (opened.send, opened.response);
         if !self.end {
             copy_body(&mut send, &mut self.parts, &self.held).await?;

@@ -5,13 +5,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use adit_codec::PendingResponse;
-use adit_filter::upstream::{Host, HttpUpstream, Report};
+use adit_filter::upstream::{Host, Lease, Report};
 use adit_filter::{HttpStream, ResponseFlag};
 use adit_http::{ErrorCode, ResponseHead, StreamError};
 use http::{Method, StatusCode, Version, header};
+use tokio::time::Instant;
 
 use crate::body::{Body as _, Pump, PumpError, RequestBody, ResponseBody};
-use crate::exchange::{Exchange, Missed, Next, stream_failure};
+use crate::exchange::{Connected, Exchange, Missed, Next, stream_failure};
 use crate::mirror;
 use crate::reply::Failure;
 use crate::reset::ResetReason;
@@ -27,13 +28,13 @@ pub(crate) struct Sent {
     pub(crate) upload: Option<Pump>,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) version: Version,
-    pub(crate) guard: Box<dyn Send>,
+    pub(crate) lease: Box<dyn Lease>,
 }
 
 /// An answer whose head was passed on.
 pub(crate) struct Passing {
     /// Held until the upstream has done with the request, however long the client then takes.
-    guard: Option<Box<dyn Send>>,
+    lease: Option<Box<dyn Lease>>,
     download: Pump,
     recv: ResponseBody,
     upload: Option<Pump>,
@@ -58,7 +59,7 @@ impl Exchange<'_> {
         let limit = self.entry.body_limit.unwrap_or(RETRY_BUFFER.min(stream.buffer_limit));
         let mut body = RequestBody::new(stream.recv.take(), limit);
         self.mirror(stream, &mut body, limit);
-        self.waits.response = self.timeouts.response.and_then(after);
+        self.waits.response = self.timeouts.response.and_then(|limit| stream.now.checked_add(limit));
         let mut passing = loop {
             if !self.retry.possible() {
                 body.forget();
@@ -188,6 +189,7 @@ impl Exchange<'_> {
                     return Err(Missed::Failed(failure));
                 }
                 Ok(head) => {
+                    stream.now = Instant::now();
                     self.head_came(stream);
                     return Ok(head);
                 }
@@ -215,21 +217,21 @@ impl Exchange<'_> {
         let end = body.is_end();
         let complete = body.is_complete();
         self.begin(stream);
-        let HttpUpstream { opener, host, version, guard, .. } = self.connect(stream, false).await?;
-        let opened = match opener.open(&stream.request, end) {
+        let Connected { mut lease, host, version } = self.connect(stream, false).await?;
+        let opened = match lease.open(&stream.request, end) {
             Ok(opened) => opened,
             Err(error) => return Err(Missed::Failed(stream_failure(stream, &error, version))),
         };
         stream.info.upstream_mut().measure(opened.meter);
         self.sent(stream);
-        self.waits.start_try(self.timeouts.per_try, self.timeouts.per_try_idle);
+        self.waits.start_try(self.timeouts.per_try, self.timeouts.per_try_idle, stream.now);
         if !complete {
             // The time counts from the request's end (`RouteAction.timeout`).
             self.waits.response = None;
             self.waits.per_try = None;
         }
         let upload = (!end).then(|| Pump::new(opened.send, false));
-        Ok(Sent { response: opened.response, upload, host, version, guard })
+        Ok(Sent { response: opened.response, upload, host, version, lease })
     }
 
     /// Sends the body while the head is awaited.
@@ -296,7 +298,7 @@ impl Exchange<'_> {
         mut head: ResponseHead,
         sent: Sent,
     ) -> Option<Passing> {
-        let Sent { response, upload, host, version, guard } = sent;
+        let Sent { response, upload, host, version, lease } = sent;
         // The refusal of a tunnel answers a request that has no end.
         let complete = body.is_complete() && !stream.request.kind.is_tunnel();
         self.finish_head(stream, &mut head, &*host, complete);
@@ -305,9 +307,9 @@ impl Exchange<'_> {
         let recv = ResponseBody(response.into_recv());
         let end = bodiless || recv.0.is_end();
         body.forget();
-        match stream.respond(head, end) {
+        match stream.respond(head, end, stream.now) {
             Ok(sink) => {
-                Some(Passing { guard: Some(guard), download: Pump::new(sink, end), recv, upload, host, version })
+                Some(Passing { lease: Some(lease), download: Pump::new(sink, end), recv, upload, host, version })
             }
             Err(error) => {
                 host.report(Report::SentReset);
@@ -322,7 +324,6 @@ impl Exchange<'_> {
         let result = std::future::poll_fn(|cx| self.poll_both(cx, stream, body, passing)).await;
         match result {
             Ok(()) => {
-                stream.info.timing.downstream_last_sent = Some(stream.info.elapsed());
                 if let Some(upload) = &mut passing.upload {
                     // The answer is complete; what the client still sends has no reader (RFC 9113 section 8.1).
                     upload.sink.reset(ErrorCode::NoError);
@@ -340,7 +341,7 @@ impl Exchange<'_> {
         body: &mut RequestBody,
         passing: &mut Passing,
     ) -> Poll<Result<(), Cut>> {
-        let Passing { upload, recv, download, host, guard, .. } = passing;
+        let Passing { upload, recv, download, host, lease, .. } = passing;
         if let Some(pump) = upload {
             let before = pump.moved;
             let polled = pump.poll(cx, body, &mut stream.info);
@@ -367,15 +368,23 @@ impl Exchange<'_> {
             stream.info.bytes_sent += moved;
             stream.info.upstream_mut().bytes_received += moved;
         }
-        if upload.is_none() && download.is_dry() {
-            *guard = None;
+        let mut now = None;
+        if upload.is_none()
+            && download.is_dry()
+            && let Some(lease) = lease.take()
+        {
+            lease.over(*now.insert(Instant::now()));
         }
         if stalled != download.stalled {
             host.report(Report::FlowControl { paused: download.stalled });
         }
         stream.poll_tick(cx);
         match polled {
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Ready(Ok(())) => {
+                let now = now.unwrap_or_else(Instant::now);
+                stream.info.timing.downstream_last_sent = Some(stream.info.elapsed_at(now));
+                Poll::Ready(Ok(()))
+            }
             Poll::Ready(Err(PumpError::Source(error))) => Poll::Ready(Err(Cut::Upstream(error))),
             Poll::Ready(Err(PumpError::Sink(error))) => Poll::Ready(Err(Cut::Client(error))),
             Poll::Pending => {

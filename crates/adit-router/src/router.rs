@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use adit_config::proto::envoy::extensions::filters::http::router::v3 as pb;
-use adit_filter::{BoxFuture, HttpStream, HttpTerminal, LocalReply, LogContext, Route, StandingTunnel};
+use adit_filter::{BoxFuture, HttpStream, HttpTerminal, LocalReply, LogContext, Route, StandingTunnel, boxed};
 use adit_http::{RequestKind, ResponseHead};
 use adit_match::ConfigError;
 use adit_stats::{Counter, Scope};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
+use tokio::time::Instant;
 
-use crate::exchange::{Exchange, mutate_reply, mutate_response, name_route};
+use crate::exchange::{Exchange, cluster_of, mutate_reply, mutate_response, name_route};
 use crate::reply;
 use crate::table::RouteEntry;
 use crate::table::rewrite::Redirect;
@@ -101,10 +102,11 @@ impl Router {
     async fn plain(&self, route: Arc<dyn Route>, stream: &mut HttpStream) -> Option<Box<dyn StandingTunnel>> {
         let entry = entry(&*route)?;
         let Action::Forward(forward) = &entry.action else { return None };
-        let Some(mut exchange) = Exchange::new(&self.options, entry, forward, stream) else {
+        let Some(cluster) = cluster_of(forward, stream) else {
             Box::pin(self.no_cluster(entry, forward, stream)).await;
             return None;
         };
+        let mut exchange = Exchange::new(&self.options, entry, forward, cluster, stream);
         exchange.run_plain(stream).await;
         // Over HTTP/1 an upstream has no reset but the end of its connection.
         let upstream = stream.info.upstream.as_ref().and_then(|upstream| upstream.protocol);
@@ -123,10 +125,11 @@ impl Router {
         let Action::Forward(forward) = &entry.action else { return None };
         let terminates = forward.common.terminates(&stream.request);
         let early = stream.request.headers.get_all(EARLY_DATA).iter().any(|value| value.as_bytes() == b"1");
-        let Some(mut exchange) = Exchange::new(&self.options, entry, forward, stream) else {
+        let Some(cluster) = cluster_of(forward, stream) else {
             Box::pin(self.no_cluster(entry, forward, stream)).await;
             return None;
         };
+        let mut exchange = Exchange::new(&self.options, entry, forward, cluster, stream);
         let connects = matches!(stream.request.kind, RequestKind::Connect(_));
         let raw = terminates.is_some() || (connects && exchange.cluster.settings().terminates_connect);
         if early {
@@ -212,7 +215,7 @@ async fn direct_tunnel(entry: &RouteEntry, direct: &DirectResponse, stream: &mut
     mutate_response(entry, stream, &mut head);
     stream.info.details = Some("direct_response".into());
     let mut body: Bytes = direct.body.clone();
-    let Ok(mut sink) = stream.respond(head, false) else { return };
+    let Ok(mut sink) = stream.respond(head, false, Instant::now()) else { return };
     // A client that is gone cannot be told.
     let _ = stream.send_whole(&mut *sink, &mut body).await;
 }
@@ -225,7 +228,7 @@ impl HttpTerminal for Router {
     /// Each kind of request has a future of its own, no larger than it needs.
     fn serve<'a>(&'a self, stream: &'a mut HttpStream) -> BoxFuture<'a, Option<Box<dyn StandingTunnel>>> {
         if stream.info.timing.request_received.is_none() && stream.recv.as_ref().is_some_and(|recv| recv.is_end()) {
-            stream.info.timing.request_received = Some(stream.info.elapsed());
+            stream.info.timing.request_received = Some(stream.info.elapsed_at(stream.now));
         }
         self.stats.rq_total.inc();
         let Some(route) = stream.route.clone() else { return Box::pin(self.local(None, stream)) };
@@ -234,9 +237,9 @@ impl HttpTerminal for Router {
         match &entry.action {
             Action::Forward(forward) => {
                 if stream.request.kind.is_tunnel() || forward.common.terminates(&stream.request).is_some() {
-                    Box::pin(self.tunnel(route, stream))
+                    boxed(|| self.tunnel(route, stream))
                 } else {
-                    Box::pin(self.plain(route, stream))
+                    boxed(|| self.plain(route, stream))
                 }
             }
             Action::Redirect(_) | Action::Direct(_) => Box::pin(self.local(Some(route), stream)),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use adit_codec::{PendingResponse, RecvStream, SendStream};
-use adit_filter::upstream::{Host, HttpUpstream, Report, TcpUpstream};
+use adit_filter::upstream::{Host, Lease, Report, TcpUpstream};
 use adit_filter::{HttpStream, LocalReply, StandingTunnel};
 use adit_http::{ErrorCode, RequestKind, ResponseHead};
 use adit_io::{Side, Sink};
@@ -19,7 +19,7 @@ use http::{StatusCode, Version, header};
 use tokio::time::Instant;
 
 use crate::body::RequestBody;
-use crate::exchange::{Exchange, Missed, Next, stream_failure};
+use crate::exchange::{Connected, Exchange, Missed, Next, stream_failure};
 use crate::plain::{Sent, reject, tell_reset};
 use crate::proxy_protocol::ProxyProtocol;
 use crate::reply::{self, Failure};
@@ -35,7 +35,7 @@ enum Attempt {
     #[default]
     None,
     /// There is a connection.
-    Http(HttpUpstream),
+    Http(Connected),
     Tcp(TcpUpstream),
     /// The request was sent.
     Pending(Pending),
@@ -56,7 +56,7 @@ struct Pending {
     response: Box<dyn PendingResponse>,
     host: Arc<dyn Host>,
     version: Version,
-    guard: Box<dyn Send>,
+    lease: Box<dyn Lease>,
 }
 
 /// One request for a tunnel on its way to the acceptance.
@@ -108,7 +108,7 @@ impl Driver<'_, '_> {
     /// Sees the request to the upstream's acceptance, or answers it. Of what then still comes from the client nothing is read.
     pub(crate) async fn run(&mut self, stream: &mut HttpStream) -> Option<Box<dyn StandingTunnel>> {
         let mut actions = Actions::default();
-        self.machine.handle(now(), Input::Request(self.ask), &mut actions);
+        self.machine.handle(stream.now.into_std(), Input::Request(self.ask), &mut actions);
         loop {
             let input = match actions.pop() {
                 None => self.wait(stream).await,
@@ -147,7 +147,7 @@ impl Driver<'_, '_> {
                     return None;
                 }
             };
-            self.machine.handle(now(), input, &mut actions);
+            self.machine.handle(stream.now.into_std(), input, &mut actions);
         }
     }
 
@@ -231,19 +231,18 @@ impl Driver<'_, '_> {
 
     /// Opens the stream; what is to be told to the machine when that fails.
     fn send_request(&mut self, stream: &mut HttpStream) -> Option<Input> {
-        let Attempt::Http(upstream) = std::mem::take(&mut self.attempt) else {
+        let Attempt::Http(Connected { mut lease, host, version }) = std::mem::take(&mut self.attempt) else {
             return Some(Input::AttemptFailed { again: None });
         };
         let mut head = Cow::Borrowed(&stream.request);
-        self.handshake = Handshake::begin(&mut head, upstream.version);
-        let (host, version, guard) = (upstream.host, upstream.version, upstream.guard);
-        match upstream.opener.open(&head, false) {
+        self.handshake = Handshake::begin(&mut head, version);
+        match lease.open(&head, false) {
             Ok(opened) => {
                 stream.info.upstream_mut().measure(opened.meter);
                 self.exchange.sent(stream);
-                self.exchange.waits.start_try(None, self.exchange.timeouts.per_try_idle);
+                self.exchange.waits.start_try(None, self.exchange.timeouts.per_try_idle, stream.now);
                 let send = Withheld::new(opened.send);
-                self.attempt = Attempt::Pending(Pending { send, response: opened.response, host, version, guard });
+                self.attempt = Attempt::Pending(Pending { send, response: opened.response, host, version, lease });
                 None
             }
             Err(error) => {
@@ -259,6 +258,7 @@ impl Driver<'_, '_> {
         let waits = &mut self.exchange.waits;
         let Some(pending) = self.attempt.pending().filter(|_| self.machine.state() == State::AwaitResponse) else {
             let interrupt = std::future::poll_fn(|cx| waits.poll(cx, stream)).await;
+            stream.now = Instant::now();
             return self.interrupted(stream, interrupt);
         };
         let result = std::future::poll_fn(|cx| match pending.response.poll_head(cx) {
@@ -266,6 +266,7 @@ impl Driver<'_, '_> {
             Poll::Pending => waits.poll(cx, stream).map(Err),
         })
         .await;
+        stream.now = Instant::now();
         match result {
             Ok(Ok(head)) => self.answered(stream, head),
             Ok(Err(error)) => {
@@ -363,9 +364,9 @@ impl Driver<'_, '_> {
             Cause::Upstream => {
                 let attempt = std::mem::take(&mut self.attempt);
                 let (Attempt::Pending(pending), Some(head)) = (attempt, self.head.take()) else { return };
-                let Pending { send, response, host, version, guard } = pending;
+                let Pending { send, response, host, version, lease } = pending;
                 self.exchange.waits.response = None;
-                let sent = Sent { response, upload: None, host, version, guard };
+                let sent = Sent { response, upload: None, host, version, lease };
                 let mut body = RequestBody::new(None, 0);
                 if let Some(mut passing) = self.exchange.answer(stream, &mut body, head, sent) {
                     self.exchange.pass(stream, &mut body, &mut passing).await;
@@ -417,12 +418,12 @@ impl Driver<'_, '_> {
             }
             return Some((side, upstream));
         }
-        let Attempt::Pending(Pending { send, response, host, version, guard }) = std::mem::take(&mut self.attempt)
+        let Attempt::Pending(Pending { send, response, host, version, lease }) = std::mem::take(&mut self.attempt)
         else {
             return None;
         };
         let side = halves(&stream.request.kind, response.into_recv(), send.release(permit)).await;
-        Some((side, Upstream { host, guard, version: Some(version), max: self.exchange.waits.max }))
+        Some((side, Upstream { host, guard: lease, version: Some(version), max: self.exchange.waits.max }))
     }
 
     fn raw_side(&mut self, stream: &mut HttpStream, permit: Permit) -> Option<(Side, Upstream)> {
@@ -440,7 +441,7 @@ impl Driver<'_, '_> {
         head.headers.remove(header::CONTENT_LENGTH);
         head.headers.remove(header::TRANSFER_ENCODING);
         self.exchange.finish_head(stream, &mut head, host, false);
-        match stream.respond(head, false) {
+        match stream.respond(head, false, Instant::now()) {
             Ok(sink) => {
                 stream.tunnel_established();
                 Some(sink)
@@ -468,6 +469,7 @@ impl Driver<'_, '_> {
             Poll::Pending => waits.poll(cx, stream).map(Err),
         })
         .await;
+        stream.now = Instant::now();
         match sent {
             Ok(Ok(())) => return true,
             // What the upstream would give to a reader now looks like an end.
@@ -498,8 +500,4 @@ async fn halves(kind: &RequestKind, recv: Box<dyn RecvStream>, send: Box<dyn Sen
     let udp = matches!(kind, RequestKind::Upgrade(token) if token.is_connect_udp());
     let (recv, send) = if udp { adit_codec::udp::bridge(recv, send) } else { (recv, send) };
     adit_codec::tunnel_side(recv, send).await
-}
-
-fn now() -> std::time::Instant {
-    Instant::now().into_std()
 }

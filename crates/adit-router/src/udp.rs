@@ -84,7 +84,7 @@ impl Exchange<'_> {
         head.headers.insert(CAPSULE_PROTOCOL, HeaderValue::from_static("?1"));
         self.finish_head(stream, &mut head, &*host, false);
         let recv = stream.recv.take()?;
-        let send = match stream.respond(head, false) {
+        let send = match stream.respond(head, false, stream.now) {
             Ok(send) => send,
             Err(error) => {
                 stream.client_gone(error);
@@ -150,6 +150,7 @@ impl Exchange<'_> {
             cluster.udp(&need)
         };
         let upstream = upstream.map_err(|failure| missed(self.not_connected(stream, failure)))?;
+        stream.now = Instant::now();
         self.note_host(stream, &upstream.host);
         let socket = upstream.socket.map_err(|error| {
             stream.info.upstream_mut().transport_failure = Some(error.to_string().into());

@@ -35,8 +35,8 @@ pub(crate) struct Waits {
 }
 
 impl Waits {
-    pub(crate) fn new(idle: Option<Duration>) -> Self {
-        Self { idle: idle.map(|idle| (idle, Instant::now())), ..Self::default() }
+    pub(crate) fn new(idle: Option<Duration>, now: Instant) -> Self {
+        Self { idle: idle.map(|idle| (idle, now)), ..Self::default() }
     }
 
     /// Something moved.
@@ -54,9 +54,9 @@ impl Waits {
     }
 
     /// An attempt begins.
-    pub(crate) fn start_try(&mut self, limit: Option<Duration>, idle: Option<Duration>) {
-        self.per_try = limit.and_then(after);
-        self.per_try_idle = idle.map(|idle| (idle, Instant::now()));
+    pub(crate) fn start_try(&mut self, limit: Option<Duration>, idle: Option<Duration>, now: Instant) {
+        self.per_try = limit.and_then(|limit| now.checked_add(limit));
+        self.per_try_idle = idle.map(|idle| (idle, now));
     }
 
     /// An attempt is over.
@@ -66,7 +66,6 @@ impl Waits {
     }
 
     fn deadlines(&self) -> [(Option<Instant>, Interrupt); 5] {
-        let at = |idle: Option<(Duration, Instant)>| idle.and_then(|(limit, since)| since.checked_add(limit));
         [
             (self.response, Interrupt::Response),
             (self.max, Interrupt::MaxDuration),
@@ -76,10 +75,21 @@ impl Waits {
         ]
     }
 
+    /// The first of them.
+    fn next(&self) -> Option<Instant> {
+        let mut next = None;
+        for at in [self.response, self.max, self.per_try, at(self.idle), at(self.per_try_idle)].into_iter().flatten() {
+            if next.is_none_or(|next| at < next) {
+                next = Some(at);
+            }
+        }
+        next
+    }
+
     /// Ready when time is up for one of them.
     pub(crate) fn poll_time(&mut self, cx: &mut Context<'_>, alarm: &mut Alarm) -> Poll<Interrupt> {
         loop {
-            let Some(next) = self.deadlines().into_iter().filter_map(|(at, _)| at).min() else { return Poll::Pending };
+            let Some(next) = self.next() else { return Poll::Pending };
             ready!(alarm.poll_until(cx, next));
             let now = Instant::now();
             if let Some((_, interrupt)) = self.deadlines().into_iter().find(|(at, _)| at.is_some_and(|at| at <= now)) {
@@ -100,6 +110,11 @@ impl Waits {
         }
         self.poll_time(cx, client.alarm)
     }
+}
+
+/// When so long a time without a move is over.
+fn at(idle: Option<(Duration, Instant)>) -> Option<Instant> {
+    idle.and_then(|(limit, since)| since.checked_add(limit))
 }
 
 /// The moment this long from now; `None` beyond what the clock can say.

@@ -60,11 +60,16 @@ impl Bins {
         }
     }
 
-    pub(crate) fn merge(&mut self, other: &Self) {
-        self.sum = self.sum.saturating_add(other.sum);
-        for &(id, count) in &other.bins {
-            self.add(id, count);
+    /// What came since `before`, an earlier state of the same.
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        let mut since = Self { sum: self.sum.wrapping_sub(before.sum), ..Self::default() };
+        let mut old = before.bins.iter().peekable();
+        for &(id, count) in &self.bins {
+            // Both are in the order of ids, and what was filled once stays so.
+            let seen = old.next_if(|(seen, _)| *seen == id).map_or(0, |(_, count)| *count);
+            since.add(id, count.saturating_sub(seen));
         }
+        since
     }
 
     /// The value at each of [`QUANTILES`], interpolated inside a bucket as circllhist does; NaN without samples.

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::buckets::{Bins, DECADES, PER_DECADE, bucket_id, bucket_of};
-use crate::slots::current_shard;
+use crate::slots::Row;
 
-/// A distribution of whole numbers. Recording is two relaxed additions in the worker's own memory.
+/// A distribution of whole numbers. Recording is two plain additions in the worker's own memory.
 ///
 /// A histogram that was never recorded costs 16 bytes per shard; the first record of a worker allocates its decades
 /// (0.4 KiB), and each power of ten that occurs 0.7 KiB more, once.
@@ -19,6 +19,7 @@ pub(crate) struct Inner {
     merged: Mutex<Merged>,
 }
 
+/// What one worker recorded since the start.
 #[derive(Default)]
 struct Shard {
     zero: AtomicU64,
@@ -44,15 +45,16 @@ impl Histogram {
     /// Records one sample. It shows in the readouts after the next [`crate::Store::latch_histograms`].
     pub fn record(&self, value: u64) {
         let Some(inner) = &self.0 else { return };
-        let shard = inner.shards[current_shard(inner.shards.len())].get_or_init(Box::default);
-        shard.sum.fetch_add(value, Relaxed);
+        let row = Row::current(inner.shards.len());
+        let shard = inner.shards[row.index()].get_or_init(Box::default);
+        row.add(&shard.sum, value);
         match bucket_of(value) {
-            None => shard.zero.fetch_add(1, Relaxed),
+            None => row.add(&shard.zero, 1),
             Some((decade, mantissa)) => {
                 let decade = shard.decades[decade].get_or_init(|| Box::new([const { AtomicU64::new(0) }; PER_DECADE]));
-                decade[mantissa].fetch_add(1, Relaxed)
+                row.add(&decade[mantissa], 1);
             }
-        };
+        }
     }
 
     /// Samples up to the last latch.
@@ -72,13 +74,13 @@ impl Histogram {
 
     pub(crate) fn latch(&self) {
         let Some(inner) = &self.0 else { return };
-        let mut interval = Bins::default();
-        for shard in inner.shards.iter().filter_map(OnceLock::get) {
-            shard.take_into(&mut interval);
-        }
         let mut merged = inner.merged.lock().unwrap_or_else(PoisonError::into_inner);
-        merged.cumulative.merge(&interval);
-        merged.interval = interval;
+        let mut cumulative = Bins::default();
+        for shard in inner.shards.iter().filter_map(OnceLock::get) {
+            shard.add_to(&mut cumulative);
+        }
+        merged.interval = cumulative.since(&merged.cumulative);
+        merged.cumulative = cumulative;
     }
 
     pub(crate) fn merged(&self) -> Merged {
@@ -90,15 +92,12 @@ impl Histogram {
 }
 
 impl Shard {
-    fn take_into(&self, bins: &mut Bins) {
-        bins.sum = bins.sum.saturating_add(self.sum.swap(0, Relaxed));
-        bins.add(0, self.zero.swap(0, Relaxed));
+    fn add_to(&self, bins: &mut Bins) {
+        bins.sum = bins.sum.wrapping_add(self.sum.load(Relaxed));
+        bins.add(0, self.zero.load(Relaxed));
         for (decade, cells) in self.decades.iter().enumerate() {
             for (mantissa, cell) in cells.get().into_iter().flat_map(|cells| cells.iter().enumerate()) {
-                // Read first: most buckets are empty and need not be written.
-                if cell.load(Relaxed) != 0 {
-                    bins.add(bucket_id(Some((decade, mantissa))), cell.swap(0, Relaxed));
-                }
+                bins.add(bucket_id(Some((decade, mantissa))), cell.load(Relaxed));
             }
         }
     }

@@ -14,8 +14,8 @@
 //! Workers must not fight for a cache line, and thousands of counters must stay small. So the slots of many counters
 //! lie side by side in a *chunk*, and a chunk holds one such row per shard: a shard for the main thread and one for
 //! each worker. A counter costs 8 bytes per shard plus its name; a worker touches only lines of its own row. A thread
-//! says which row it writes with [`enter_worker`]; a thread that says nothing writes the main row, which is correct
-//! too, only slower under contention. Reading sums the rows.
+//! says which row it writes with [`enter_worker`]. One thread alone writes a worker's row, so that counting there is a plain
+//! addition; a thread that says nothing writes the main row, with locked additions. Reading sums the rows.
 
 mod buckets;
 mod codes;

@@ -213,20 +213,20 @@ impl<'a> Connecting<'a> {
         let (Stage::Pooled(upstream), Some(plan)) = (std::mem::replace(stage, Stage::Nothing), self.tunnel) else {
             return Err(None);
         };
-        let HttpUpstream { opener, host, version, conn, guard } = upstream;
+        let HttpUpstream { mut lease, host, version, conn } = upstream;
         self.note_host(Some(&host));
         let secure = self.cluster.as_ref().is_some_and(|cluster| cluster.settings().secure);
         let Some(head) = plan.head(self.info, secure) else {
             self.info.upstream_mut().transport_failure = Some(Cow::Borrowed("invalid_tunnel_hostname"));
             return Err(self.attempt_failed(attempt));
         };
-        let answered = match opener.open(&head, false) {
+        let answered = match lease.open(&head, false) {
             Ok(stream) => tunnel::answer(stream, plan, version, &mut self.info.state).await,
             Err(error) => Err(Refused::Broken(error)),
         };
         match answered {
             Ok(Answered { answer, send, recv, meter }) => {
-                *stage = Stage::Answered(HttpParts { host, conn, version, guard, meter }, send, recv);
+                *stage = Stage::Answered(HttpParts { host, conn, version, guard: lease, meter }, send, recv);
                 Ok(answer)
             }
             Err(refused) => match conn.refusal.as_ref().and_then(RefusalSlot::get) {

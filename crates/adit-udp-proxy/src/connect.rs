@@ -145,20 +145,20 @@ impl<'a> Connecting<'a> {
     /// Sends the request over the connection at hand and waits for its acceptance.
     async fn request(&mut self, stage: &mut Stage, attempt: u32) -> Result<Answer, Option<Duration>> {
         let Stage::Pooled(upstream) = std::mem::replace(stage, Stage::Nothing) else { return Err(None) };
-        let HttpUpstream { opener, host, version, conn, guard } = upstream;
+        let HttpUpstream { mut lease, host, version, conn } = upstream;
         self.note_host(Some(&host));
         let secure = self.cluster.as_ref().is_some_and(|cluster| cluster.settings().secure);
         let Some(head) = self.plan.head(self.info, secure) else {
             self.info.upstream_mut().transport_failure = Some(Cow::Borrowed("invalid_tunnel_target"));
             return Err(self.attempt_failed(attempt));
         };
-        let answered = match opener.open(&head, false) {
+        let answered = match lease.open(&head, false) {
             Ok(stream) => self.plan.answer(stream, version, &mut self.info.state).await,
             Err(error) => Err(Refused::Broken(error)),
         };
         match answered {
             Ok(Answered { answer, send, recv }) => {
-                *stage = Stage::Answered(Parts { host, conn, version, guard }, send, recv);
+                *stage = Stage::Answered(Parts { host, conn, version, guard: lease }, send, recv);
                 Ok(answer)
             }
             Err(refused) => {

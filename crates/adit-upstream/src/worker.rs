@@ -81,9 +81,14 @@ impl WorkerCluster {
 
     /// Chooses a host; the failure says that there is none.
     pub(crate) fn pick(&self, need: &Need<'_>) -> Result<Arc<HostState>, ConnectFailure> {
+        self.pick_of(&mut lock(&self.state), need)
+    }
+
+    /// The same, for who has locked the state.
+    pub(crate) fn pick_of(&self, state: &mut State, need: &Need<'_>) -> Result<Arc<HostState>, ConnectFailure> {
         let picked = match &self.core.plan.discovery {
             Discovery::OriginalDst(plan) => original_dst::pick(&self.shared, plan, need),
-            _ => self.balance(need),
+            _ => self.balance(state, need),
         };
         picked.ok_or_else(|| {
             self.core.stats.traffic.upstream_cx_none_healthy.inc();
@@ -91,10 +96,9 @@ impl WorkerCluster {
         })
     }
 
-    fn balance(&self, need: &Need<'_>) -> Option<Arc<HostState>> {
-        let mut state = lock(&self.state);
-        self.refresh(&mut state);
-        let State { set, lb, .. } = &mut *state;
+    fn balance(&self, state: &mut State, need: &Need<'_>) -> Option<Arc<HostState>> {
+        self.refresh(state);
+        let State { set, lb, .. } = state;
         let plan = &self.core.plan.lb;
         let mut choice = lb.choose(plan, set, need.hash)?;
         let mut hash = need.hash;

@@ -66,10 +66,9 @@ async fn get_one(a: &Arc<dyn Cluster>) -> (Version, String) {
 }
 
 /// Opens a stream, waits for its head, then sends `data` and reads until the end.
-async fn echoed(upstream: HttpUpstream, head: RequestHead, data: &'static [u8]) -> (StatusCode, Vec<u8>) {
+async fn echoed(mut upstream: HttpUpstream, head: RequestHead, data: &'static [u8]) -> (StatusCode, Vec<u8>) {
     let tunnel = head.kind.is_tunnel();
-    let _guard = upstream.guard;
-    let OutgoingStream { mut send, mut response, .. } = upstream.opener.open(&head, false).unwrap();
+    let OutgoingStream { mut send, mut response, .. } = upstream.lease.open(&head, false).unwrap();
     let mut data = Bytes::from_static(data);
     let mut status = None;
     if tunnel {
@@ -167,10 +166,10 @@ async fn the_peers_limit_of_streams_counts_too() {
     let origin = http3_origin(true, socket, &QuicOptions { max_concurrent_streams: 1, ..QuicOptions::default() });
     let world = world_of(origin.port, &explicit(""));
     let a = world.cluster("a");
-    let first = soon(acquire(&a)).await.ok().unwrap();
+    let mut first = soon(acquire(&a)).await.ok().unwrap();
     let mut post = get("/");
     post.method = Method::POST;
-    let open = first.opener.open(&post, false).unwrap();
+    let open = first.lease.open(&post, false).unwrap();
     let second = soon(acquire(&a)).await.ok().unwrap();
     assert_eq!(soon(exchange(second, "/")).await.1, b"1");
     drop(open);
@@ -181,11 +180,10 @@ async fn after_goaway_streams_finish_and_others_go_elsewhere() {
     let origin = serve(true);
     let world = world_of(origin.port, &explicit(""));
     let a = world.cluster("a");
-    let upstream = soon(acquire(&a)).await.ok().unwrap();
+    let mut upstream = soon(acquire(&a)).await.ok().unwrap();
     let mut connect = RequestHead::new(RequestKind::Connect("example.com:443".parse().unwrap()), Method::CONNECT);
     connect.authority = Some("example.com:443".parse().unwrap());
-    let guard = upstream.guard;
-    let OutgoingStream { mut send, mut response, .. } = upstream.opener.open(&connect, false).unwrap();
+    let OutgoingStream { mut send, mut response, .. } = upstream.lease.open(&connect, false).unwrap();
     soon(poll_fn(|cx| response.poll_head(cx))).await.unwrap();
     origin.drain();
     until("the pool lets go", || world.counter("cluster.a.upstream_cx_destroy_remote") == 1).await;
@@ -195,7 +193,7 @@ async fn after_goaway_streams_finish_and_others_go_elsewhere() {
     soon(poll_fn(|cx| send.poll_flush(cx))).await.unwrap();
     let mut recv = response.into_recv();
     assert_eq!(soon(read(&mut *recv)).await, b"still here");
-    drop((send, recv, guard));
+    drop((send, recv, upstream));
     until("it is closed", || world.gauge("cluster.a.upstream_cx_active") == 1).await;
 }
 

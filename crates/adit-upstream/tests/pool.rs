@@ -6,9 +6,10 @@ mod support;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use adit_filter::upstream::{FailureKind, HttpUpstream};
+use adit_filter::upstream::FailureKind;
 use support::{
-    Wish, acquire, cluster, exchange, expect_accepted, get, ok, origin, pending, refusing, soon, until, world,
+    Wish, acquire, cluster, exchange, exchange_on, expect_accepted, get, ok, origin, pending, refusing, soon, until,
+    world,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -141,10 +142,10 @@ async fn a_peer_that_closes_at_once_ends_a_stream_and_is_no_failure_to_connect()
         }
     });
     for count in 1..=5 {
-        let upstream = soon(acquire(&world.cluster("a"))).await.ok().expect("it is connected");
-        let mut opened = upstream.opener.open(&get("/"), true).expect("it is tried");
+        let mut upstream = soon(acquire(&world.cluster("a"))).await.ok().expect("it is connected");
+        let mut opened = upstream.lease.open(&get("/"), true).expect("it is tried");
         assert!(soon(std::future::poll_fn(|cx| opened.response.poll_head(cx))).await.is_err());
-        drop((opened, upstream.guard));
+        drop((opened, upstream));
         world.expect_counter("cluster.a.upstream_cx_total", count).await;
     }
     world.expect_gauge("cluster.a.upstream_cx_active", 0).await;
@@ -184,19 +185,17 @@ async fn a_stream_that_has_its_answer_keeps_nobody_from_its_connection() {
     let a = world.cluster("a");
     let wish = Wish { head: Some(support::get("/")), ..Wish::default() };
     let need = wish.need();
-    let first = soon(acquire(&a)).await.ok().unwrap();
+    let mut first = soon(acquire(&a)).await.ok().unwrap();
     let mut second = a.http(&need);
     assert!(pending(&mut second).await);
     // The first is read to its end and goes on holding what it was given.
-    let (guard, first) = take_guard(first);
-    soon(exchange(first, "/")).await;
-    let second = soon(second).await.ok().unwrap();
-    drop(guard);
+    soon(exchange_on(&mut first, "/")).await;
+    let mut second = soon(second).await.ok().unwrap();
+    drop(first);
     // Nobody waits while the second is read; the third comes while it holds on.
-    let (guard, second) = take_guard(second);
-    soon(exchange(second, "/")).await;
+    soon(exchange_on(&mut second, "/")).await;
     let third = soon(acquire(&a)).await.ok().unwrap();
-    drop(guard);
+    drop(second);
     soon(exchange(third, "/")).await;
     soon(exchange(acquire(&a).await.ok().unwrap(), "/")).await;
     expect_accepted(&origin.accepted, 1).await;
@@ -214,29 +213,23 @@ async fn a_connection_that_is_over_while_a_stream_holds_it_is_not_used_again() {
         let origin = origin(move |number| if number == 0 { last.to_owned() } else { ok("second") }).await;
         let world = world(&cluster("a", &[origin.port], ""));
         let a = world.cluster("a");
-        let (guard, first) = take_guard(soon(acquire(&a)).await.ok().unwrap());
+        let mut first = soon(acquire(&a)).await.ok().unwrap();
         if whole {
-            assert_eq!(soon(exchange(first, "/")).await.1, b"ok");
+            assert_eq!(soon(exchange_on(&mut first, "/")).await.1, b"ok");
         } else {
             // Left in the middle of the answer.
-            let stream = first.opener.open(&support::get("/"), true).unwrap();
+            let stream = first.lease.open(&support::get("/"), true).unwrap();
             let (mut send, mut response) = (stream.send, stream.response);
             soon(std::future::poll_fn(|cx| send.poll_flush(cx))).await.unwrap();
             soon(std::future::poll_fn(|cx| response.poll_head(cx))).await.unwrap();
         }
-        drop(guard);
+        drop(first);
         let second = soon(acquire(&a)).await.ok().unwrap();
         assert_eq!(soon(exchange(second, "/")).await.1, b"second", "{last}");
         expect_accepted(&origin.accepted, 2).await;
         world.expect_gauge("cluster.a.upstream_cx_active", 1).await;
         world.expect_gauge("cluster.a.upstream_rq_active", 0).await;
     }
-}
-
-/// The guard of a stream beside the rest of it.
-fn take_guard(mut upstream: HttpUpstream) -> (Box<dyn Send>, HttpUpstream) {
-    let guard = std::mem::replace(&mut upstream.guard, Box::new(()));
-    (guard, upstream)
 }
 
 #[tokio::test]
@@ -482,11 +475,11 @@ async fn a_storm_of_cancellations_leaves_nothing_behind() {
                     tokio::time::sleep(Duration::from_micros(u64::from(fastrand::u32(..3000)))).await;
                     drop(upstream);
                 } else {
-                    let upstream = a.http(&need).await.ok()?;
+                    let mut upstream = a.http(&need).await.ok()?;
                     match number % 5 {
                         // Given up before it was opened.
                         0 => drop(upstream),
-                        1 => drop((upstream.guard, upstream.opener.open(&support::get("/"), true))),
+                        1 => drop((upstream.lease.open(&support::get("/"), true), upstream)),
                         _ => drop(exchange(upstream, "/").await),
                     }
                 }

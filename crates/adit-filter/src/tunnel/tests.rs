@@ -6,6 +6,7 @@ use adit_http::{ErrorCode, RequestKind, Token};
 use adit_io::ConnInfo;
 use bytes::Bytes;
 use http::{Method, StatusCode};
+use tokio::time::Instant;
 
 use super::*;
 use crate::{HttpFilter, LocalReply};
@@ -16,9 +17,15 @@ struct Hook;
 impl ResponseHook for Hook {
     fn keep_filter(&mut self, _filter: Box<dyn HttpFilter>) {}
 
-    fn on_response(&mut self, _head: &mut ResponseHead, _request: &RequestHead, _info: &mut StreamInfo) {}
+    fn on_response(&mut self, _: &mut ResponseHead, _: &RequestHead, _: &mut StreamInfo, _: Instant) {}
 
-    fn render_reply(&mut self, _: LocalReply, _: &RequestHead, _: &mut StreamInfo) -> (ResponseHead, Bytes) {
+    fn render_reply(
+        &mut self,
+        _: LocalReply,
+        _: &RequestHead,
+        _: &mut StreamInfo,
+        _: Instant,
+    ) -> (ResponseHead, Bytes) {
         (ResponseHead::new(StatusCode::OK), Bytes::new())
     }
 

@@ -8,6 +8,7 @@ use adit_filter::{HttpFilter, LocalReply, ResponseHook, StreamInfo};
 use adit_http::{ErrorCode, RequestHead, ResponseHead, StreamError};
 use bytes::Bytes;
 use http::StatusCode;
+use tokio::time::Instant;
 
 use super::half::{Half, Writer};
 
@@ -94,13 +95,14 @@ pub struct FakeHook(pub Client);
 impl ResponseHook for FakeHook {
     fn keep_filter(&mut self, _filter: Box<dyn HttpFilter>) {}
 
-    fn on_response(&mut self, _head: &mut ResponseHead, _request: &RequestHead, _info: &mut StreamInfo) {}
+    fn on_response(&mut self, _: &mut ResponseHead, _: &RequestHead, _: &mut StreamInfo, _: Instant) {}
 
     fn render_reply(
         &mut self,
         reply: LocalReply,
         _request: &RequestHead,
         _info: &mut StreamInfo,
+        _now: Instant,
     ) -> (ResponseHead, Bytes) {
         let mut head = ResponseHead::new(reply.status);
         head.headers = reply.headers;

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use adit_codec::{OutgoingStream, PendingResponse, RecvStream};
 use adit_filter::upstream::{
-    Cluster, ClusterSettings, Clusters, ConnectFailure, FailureKind, Host, HostInfo, HttpUpstream, Need, Opener,
+    Cluster, ClusterSettings, Clusters, ConnectFailure, FailureKind, Host, HostInfo, HttpUpstream, Lease, Need,
     Priority, Report, TcpUpstream, TlsNames,
 };
 use adit_filter::{BoxFuture, Soon};
@@ -200,10 +200,13 @@ impl Cluster for FakeCluster {
                     let conn = ConnInfo::new(7, address("127.0.0.1:1"), address("127.0.0.1:9"));
                     Ok(HttpUpstream {
                         version: upstream.version,
-                        opener: Box::new(FakeOpener { upstream, seen: self.seen.clone() }),
+                        lease: Box::new(FakeLease {
+                            upstream: Some(upstream),
+                            seen: self.seen.clone(),
+                            _guard: self.guards.clone(),
+                        }),
                         host: self.host(),
                         conn: Arc::new(conn),
-                        guard: Box::new(self.guards.clone()),
                     })
                 }
                 Attempt::Fail(kind, reason) => {
@@ -238,28 +241,26 @@ impl Cluster for FakeCluster {
     }
 }
 
-struct FakeOpener {
-    upstream: Upstream,
+struct FakeLease {
+    upstream: Option<Upstream>,
     seen: Arc<Mutex<Seen>>,
+    _guard: Arc<()>,
 }
 
-impl Opener for FakeOpener {
-    fn open(self: Box<Self>, head: &RequestHead, end: bool) -> Result<OutgoingStream, StreamError> {
-        if let Some(error) = self.upstream.open_error {
+impl Lease for FakeLease {
+    fn open(&mut self, head: &RequestHead, end: bool) -> Result<OutgoingStream, StreamError> {
+        let upstream = self.upstream.take().expect("it is opened once");
+        if let Some(error) = upstream.open_error {
             return Err(error);
         }
         self.seen.lock().unwrap().heads.push((head.clone(), end));
         if end {
-            self.upstream.sent.finish();
+            upstream.sent.finish();
         }
-        let send = Box::new(Writer(self.upstream.sent.clone()));
-        let heads = self.upstream.heads.clone().into();
-        let sleep = (!self.upstream.delay.is_zero()).then(|| Box::pin(tokio::time::sleep(self.upstream.delay)));
-        Ok(OutgoingStream {
-            send,
-            response: Box::new(FakeResponse { upstream: self.upstream, heads, sleep }),
-            meter: None,
-        })
+        let send = Box::new(Writer(upstream.sent.clone()));
+        let heads = upstream.heads.clone().into();
+        let sleep = (!upstream.delay.is_zero()).then(|| Box::pin(tokio::time::sleep(upstream.delay)));
+        Ok(OutgoingStream { send, response: Box::new(FakeResponse { upstream, heads, sleep }), meter: None })
     }
 }
 

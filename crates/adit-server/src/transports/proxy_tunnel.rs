@@ -74,8 +74,8 @@ pub(crate) async fn open(cluster: &dyn Cluster, target: &Target, ctx: &Transport
     };
     let mut attempt = 1;
     loop {
-        let upstream = cluster.http(&need).await.map_err(|failure| Refused::Failed(unreachable(&failure)))?;
-        let answered = match upstream.opener.open(&head, false) {
+        let mut upstream = cluster.http(&need).await.map_err(|failure| Refused::Failed(unreachable(&failure)))?;
+        let answered = match upstream.lease.open(&head, false) {
             Ok(stream) => answer(stream).await,
             Err(error) => Err(error),
         };
@@ -93,7 +93,7 @@ pub(crate) async fn open(cluster: &dyn Cluster, target: &Target, ctx: &Transport
                 // What the hop to the proxy is encrypted with says nothing of the tunnel.
                 let (local, remote) = (upstream.conn.local.clone(), upstream.conn.remote.clone());
                 let info = ConnInfo::new(ConnInfo::next_id(), local, remote);
-                let tunnel = Tunnel { recv, send, read: Bytes::new(), unsent: Bytes::new(), _guard: upstream.guard };
+                let tunnel = Tunnel { recv, send, read: Bytes::new(), unsent: Bytes::new(), _guard: upstream.lease };
                 Ok(Io::new(Stream::Other(Box::new(tunnel)), Arc::new(info)))
             }
         };

@@ -74,14 +74,13 @@ proptest! {
     }
 
     #[test]
-    fn merging_is_recording_both(
+    fn what_came_since_is_what_was_recorded_since(
         a in prop::collection::vec(0u64..100_000, 0..50),
         b in prop::collection::vec(0u64..100_000, 0..50),
     ) {
-        let mut merged = bins(a.iter().copied());
-        merged.merge(&bins(b.iter().copied()));
-        let both = bins(a.into_iter().chain(b));
-        prop_assert_eq!(merged.disjoint().iter().sum::<u64>(), both.below_bounds()[18]);
-        prop_assert_eq!(merged, both);
+        let before = bins(a.iter().copied());
+        let both = bins(a.into_iter().chain(b.iter().copied()));
+        prop_assert_eq!(both.disjoint().iter().sum::<u64>(), both.below_bounds()[18]);
+        prop_assert_eq!(both.since(&before), bins(b.into_iter()));
     }
 }

@@ -13,7 +13,7 @@ use adit_config::proto::envoy::config::accesslog::v3::AccessLog as AccessLogMess
 use adit_config::proto::envoy::extensions::filters::network::tcp_proxy::v3 as pb;
 use adit_config::{Diagnostic, Path};
 use adit_filter::upstream::{
-    Cluster, ClusterSettings, Clusters, ConnectFailure, FailureKind, Host, HostInfo, HttpUpstream, Need, Opener,
+    Cluster, ClusterSettings, Clusters, ConnectFailure, FailureKind, Host, HostInfo, HttpUpstream, Lease, Need,
     Priority, Report, TcpUpstream,
 };
 use adit_filter::{
@@ -136,11 +136,10 @@ impl Cluster for FakeCluster {
             poll_fn(|cx| self.client.lock().unwrap().poll_ready(cx)).await.expect("ready");
             let conn = ConnInfo::new(78, Address::internal_client(), self.host.info.address.clone());
             Ok(HttpUpstream {
-                opener: Box::new(OpenMemory(self.client.clone())),
+                lease: Box::new(MemoryLease { client: self.client.clone(), _guard: Flag(self.guard_dropped.clone()) }),
                 host: self.host.clone(),
                 version: Version::HTTP_2,
                 conn: Arc::new(conn),
-                guard: Box::new(Flag(self.guard_dropped.clone())),
             })
         }))
     }
@@ -154,11 +153,14 @@ impl Cluster for FakeCluster {
     }
 }
 
-struct OpenMemory(Arc<Mutex<Box<dyn ClientConn>>>);
+struct MemoryLease {
+    client: Arc<Mutex<Box<dyn ClientConn>>>,
+    _guard: Flag,
+}
 
-impl Opener for OpenMemory {
-    fn open(self: Box<Self>, head: &RequestHead, end: bool) -> Result<OutgoingStream, StreamError> {
-        self.0.lock().unwrap().open(head, end)
+impl Lease for MemoryLease {
+    fn open(&mut self, head: &RequestHead, end: bool) -> Result<OutgoingStream, StreamError> {
+        self.client.lock().unwrap().open(head, end)
     }
 }
 

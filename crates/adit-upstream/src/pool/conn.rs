@@ -99,6 +99,20 @@ pub(crate) struct ConnWaker {
 }
 
 impl ConnWaker {
+    /// The connection's name.
+    pub fn id(&self) -> ConnId {
+        self.id
+    }
+
+    pub fn kicks(&self) -> &Kicks {
+        &self.kicks
+    }
+
+    /// It was called, and nobody has looked at the connection since.
+    pub fn is_called(&self) -> bool {
+        self.queued.load(SeqCst)
+    }
+
     /// A stream has the connection to itself.
     pub fn hold(&self) {
         self.held.store(true, SeqCst);
@@ -120,8 +134,8 @@ impl Wake for ConnWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if !self.queued.swap(true, SeqCst) {
-            self.kicks.woken(self.id, self.held.load(SeqCst));
+        if !self.queued.swap(true, SeqCst) && (!self.held.load(SeqCst) || self.kicks.are_awaited()) {
+            self.kicks.woken(self.id);
         }
     }
 }
@@ -240,8 +254,8 @@ impl ConnLife {
     }
 
     /// A stream ended, or the connection became ready for its first.
-    pub fn touch(&self) {
-        self.last.store(crate::stats::millis(self.born.elapsed()), Relaxed);
+    pub fn touch(&self, now: Instant) {
+        self.last.store(crate::stats::millis(now.saturating_duration_since(self.born)), Relaxed);
     }
 
     /// When its last stream ended.

@@ -1,5 +1,6 @@
 //! The cluster's task on a worker: acts on wakers of connections, on freed places and on timers.
 
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -16,6 +17,8 @@ use crate::worker::{State, WorkerCluster};
 pub(crate) struct Kicks {
     cluster: Weak<WorkerCluster>,
     queue: Mutex<Queue>,
+    /// How many wait for a connection.
+    waiting: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -23,69 +26,69 @@ struct Queue {
     conns: Vec<ConnId>,
     freed: bool,
     closed: bool,
-    /// How many wait for a connection.
-    waiting: usize,
     waker: Option<Waker>,
 }
 
 impl Kicks {
     pub fn new(cluster: Weak<WorkerCluster>) -> Self {
-        Self { cluster, queue: Mutex::default() }
+        Self { cluster, queue: Mutex::default(), waiting: AtomicUsize::new(0) }
     }
 
-    /// A connection's waker was called. One that is `held` is looked at by who holds it, if nobody waits.
-    pub fn woken(&self, id: ConnId, held: bool) {
-        self.push(|queue| {
-            queue.conns.push(id);
-            !held || queue.waiting > 0
-        });
+    /// The cluster, while it is there.
+    pub fn cluster(&self) -> Option<Arc<WorkerCluster>> {
+        self.cluster.upgrade()
+    }
+
+    /// A connection's waker was called.
+    pub fn woken(&self, id: ConnId) {
+        self.push(|queue| queue.conns.push(id));
+    }
+
+    /// Whether somebody waits for a connection.
+    pub fn are_awaited(&self) -> bool {
+        self.waiting.load(SeqCst) > 0
     }
 
     /// Somebody waits for a connection.
     pub fn begin_wait(&self) {
-        lock(&self.queue).waiting += 1;
+        self.waiting.fetch_add(1, SeqCst);
     }
 
     /// One of them waits no longer.
     pub fn end_wait(&self) {
-        let mut queue = lock(&self.queue);
-        queue.waiting = queue.waiting.saturating_sub(1);
+        self.waiting.fetch_sub(1, SeqCst);
     }
 
-    /// Looks at a connection that was held while its waker was called, unless that was done already.
+    /// Looks at a connection that was held while its waker was called. Where somebody waited then, the task may still do so
+    /// too, and find nothing to do.
     pub fn settle(&self, id: ConnId) {
-        let Some(cluster) = self.cluster.upgrade() else { return };
-        let mut state = lock(&cluster.state);
-        let queued = {
-            let conns = &mut lock(&self.queue).conns;
-            conns.iter().position(|woken| *woken == id).map(|at| conns.swap_remove(at))
-        };
-        if queued.is_some() {
-            cluster.woken(&mut state, id);
+        if let Some(cluster) = self.cluster() {
+            cluster.woken(&mut lock(&cluster.state), id);
+        }
+    }
+
+    /// A promised stream will not be opened.
+    pub fn give_back(&self, id: ConnId) {
+        if let Some(cluster) = self.cluster() {
+            cluster.give_back(id);
         }
     }
 
     /// A place under `max_connections` is free.
     pub fn freed(&self) {
-        self.push(|queue| {
-            queue.freed = true;
-            true
-        });
+        self.push(|queue| queue.freed = true);
     }
 
     /// The cluster is gone.
     pub fn close(&self) {
-        self.push(|queue| {
-            queue.closed = true;
-            true
-        });
+        self.push(|queue| queue.closed = true);
     }
 
-    /// `change` says whether the task has to run.
-    fn push(&self, change: impl FnOnce(&mut Queue) -> bool) {
+    fn push(&self, change: impl FnOnce(&mut Queue)) {
         let waker = {
             let mut queue = lock(&self.queue);
-            if change(&mut queue) { queue.waker.take() } else { None }
+            change(&mut queue);
+            queue.waker.take()
         };
         if let Some(waker) = waker {
             waker.wake();

@@ -17,7 +17,7 @@ use adit_io::{Address, ConnInfo};
 use http::Version;
 
 use super::conn::{Conn, ConnLife, ConnWaker, Ready};
-use super::stream::{Reservation, StreamGuard};
+use super::stream::Lease;
 use super::tcp::Pending;
 use super::{ConnId, PoolSet};
 use crate::cluster::lock;
@@ -63,27 +63,32 @@ pub(crate) struct HttpPool {
 /// What a connection is made with, and which pool it is for.
 type MadeWith = (Option<Box<TransportContext>>, Key);
 
-/// What is kept of a caller's need while it waits.
-#[derive(Clone)]
-struct Wish {
+/// What a caller needs of the stream itself.
+#[derive(Clone, Copy)]
+struct Terms {
     priority: Priority,
-    downstream: Option<Arc<ConnInfo>>,
     extended_connect: bool,
     wait: bool,
     /// An exchange, whose connection of HTTP/1 serves another when it is over: a tunnel's does not.
     exchange: bool,
 }
 
-impl Wish {
+impl Terms {
     fn of(need: &Need<'_>) -> Self {
         Self {
             priority: need.priority,
-            downstream: need.downstream.cloned(),
             extended_connect: need.extended_connect,
             wait: need.wait,
             exchange: need.request.is_some_and(|request| !request.kind.is_tunnel()),
         }
     }
+}
+
+/// What is kept of a caller's need while it waits.
+#[derive(Clone)]
+struct Wish {
+    terms: Terms,
+    downstream: Option<Arc<ConnInfo>>,
 }
 
 /// A pool that has no connection ready, and what one is made with.
@@ -153,14 +158,17 @@ impl PoolSet {
 impl WorkerCluster {
     /// A stream on a pooled connection, waiting for one if none is free.
     pub(crate) fn acquire<'a>(&'a self, need: &Need<'_>) -> Soon<'a, Result<HttpUpstream, ConnectFailure>> {
-        let host = match self.pick(need) {
+        let mut state = lock(&self.state);
+        let host = match self.pick_of(&mut state, need) {
             Ok(host) => host,
             Err(failure) => return Soon::Now(Some(Err(failure))),
         };
         let version = codec::wanted(&self.core.plan.http, need.request.map(|request| request.version));
         let made_with = self.key(&host, need, version, None);
-        let wish = Wish::of(need);
+        let terms = Terms::of(need);
+        let wish = || Wish { terms, downstream: need.downstream.cloned() };
         if let Some(http3) = self.http3(&host, need) {
+            let wish = wish();
             return Soon::Later(Box::pin(async move {
                 if let Some(settled) = Box::pin(self.acquire_http3(&host, wish.clone(), http3)).await {
                     return settled;
@@ -168,9 +176,11 @@ impl WorkerCluster {
                 self.acquire_from(host, wish, made_with).await
             }));
         }
-        match self.grant(&host, &wish, made_with) {
-            Ok(granted) => Soon::Now(Some(self.granted(host, &wish, granted))),
-            Err(missing) => Soon::Later(Box::pin(self.await_grant(host, wish, missing))),
+        let granted = self.grant(&mut state, &host, need.downstream, made_with);
+        drop(state);
+        match granted {
+            Ok(granted) => Soon::Now(Some(self.granted(host, terms, granted))),
+            Err(missing) => Soon::Later(Box::pin(self.await_grant(host, wish(), missing))),
         }
     }
 
@@ -181,32 +191,47 @@ impl WorkerCluster {
         wish: Wish,
         made_with: MadeWith,
     ) -> Result<HttpUpstream, ConnectFailure> {
-        match self.grant(&host, &wish, made_with) {
-            Ok(granted) => self.granted(host, &wish, granted),
+        let granted = self.grant(&mut lock(&self.state), &host, wish.downstream.as_ref(), made_with);
+        match granted {
+            Ok(granted) => self.granted(host, wish.terms, granted),
             Err(missing) => self.await_grant(host, wish, missing).await,
         }
     }
 
     /// A stream on a connection that is at hand; the error says which pool has none.
-    fn grant(&self, host: &Arc<HostState>, wish: &Wish, (ctx, key): MadeWith) -> Result<Grant, Missing> {
-        let mut state = lock(&self.state);
-        self.ensure_driver(&mut state);
+    fn grant(
+        &self,
+        state: &mut State,
+        host: &Arc<HostState>,
+        downstream: Option<&Arc<ConnInfo>>,
+        (ctx, key): MadeWith,
+    ) -> Result<Grant, Missing> {
+        self.ensure_driver(state);
         let pool = state.pools.pool_of(host, key);
-        let mut granted = self.take_ready(&mut state, host, pool);
+        let mut granted = self.take_ready(state, host, pool);
         if granted.is_none() {
             // The last exchange may have ended in this very turn of the runtime.
-            for id in self.kicks.take_woken() {
-                self.woken(&mut state, id);
+            for id in self.held_and_woken(state).into_iter().chain(self.kicks.take_woken()) {
+                self.woken(state, id);
             }
-            granted = self.take_ready(&mut state, host, pool);
+            granted = self.take_ready(state, host, pool);
         }
         let Some(granted) = granted else { return Err(Missing { pool, ctx }) };
         if self.core.plan.preconnect_ratio > 1.0 {
             // What was taken may have been the spare.
-            let ask = Ask { host: host.clone(), ctx, downstream: wish.downstream.clone() };
-            self.connect_for(&mut state, host.id, pool, Some(&Arc::new(ask)));
+            let ask = Ask { host: host.clone(), ctx, downstream: downstream.cloned() };
+            self.connect_for(state, host.id, pool, Some(&Arc::new(ask)));
         }
         Ok(granted)
+    }
+
+    /// The connections whose streams hold them though they have their answers. Once somebody waits they are told of at once.
+    fn held_and_woken(&self, state: &State) -> Vec<ConnId> {
+        if self.kicks.are_awaited() {
+            return Vec::new();
+        }
+        let woken = state.pools.conns.iter().filter(|(_, conn)| conn.queued.is_called());
+        woken.map(|(_, conn)| conn.queued.id()).collect()
     }
 
     /// Waits for a connection of a pool that had none ready.
@@ -218,38 +243,36 @@ impl WorkerCluster {
     ) -> Result<HttpUpstream, ConnectFailure> {
         let fail = |failed: Failed| failure(&failed, Some(&host));
         let Missing { pool, ctx } = missing;
-        if !wish.wait && self.is_full(&host, pool, wish.priority) {
+        let Wish { terms, downstream } = wish;
+        if !terms.wait && self.is_full(&host, pool, terms.priority) {
             return Err(fail(Failed::new(FailureKind::Overflow, "")));
         }
-        let pending = Pending::take(&self.core, &host, wish.priority).map_err(fail)?;
-        let ask = Ask { host: host.clone(), ctx, downstream: wish.downstream.clone() };
-        let grant = self.wait(&host, pool, ask, wish.wait).await.map_err(fail)?;
+        let pending = Pending::take(&self.core, &host, terms.priority).map_err(fail)?;
+        let ask = Ask { host: host.clone(), ctx, downstream };
+        let grant = self.wait(&host, pool, ask, terms.wait).await.map_err(fail)?;
         drop(pending);
-        self.granted(host, &wish, grant)
+        self.granted(host, terms, grant)
     }
 
     /// What the caller gets for a grant.
-    fn granted(&self, host: Arc<HostState>, wish: &Wish, grant: Grant) -> Result<HttpUpstream, ConnectFailure> {
+    fn granted(&self, host: Arc<HostState>, terms: Terms, grant: Grant) -> Result<HttpUpstream, ConnectFailure> {
         let fail = |failed: Failed| failure(&failed, Some(&host));
-        let Some(cluster) = self.this.upgrade() else {
-            return Err(fail(Failed::new(FailureKind::Local, "")));
+        let refusal = if terms.extended_connect && !grant.extended_connect {
+            Some(Failed::new(FailureKind::Protocol, "extended CONNECT is not enabled by the peer"))
+        } else if !Lease::take_place(&self.core, &host, terms.priority) {
+            Some(Failed::new(FailureKind::Overflow, ""))
+        } else {
+            None
         };
-        let reservation = Reservation { cluster, id: grant.id, armed: true };
-        if wish.extended_connect && !grant.extended_connect {
-            return Err(fail(Failed::new(FailureKind::Protocol, "extended CONNECT is not enabled by the peer")));
+        if let Some(refusal) = refusal {
+            self.give_back(grant.id);
+            return Err(fail(refusal));
         }
-        if !StreamGuard::take(&self.core, &host, wish.priority) {
-            return Err(fail(Failed::new(FailureKind::Overflow, "")));
-        }
-        let holds = (wish.exchange && grant.version < Version::HTTP_2).then(|| {
-            grant.waker.hold();
-            grant.waker
-        });
+        let holds = terms.exchange && grant.version < Version::HTTP_2;
         Ok(HttpUpstream {
-            opener: Box::new(reservation),
             version: grant.version,
             conn: grant.info,
-            guard: Box::new(StreamGuard { life: grant.life, priority: wish.priority, holds }),
+            lease: Box::new(Lease::new(grant.life, grant.waker, terms.priority, holds)),
             host,
         })
     }
@@ -275,9 +298,11 @@ impl WorkerCluster {
     /// A stream on a connection that is ready now. Connections found closed are forgotten on the way.
     fn take_ready(&self, state: &mut State, host: &HostState, pool: u64) -> Option<Grant> {
         loop {
-            let id = *state.pools.pool(host.id, pool)?.ready.last()?;
-            let Some(conn) = state.pools.conn(id) else {
-                state.pools.pool(host.id, pool)?.ready.pop();
+            let PoolSet { hosts, conns, .. } = &mut state.pools;
+            let queue = hosts.get_mut(&host.id)?.http.iter_mut().find(|candidate| candidate.id == pool)?;
+            let id = *queue.ready.last()?;
+            let Some(conn) = conns.get_mut(id.index).filter(|conn| conn.serial == id.serial) else {
+                queue.ready.pop();
                 continue;
             };
             match conn.ready() {
@@ -285,24 +310,22 @@ impl WorkerCluster {
                     conn.reserved += 1;
                     conn.untried = false;
                     conn.left = conn.left.map(|left| left.saturating_sub(1));
-                    let full = room == 1;
-                    conn.listed = !full;
-                    let grant = Grant {
+                    conn.listed = room > 1;
+                    if !conn.listed {
+                        queue.ready.pop();
+                    }
+                    return Some(Grant {
                         id,
                         info: conn.info.clone(),
                         version: conn.version,
                         life: conn.life.clone(),
                         waker: conn.queued.clone(),
                         extended_connect: capabilities.extended_connect,
-                    };
-                    if full {
-                        state.pools.pool(host.id, pool)?.ready.pop();
-                    }
-                    return Some(grant);
+                    });
                 }
                 Ready::Busy => {
                     conn.listed = false;
-                    state.pools.pool(host.id, pool)?.ready.pop();
+                    queue.ready.pop();
                 }
                 Ready::Gone(gone) => self.remove(state, id.index, gone),
             }

@@ -1,47 +1,90 @@
-//! A promised stream and what is counted while one lives.
+//! A stream of a pooled connection: promised, opened, and counted while it lives.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use adit_codec::OutgoingStream;
-use adit_filter::upstream::{Opener, Priority};
+use adit_filter::upstream::{self, Priority};
 use adit_http::{ErrorCode, RequestHead, StreamError};
 use http::Version;
+use tokio::time::Instant;
 
-use super::ConnId;
 use super::conn::{Conn, ConnLife, ConnWaker, Ready};
 use crate::alternate::Learning;
 use crate::cluster::{Core, lock};
 use crate::host::HostState;
 use crate::worker::WorkerCluster;
 
-/// A stream that a connection will take. Dropped unopened, the connection is offered to others.
-pub(crate) struct Reservation {
-    pub cluster: Arc<WorkerCluster>,
-    pub id: ConnId,
-    pub armed: bool,
+/// A stream that a connection takes. Dropped unopened, the connection is offered to others. As small as it can be: a tunnel
+/// holds one.
+pub(crate) struct Lease {
+    life: Arc<ConnLife>,
+    waker: Arc<ConnWaker>,
+    priority: Priority,
+    /// It was promised, and not opened yet.
+    promised: bool,
+    /// An exchange has the connection of HTTP/1 to itself.
+    holds: bool,
+    counted_out: bool,
 }
 
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        if self.armed {
-            let mut state = lock(&self.cluster.state);
-            if let Some(conn) = state.pools.conn(self.id) {
-                conn.reserved = conn.reserved.saturating_sub(1);
-                conn.left = conn.left.map(|left| left + 1);
-                self.cluster.offer(&mut state, self.id);
-            }
+impl Lease {
+    /// For a stream that was promised and has its place under `max_requests` ([`Lease::take_place`]).
+    pub fn new(life: Arc<ConnLife>, waker: Arc<ConnWaker>, priority: Priority, holds: bool) -> Self {
+        if holds {
+            waker.hold();
+        }
+        Self { life, waker, priority, promised: true, holds, counted_out: false }
+    }
+
+    /// Takes a place under `max_requests`; false counts the overflow.
+    pub fn take_place(core: &Core, host: &HostState, priority: Priority) -> bool {
+        if !core.breaker(priority).requests.try_take() {
+            core.stats.traffic.upstream_rq_active_overflow.inc();
+            return false;
+        }
+        core.stats.traffic.upstream_rq_total.inc();
+        core.stats.traffic.upstream_rq_active.inc();
+        host.stats.rq_total.fetch_add(1, Relaxed);
+        host.stats.rq_active.fetch_add(1, Relaxed);
+        true
+    }
+
+    fn count_out(&mut self, now: Instant) {
+        self.counted_out = true;
+        let core = &self.life.core;
+        if self.promised {
+            self.waker.kicks().give_back(self.waker.id());
+        }
+        core.breaker(self.priority).requests.put();
+        core.stats.traffic.upstream_rq_active.dec();
+        self.life.host.stats.rq_active.fetch_sub(1, Relaxed);
+        self.life.touch(now);
+        if self.holds {
+            self.waker.release();
         }
     }
 }
 
-impl Opener for Reservation {
-    fn open(mut self: Box<Self>, head: &RequestHead, end: bool) -> Result<OutgoingStream, StreamError> {
-        self.armed = false;
-        let mut state = lock(&self.cluster.state);
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.counted_out {
+            self.count_out(Instant::now());
+        }
+    }
+}
+
+impl upstream::Lease for Lease {
+    fn open(&mut self, head: &RequestHead, end: bool) -> Result<OutgoingStream, StreamError> {
         let gone = StreamError::Local(ErrorCode::Refused);
+        if !std::mem::take(&mut self.promised) {
+            return Err(gone);
+        }
+        let id = self.waker.id();
+        let cluster = self.waker.kicks().cluster().ok_or(gone)?;
+        let mut state = lock(&cluster.state);
         // Closed by its peer since it was granted.
-        let conn = state.pools.conn(self.id).ok_or(StreamError::Truncated)?;
+        let conn = state.pools.conn(id).ok_or(StreamError::Truncated)?;
         conn.reserved = conn.reserved.saturating_sub(1);
         // A multiplexed connection may have changed since it was asked; one of HTTP/1 is all ours since then, and the
         // caller learns of its end from the stream. HTTP/3 must be asked for each stream, HTTP/2 only if it refuses.
@@ -53,14 +96,30 @@ impl Opener for Reservation {
         if opened.is_ok() {
             conn.life.stream();
         }
-        let origin = self.cluster.core.plan.http.alternate.as_ref().and_then(|_| origin(conn));
-        self.cluster.after_open(&mut state, self.id);
+        let origin = cluster.core.plan.http.alternate.as_ref().and_then(|_| origin(conn));
+        cluster.after_open(&mut state, id);
         match origin {
             None => opened,
             Some((host, port)) => opened.map(|OutgoingStream { send, response, meter }| {
-                let plan = self.cluster.core.plan.clone();
+                let plan = cluster.core.plan.clone();
                 OutgoingStream { send, response: Box::new(Learning { inner: response, plan, host, port }), meter }
             }),
+        }
+    }
+
+    fn over(mut self: Box<Self>, now: Instant) {
+        self.count_out(now);
+    }
+}
+
+impl WorkerCluster {
+    /// A promised stream will not be opened: others may have the connection.
+    pub(super) fn give_back(&self, id: super::ConnId) {
+        let mut state = lock(&self.state);
+        if let Some(conn) = state.pools.conn(id) {
+            conn.reserved = conn.reserved.saturating_sub(1);
+            conn.left = conn.left.map(|left| left + 1);
+            self.offer(&mut state, id);
         }
     }
 }
@@ -69,40 +128,4 @@ impl Opener for Reservation {
 fn origin(conn: &Conn) -> Option<(Box<str>, u16)> {
     conn.info.tls.as_ref()?;
     Some((conn.info.server_name.clone()?, conn.life.host.address().socket()?.port()))
-}
-
-/// Held while a stream lives.
-pub(crate) struct StreamGuard {
-    pub life: Arc<ConnLife>,
-    pub priority: Priority,
-    /// Of a connection of HTTP/1 that an exchange has to itself.
-    pub holds: Option<Arc<ConnWaker>>,
-}
-
-impl StreamGuard {
-    /// Takes a place under `max_requests`; `None` counts the overflow.
-    pub fn take(core: &Core, host: &HostState, priority: Priority) -> bool {
-        if !core.breaker(priority).requests.try_take() {
-            core.stats.traffic.upstream_rq_active_overflow.inc();
-            return false;
-        }
-        core.stats.traffic.upstream_rq_total.inc();
-        core.stats.traffic.upstream_rq_active.inc();
-        host.stats.rq_total.fetch_add(1, Relaxed);
-        host.stats.rq_active.fetch_add(1, Relaxed);
-        true
-    }
-}
-
-impl Drop for StreamGuard {
-    fn drop(&mut self) {
-        let core = &self.life.core;
-        core.breaker(self.priority).requests.put();
-        core.stats.traffic.upstream_rq_active.dec();
-        self.life.host.stats.rq_active.fetch_sub(1, Relaxed);
-        self.life.touch();
-        if let Some(waker) = &self.holds {
-            waker.release();
-        }
-    }
 }

@@ -173,17 +173,20 @@ pub async fn acquire(cluster: &Arc<dyn Cluster>) -> Result<HttpUpstream, Connect
     cluster.http(&need).await
 }
 
-/// Sends a GET and reads the whole answer; the guard lives until the end.
-pub async fn exchange(upstream: HttpUpstream, path: &str) -> (ResponseHead, Vec<u8>) {
-    let guard = upstream.guard;
-    let stream = upstream.opener.open(&get(path), true).unwrap();
+/// Sends a GET and reads the whole answer; the lease lives until the end.
+pub async fn exchange(mut upstream: HttpUpstream, path: &str) -> (ResponseHead, Vec<u8>) {
+    exchange_on(&mut upstream, path).await
+}
+
+/// The same; the lease goes on to live.
+pub async fn exchange_on(upstream: &mut HttpUpstream, path: &str) -> (ResponseHead, Vec<u8>) {
+    let stream = upstream.lease.open(&get(path), true).unwrap();
     let (mut send, mut response) = (stream.send, stream.response);
     std::future::poll_fn(|cx| send.poll_flush(cx)).await.unwrap();
     let head = std::future::poll_fn(|cx| response.poll_head(cx)).await.unwrap();
     let mut recv = response.into_recv();
     let body = read(&mut *recv).await;
     drop((send, recv));
-    drop(guard);
     (head, body)
 }
 

@@ -170,7 +170,7 @@ impl WorkerCluster {
             Version::HTTP_3 => stats.upstream_cx_http3_total.inc(),
             _ => stats.upstream_cx_http1_total.inc(),
         }
-        life.touch();
+        life.touch(Instant::now());
         let serial = state.pools.next_serial();
         let Some(queue) = state.pools.pool(host.id, pool) else { return };
         queue.learned = Some(version);

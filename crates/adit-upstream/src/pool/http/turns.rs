@@ -4,8 +4,8 @@ use adit_filter::upstream::FailureKind;
 
 use super::alternative::alternative;
 use crate::connect::{Failed, refused};
-use crate::pool::ConnId;
 use crate::pool::conn::{Gone, Ready};
+use crate::pool::{ConnId, PoolSet};
 use crate::worker::{State, WorkerCluster};
 
 impl WorkerCluster {
@@ -19,51 +19,71 @@ impl WorkerCluster {
 
     /// A connection may have room: it goes to who waits, else into the list.
     pub(in crate::pool) fn offer(&self, state: &mut State, id: ConnId) {
-        let Some(conn) = state.pools.conn(id) else { return };
-        let (host, pool, listed) = (conn.life.host.clone(), conn.pool, conn.listed);
-        let ready = conn.ready();
-        match ready {
-            Ready::Gone(gone) => {
-                let (fresh, refusal) = (conn.fresh, conn.info.refusal.clone());
-                self.remove(state, id.index, gone);
-                if fresh {
-                    // It never worked: another try would end likewise.
-                    if !gone.broken {
-                        self.core.stats.traffic.upstream_cx_protocol_error.inc();
-                    }
-                    let why = refusal.as_ref().and_then(refused).map_or_else(
-                        || Failed::new(FailureKind::Remote, "connection closed before its first stream"),
-                        Failed::from,
-                    );
-                    self.failed(state, &host, pool, &why);
-                } else {
-                    self.connect_more(state, host.id, pool);
-                }
-            }
+        let PoolSet { hosts, conns, .. } = &mut state.pools;
+        let Some(conn) = conns.get_mut(id.index).filter(|conn| conn.serial == id.serial) else { return };
+        match conn.ready() {
+            Ready::Gone(gone) => self.found_gone(state, id, gone),
             Ready::Busy => {}
             Ready::Room(..) => {
-                let fresh = std::mem::replace(&mut conn.fresh, false);
-                conn.listed = true;
-                if let Some(queue) = state.pools.pool(host.id, pool) {
-                    if fresh {
-                        queue.connecting = queue.connecting.saturating_sub(1);
-                        queue.connected += 1;
-                        if let Some((alternate, name, port)) = alternative(&self.core, &host, &queue.key) {
-                            alternate.works(name, port);
-                        }
-                    }
+                let listed = std::mem::replace(&mut conn.listed, true);
+                let pools = hosts.get_mut(&conn.life.host.id);
+                let queue = pools.and_then(|pools| pools.http.iter_mut().find(|queue| queue.id == conn.pool));
+                let queue = queue.map(|queue| {
                     if !listed {
                         queue.ready.push(id);
                     }
+                    !queue.waiters.is_empty()
+                });
+                if conn.fresh {
+                    self.works(state, id);
+                } else if queue == Some(true) {
+                    let (host, pool) = (conn.life.host.clone(), conn.pool);
+                    self.serve(state, &host, pool);
                 }
-                self.serve(state, &host, pool);
-                if fresh {
-                    self.watch_untried(state, id);
-                }
-                if state.pools.conn(id).is_some_and(|conn| conn.host_gone() && conn.is_idle()) {
-                    self.remove(state, id.index, Gone::default());
-                }
+                self.remove_if_unwanted(state, id);
             }
+        }
+    }
+
+    /// A connection is over.
+    fn found_gone(&self, state: &mut State, id: ConnId, gone: Gone) {
+        let Some(conn) = state.pools.conn(id) else { return };
+        let (host, pool, fresh, refusal) = (conn.life.host.clone(), conn.pool, conn.fresh, conn.info.refusal.clone());
+        self.remove(state, id.index, gone);
+        if !fresh {
+            return self.connect_more(state, host.id, pool);
+        }
+        // It never worked: another try would end likewise.
+        if !gone.broken {
+            self.core.stats.traffic.upstream_cx_protocol_error.inc();
+        }
+        let why = refusal.as_ref().and_then(refused).map_or_else(
+            || Failed::new(FailureKind::Remote, "connection closed before its first stream"),
+            Failed::from,
+        );
+        self.failed(state, &host, pool, &why);
+    }
+
+    /// A new connection has room for the first time.
+    fn works(&self, state: &mut State, id: ConnId) {
+        let Some(conn) = state.pools.conn(id) else { return };
+        conn.fresh = false;
+        let (host, pool) = (conn.life.host.clone(), conn.pool);
+        if let Some(queue) = state.pools.pool(host.id, pool) {
+            queue.connecting = queue.connecting.saturating_sub(1);
+            queue.connected += 1;
+            if let Some((alternate, name, port)) = alternative(&self.core, &host, &queue.key) {
+                alternate.works(name, port);
+            }
+        }
+        self.serve(state, &host, pool);
+        self.watch_untried(state, id);
+    }
+
+    /// Nobody is to find a connection to a host that is gone.
+    fn remove_if_unwanted(&self, state: &mut State, id: ConnId) {
+        if state.pools.conn(id).is_some_and(|conn| conn.host_gone() && conn.is_idle()) {
+            self.remove(state, id.index, Gone::default());
         }
     }
 
