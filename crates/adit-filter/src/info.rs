@@ -103,8 +103,11 @@ impl StreamInfo {
     }
 
     /// The time from the start to this moment.
+    #[inline]
     pub fn elapsed_at(&self, now: tokio::time::Instant) -> Duration {
-        now.into_std().saturating_duration_since(self.started)
+        let now = now.into_std();
+        // Much happens at the start itself.
+        if now == self.started { Duration::ZERO } else { now.saturating_duration_since(self.started) }
     }
 
     /// Bytes received beside the payload, and those of them that are header fields.

@@ -27,7 +27,8 @@ impl Account {
             Version::HTTP_3 => stats.downstream_rq_http3_total.inc(),
             _ => stats.downstream_rq_http1_total.inc(),
         }
-        shared.streams_total.fetch_add(1, Ordering::Relaxed);
+        // Streams begin in the connection's own task alone.
+        shared.streams_total.store(shared.streams_total.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         Self(shared.hcm.clone())
     }
 

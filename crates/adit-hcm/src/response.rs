@@ -89,15 +89,19 @@ impl Hcm {
         if let Some(via) = &config.request.via {
             head.headers.append(header::VIA, via.clone());
         }
+        // One look at the names that are there costs less than looking one up.
         if let Some(request) = request
+            && (config.always_set_request_id_in_response || request.headers.keys().any(|name| *name == FORCE_TRACE))
             && let Some(id) = request.headers.get(X_REQUEST_ID)
-            && (config.always_set_request_id_in_response || request.headers.contains_key(FORCE_TRACE))
         {
             head.headers.insert(X_REQUEST_ID, id.clone());
         }
         // A client that asked to switch is told what it may switch to.
         let asked = request.is_some_and(|request| matches!(request.kind, RequestKind::Upgrade(_)));
-        if head.status != StatusCode::SWITCHING_PROTOCOLS && !asked {
+        if head.status != StatusCode::SWITCHING_PROTOCOLS
+            && !asked
+            && head.headers.keys().any(|name| name == header::UPGRADE)
+        {
             head.headers.remove(header::UPGRADE);
         }
     }

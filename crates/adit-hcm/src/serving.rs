@@ -181,8 +181,12 @@ pub(crate) struct NotedEnds {
 
 impl NotedEnds {
     pub(crate) fn note(&self, ends: Ends) {
-        self.local.fetch_or(ends.local, Ordering::Relaxed);
-        self.active.fetch_or(ends.active, Ordering::Relaxed);
+        if ends.local {
+            self.local.store(true, Ordering::Relaxed);
+        }
+        if ends.active {
+            self.active.store(true, Ordering::Relaxed);
+        }
     }
 
     fn get(&self) -> Ends {

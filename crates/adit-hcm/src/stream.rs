@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use adit_codec::{IncomingStream, RecvStream};
 use adit_filter::{
-    AccessLogType, BoxFuture, Closing, FilterChain, HttpStream, Lent, LocalReply, Route, StandingTunnel, boxed,
+    AccessLogType, BoxFuture, Closing, FilterChain, HttpStream, Lent, LocalReply, Route, StandingTunnel, StreamInfo,
+    boxed,
 };
 use adit_http::{ErrorCode, RequestKind, StreamError, target};
 use adit_io::{ByteSource, ConnInfo};
@@ -31,10 +32,27 @@ const CLOSING_GRACE: Duration = Duration::from_secs(1);
 /// a box that goes with the phase, and it is boxed here, once: a future that awaits another by value holds it twice.
 pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, lent: Lent, now: Instant) -> ServingStream {
     let account = Account::open(&shared, incoming.head.version);
-    let disarmed = shared.hcm.config.request_timeout.map(|_| Arc::new(AtomicBool::new(incoming.recv.is_end())));
-    let mut stream = new_stream(&shared, incoming, disarmed.as_ref(), now);
-    stream.lent = lent;
-    boxed(|| async move {
+    boxed(|| {
+        let end = incoming.recv.is_end();
+        // Disarms `request_timeout` where there is one: set once the request was received whole or is answered.
+        let disarmed = shared.hcm.config.request_timeout.map(|_| Arc::new(AtomicBool::new(end)));
+        let mut stream = new_stream(&shared, incoming, disarmed.as_ref(), now);
+        prepare(&shared, &mut stream, end);
+        stream.lent = lent;
+        run(shared, stream, account, disarmed)
+    })
+}
+
+/// See [`serve`].
+#[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+#[inline]
+fn run(
+    shared: Arc<ConnShared>,
+    mut stream: HttpStream,
+    account: Account,
+    disarmed: Option<Arc<AtomicBool>>,
+) -> impl Future<Output = Outcome> {
+    async move {
         let chain = match admit(&shared.hcm, &shared.info, &mut stream) {
             Ok(chain) => Some(chain),
             Err(reply) => {
@@ -68,7 +86,7 @@ pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, lent: Len
         let at = account.close(&shared, &mut stream);
         drop(account);
         Outcome::Over { lent: stream.lent, at }
-    })
+    }
 }
 
 /// A request until it is over, or is a tunnel that stands.
@@ -84,8 +102,8 @@ pub(crate) enum Outcome {
     Tunnel(Pin<Box<Tunnel>>),
 }
 
-/// The stream, made where it is to be: it is large. The flag disarms `request_timeout` where there is one: it is set once the
-/// request was received whole or is answered.
+/// The stream as it came. Nothing is done to it here: it is large, and made where it is to be.
+#[inline]
 fn new_stream(
     shared: &Arc<ConnShared>,
     incoming: IncomingStream,
@@ -93,17 +111,19 @@ fn new_stream(
     now: Instant,
 ) -> HttpStream {
     let IncomingStream { head, recv, responder, meter } = incoming;
-    let hcm = &shared.hcm;
-    let end = recv.is_end();
     let recv = match disarmed {
-        Some(done) if !end => Box::new(Watched { recv, done: done.clone() }),
+        Some(done) if !recv.is_end() => Box::new(Watched { recv, done: done.clone() }),
         _ => recv,
     };
     let hook = Box::new(ResponsePath::new(shared.clone(), disarmed.cloned()));
-    let mut stream = HttpStream::new(head, recv, responder, hook, shared.stream_info(now), shared.worker.clone());
+    let info = StreamInfo { meter, protocol: Some(head.version), ..shared.stream_info(now) };
+    HttpStream::new(head, recv, responder, hook, info, shared.worker.clone())
+}
+
+/// What the connection manager does to a request before it looks at it; `end` says that its head is all of it.
+fn prepare(shared: &ConnShared, stream: &mut HttpStream, end: bool) {
+    let hcm = &shared.hcm;
     let (head, info) = (&mut stream.request, &mut stream.info);
-    info.meter = meter;
-    info.protocol = Some(head.version);
     let id = || HeaderValue::from_maybe_shared(Bytes::from(request::uuid())).ok();
     let client = request::prepare(head, &shared.info, &hcm.config.request, id);
     if let Some(conn) = request::with_remote(&shared.info, &client) {
@@ -114,14 +134,13 @@ fn new_stream(
         info.stream_id = head.headers.get(request::X_REQUEST_ID).and_then(|id| id.to_str().ok()).map(Arc::from);
     }
     if end {
-        // Its head is all of it, and came just now.
+        // It came just now.
         info.timing.request_received = Some(Duration::ZERO);
     }
     stream.random = fastrand::u64(..);
     stream.buffer_limit = shared.buffer_limit;
     stream.idle_timeout = hcm.config.stream_idle_timeout;
     stream.internal = client.internal;
-    stream
 }
 
 /// An upgrade or a CONNECT that is let through; where there is no route the connection manager alone decides.

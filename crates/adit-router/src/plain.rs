@@ -175,7 +175,7 @@ impl Exchange<'_> {
         sent: &mut Sent,
     ) -> Result<ResponseHead, Missed> {
         loop {
-            match self.await_head(stream, body, sent).await {
+            match std::future::poll_fn(|cx| self.poll_head(cx, stream, body, sent)).await {
                 Ok(head) if is_interim(head.status) => {
                     self.charge(stream, head.status);
                     if head.status != StatusCode::CONTINUE || stream.request.headers.contains_key(header::EXPECT) {
@@ -235,50 +235,48 @@ impl Exchange<'_> {
     }
 
     /// Sends the body while the head is awaited.
-    async fn await_head(
+    fn poll_head(
         &mut self,
+        cx: &mut Context<'_>,
         stream: &mut HttpStream,
         body: &mut RequestBody,
         sent: &mut Sent,
-    ) -> Result<ResponseHead, Wait> {
+    ) -> Poll<Result<ResponseHead, Wait>> {
         let Sent { response, upload, .. } = sent;
-        std::future::poll_fn(|cx| {
-            if let Poll::Ready(head) = response.poll_head(cx) {
+        if let Poll::Ready(head) = response.poll_head(cx) {
+            return Poll::Ready(head.map_err(Wait::Upstream));
+        }
+        if let Some(pump) = upload {
+            let (before, was_complete) = (pump.moved, body.is_complete());
+            let polled = pump.poll(cx, body, &mut stream.info);
+            if pump.moved != before {
+                self.waits.touch();
+                stream.info.upstream_mut().bytes_sent += pump.moved - before;
+            }
+            let over = match polled {
+                Poll::Ready(Err(PumpError::Source(error))) => {
+                    pump.sink.reset(error.code());
+                    return Poll::Ready(Err(Wait::Interrupted(Interrupt::Client(error))));
+                }
+                // An upstream that reads no more may have answered; its answer, or its failure, is yet to be read.
+                Poll::Ready(Ok(()) | Err(PumpError::Sink(_))) => true,
+                Poll::Pending => false,
+            };
+            if over {
+                if polled == Poll::Ready(Ok(())) {
+                    stream.info.timing.upstream_last_sent = Some(stream.info.elapsed());
+                }
+                *upload = None;
+            }
+            if over || (body.is_complete() && !was_complete) {
+                self.start_response_timer();
+            }
+            // The response may have come with what the upload moved on a shared connection.
+            if over && let Poll::Ready(head) = response.poll_head(cx) {
                 return Poll::Ready(head.map_err(Wait::Upstream));
             }
-            if let Some(pump) = upload {
-                let (before, was_complete) = (pump.moved, body.is_complete());
-                let polled = pump.poll(cx, body, &mut stream.info);
-                if pump.moved != before {
-                    self.waits.touch();
-                    stream.info.upstream_mut().bytes_sent += pump.moved - before;
-                }
-                let over = match polled {
-                    Poll::Ready(Err(PumpError::Source(error))) => {
-                        pump.sink.reset(error.code());
-                        return Poll::Ready(Err(Wait::Interrupted(Interrupt::Client(error))));
-                    }
-                    // An upstream that reads no more may have answered; its answer, or its failure, is yet to be read.
-                    Poll::Ready(Ok(()) | Err(PumpError::Sink(_))) => true,
-                    Poll::Pending => false,
-                };
-                if over {
-                    if polled == Poll::Ready(Ok(())) {
-                        stream.info.timing.upstream_last_sent = Some(stream.info.elapsed());
-                    }
-                    *upload = None;
-                }
-                if over || (body.is_complete() && !was_complete) {
-                    self.start_response_timer();
-                }
-                // The response may have come with what the upload moved on a shared connection.
-                if over && let Poll::Ready(head) = response.poll_head(cx) {
-                    return Poll::Ready(head.map_err(Wait::Upstream));
-                }
-            }
-            self.waits.poll(cx, stream).map(|interrupt| Err(Wait::Interrupted(interrupt)))
-        })
-        .await
+        }
+        self.waits.poll(cx, stream).map(|interrupt| Err(Wait::Interrupted(interrupt)))
     }
 
     fn start_response_timer(&mut self) {

@@ -77,13 +77,12 @@ impl Waits {
 
     /// The first of them.
     fn next(&self) -> Option<Instant> {
-        let mut next = None;
-        for at in [self.response, self.max, self.per_try, at(self.idle), at(self.per_try_idle)].into_iter().flatten() {
-            if next.is_none_or(|next| at < next) {
-                next = Some(at);
-            }
+        let next = sooner(self.response, at(self.idle));
+        if self.max.is_none() && self.per_try.is_none() && self.per_try_idle.is_none() {
+            // As nearly always.
+            return next;
         }
-        next
+        sooner(next, sooner(self.max, sooner(self.per_try, at(self.per_try_idle))))
     }
 
     /// Ready when time is up for one of them.
@@ -109,6 +108,13 @@ impl Waits {
             return Poll::Ready(Interrupt::Client(error));
         }
         self.poll_time(cx, client.alarm)
+    }
+}
+
+fn sooner(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
     }
 }
 

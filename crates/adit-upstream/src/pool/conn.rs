@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU64,
-    Ordering::{Relaxed, SeqCst},
+    Ordering::{Relaxed, Release, SeqCst},
 };
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -115,7 +115,8 @@ impl ConnWaker {
 
     /// A stream has the connection to itself.
     pub fn hold(&self) {
-        self.held.store(true, SeqCst);
+        // A wake that does not see it yet is only acted on sooner.
+        self.held.store(true, Release);
     }
 
     /// It has ended: takes the connection back where its waker was called meanwhile.
@@ -263,9 +264,9 @@ impl ConnLife {
         self.born + std::time::Duration::from_millis(self.last.load(Relaxed))
     }
 
-    /// One more stream.
+    /// One more stream; for who has locked the pools, so that nobody else counts.
     pub fn stream(&self) {
-        self.streams.fetch_add(1, Relaxed);
+        self.streams.store(self.streams.load(Relaxed) + 1, Relaxed);
     }
 }
 

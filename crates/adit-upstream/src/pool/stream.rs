@@ -19,7 +19,8 @@ use crate::worker::WorkerCluster;
 /// holds one.
 pub(crate) struct Lease {
     life: Arc<ConnLife>,
-    waker: Arc<ConnWaker>,
+    /// Until it was opened, and on where it has the connection to itself.
+    waker: Option<Arc<ConnWaker>>,
     priority: Priority,
     /// It was promised, and not opened yet.
     promised: bool,
@@ -34,7 +35,7 @@ impl Lease {
         if holds {
             waker.hold();
         }
-        Self { life, waker, priority, promised: true, holds, counted_out: false }
+        Self { life, waker: Some(waker), priority, promised: true, holds, counted_out: false }
     }
 
     /// Takes a place under `max_requests`; false counts the overflow.
@@ -53,15 +54,19 @@ impl Lease {
     fn count_out(&mut self, now: Instant) {
         self.counted_out = true;
         let core = &self.life.core;
-        if self.promised {
-            self.waker.kicks().give_back(self.waker.id());
+        if self.promised
+            && let Some(waker) = &self.waker
+        {
+            waker.kicks().give_back(waker.id());
         }
         core.breaker(self.priority).requests.put();
         core.stats.traffic.upstream_rq_active.dec();
         self.life.host.stats.rq_active.fetch_sub(1, Relaxed);
         self.life.touch(now);
-        if self.holds {
-            self.waker.release();
+        if self.holds
+            && let Some(waker) = &self.waker
+        {
+            waker.release();
         }
     }
 }
@@ -77,11 +82,12 @@ impl Drop for Lease {
 impl upstream::Lease for Lease {
     fn open(&mut self, head: &RequestHead, end: bool) -> Result<OutgoingStream, StreamError> {
         let gone = StreamError::Local(ErrorCode::Refused);
-        if !std::mem::take(&mut self.promised) {
-            return Err(gone);
+        let Some(waker) = self.waker.as_ref().filter(|_| std::mem::take(&mut self.promised)) else { return Err(gone) };
+        let id = waker.id();
+        let cluster = waker.kicks().cluster().ok_or(gone)?;
+        if !self.holds {
+            self.waker = None;
         }
-        let id = self.waker.id();
-        let cluster = self.waker.kicks().cluster().ok_or(gone)?;
         let mut state = lock(&cluster.state);
         // Closed by its peer since it was granted.
         let conn = state.pools.conn(id).ok_or(StreamError::Truncated)?;
