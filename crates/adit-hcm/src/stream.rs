@@ -32,15 +32,14 @@ const CLOSING_GRACE: Duration = Duration::from_secs(1);
 /// a box that goes with the phase, and it is boxed here, once: a future that awaits another by value holds it twice.
 pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, lent: Lent, now: Instant) -> ServingStream {
     let account = Account::open(&shared, incoming.head.version);
-    boxed(|| {
-        let end = incoming.recv.is_end();
-        // Disarms `request_timeout` where there is one: set once the request was received whole or is answered.
-        let disarmed = shared.hcm.config.request_timeout.map(|_| Arc::new(AtomicBool::new(end)));
-        let mut stream = new_stream(&shared, incoming, disarmed.as_ref(), now);
-        prepare(&shared, &mut stream, end);
-        stream.lent = lent;
-        run(shared, stream, account, disarmed)
-    })
+    let end = incoming.recv.is_end();
+    // Disarms `request_timeout` where there is one: set once the request was received whole or is answered.
+    let disarmed = shared.hcm.config.request_timeout.map(|_| Arc::new(AtomicBool::new(end)));
+    let mut stream = new_stream(&shared, incoming, disarmed.as_ref(), now);
+    prepare(&shared, &mut stream, end);
+    stream.lent = lent;
+    let future: Box<_> = Box::write(Box::new_uninit(), run(shared, stream, account, disarmed));
+    Box::into_pin(future)
 }
 
 /// See [`serve`].

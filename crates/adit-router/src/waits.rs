@@ -85,13 +85,18 @@ impl Waits {
         sooner(next, sooner(self.max, sooner(self.per_try, at(self.per_try_idle))))
     }
 
+    /// What time is up for.
+    #[cold]
+    fn due(&self, now: Instant) -> Option<Interrupt> {
+        self.deadlines().into_iter().find(|(at, _)| at.is_some_and(|at| at <= now)).map(|(_, interrupt)| interrupt)
+    }
+
     /// Ready when time is up for one of them.
     pub(crate) fn poll_time(&mut self, cx: &mut Context<'_>, alarm: &mut Alarm) -> Poll<Interrupt> {
         loop {
             let Some(next) = self.next() else { return Poll::Pending };
             ready!(alarm.poll_until(cx, next));
-            let now = Instant::now();
-            if let Some((_, interrupt)) = self.deadlines().into_iter().find(|(at, _)| at.is_some_and(|at| at <= now)) {
+            if let Some(interrupt) = self.due(Instant::now()) {
                 return Poll::Ready(interrupt);
             }
         }
