@@ -10,7 +10,6 @@ use std::time::Duration;
 use adit_codec::{IncomingStream, RecvStream};
 use adit_filter::{
     AccessLogType, BoxFuture, Closing, FilterChain, HttpStream, Lent, LocalReply, Route, StandingTunnel, StreamInfo,
-    boxed,
 };
 use adit_http::{ErrorCode, RequestKind, StreamError, target};
 use adit_io::{ByteSource, ConnInfo};
