@@ -45,9 +45,9 @@ fn requests_and_tunnels_allocate_no_more_than_they_did() {
     let adit = Adit::start();
     let mut report = Report::default();
     requests(&adit, &mut report);
-    let websocket = Bounds { name: "WebSocket h1 -> h1", open: 55.0, echo: 0.0, live: 1690.0, end: 5.0 };
+    let websocket = Bounds { name: "WebSocket h1 -> h1", open: 53.5, echo: 0.0, live: 1690.0, end: 5.0 };
     tunnels(&adit.websocket, WEBSOCKET, &websocket, &mut report);
-    let connect = Bounds { name: "CONNECT over h1, terminated", open: 41.0, echo: 0.0, live: 1630.0, end: 5.0 };
+    let connect = Bounds { name: "CONNECT over h1, terminated", open: 40.5, echo: 0.0, live: 1630.0, end: 5.0 };
     tunnels(&adit.connect, CONNECT, &connect, &mut report);
     let tcp = Bounds { name: "TCP", open: 17.5, echo: 0.0, live: 1470.0, end: 6.0 };
     tunnels(&adit.tcp, "", &tcp, &mut report);
@@ -67,7 +67,7 @@ fn requests(adit: &Adit, report: &mut Report) {
         exchange(&mut client, GET);
     }
     let (allocations, live) = measure.stop();
-    report.line("GET h1 -> h1", "allocations", per_each(allocations), 19.5);
+    report.line("GET h1 -> h1", "allocations", per_each(allocations), 18.3);
     report.line("GET h1 -> h1", "bytes left behind", per_each(live), GROWTH);
     counting::shown("GET h1 -> h1", || exchange(&mut client, GET));
 }
