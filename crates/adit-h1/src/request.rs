@@ -68,9 +68,38 @@ pub(crate) struct Request {
 
 /// Parses a complete head of about so many lines, its empty line included.
 pub(crate) fn parse(head: &Bytes, lines: usize, cfg: &ServerConfig, scheme: Scheme) -> Result<Request, Refusal> {
+    let (line, start) = match plain_get(head) {
+        Some(line) => line,
+        None => request_line(head)?,
+    };
+    let section = section::parse(head, start, lines, cfg.max_headers, Owner::Request)?;
+    if !cfg.allow_custom_methods && !KNOWN_METHODS.contains(&line.method.as_str()) {
+        return Err(Refusal::CODEC);
+    }
+    if line.version == Version::HTTP_10 && !cfg.accept_http_10 {
+        return Err(Refusal::LOW_VERSION);
+    }
+    assemble(line, section, cfg, scheme)
+}
+
+/// The line of most requests, a GET of visible ASCII, and where the fields start.
+fn plain_get(head: &Bytes) -> Option<(Line, usize)> {
+    let (method, version) = (b"GET ", b" HTTP/1.1\r\n");
+    let end = scan::find(head, method.len(), b' ')?;
+    let target = head.get(method.len()..end).filter(|target| !target.is_empty())?;
+    let visible = target.iter().fold(true, |visible, byte| visible & byte.is_ascii_graphic());
+    if !visible || !head.starts_with(method) || !head.get(end..)?.starts_with(version) {
+        return None;
+    }
+    let line = Line { method: Method::GET, target: head.slice(method.len()..end), version: Version::HTTP_11 };
+    Some((line, end + version.len()))
+}
+
+/// Any request line, and where the fields start.
+fn request_line(head: &Bytes) -> Result<(Line, usize), Refusal> {
     let start = scan::line_break(head, 0).ok_or(Refusal::CODEC)? + 2;
     let mut parsed = httparse::Request::new(&mut []);
-    // The request line alone; that fields are missing is what it says then.
+    // The line alone; that fields are missing is what it says then.
     let status = parsed.parse(head.get(..start).ok_or(Refusal::CODEC)?).map_err(|error| match error {
         httparse::Error::Version => wrong_version(head),
         error => error.into(),
@@ -80,19 +109,12 @@ pub(crate) fn parse(head: &Bytes, lines: usize, cfg: &ServerConfig, scheme: Sche
     else {
         return Err(Refusal::CODEC);
     };
-    let section = section::parse(head, start, lines, cfg.max_headers, Owner::Request)?;
-    if !cfg.allow_custom_methods && method != "GET" && !KNOWN_METHODS.contains(&method) {
-        return Err(Refusal::CODEC);
-    }
     let line = Line {
         method: Method::from_bytes(method.as_bytes()).map_err(|_| Refusal::CODEC)?,
         target: head.slice_ref(path.as_bytes()),
         version: if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 },
     };
-    if line.version == Version::HTTP_10 && !cfg.accept_http_10 {
-        return Err(Refusal::LOW_VERSION);
-    }
-    assemble(line, section, cfg, scheme)
+    Ok((line, start))
 }
 
 /// What [`fields::size`] says of a head that was not taken; 0 where it is no message at all.

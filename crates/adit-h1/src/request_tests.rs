@@ -296,3 +296,26 @@ fn persistence() {
         assert_eq!(get(fields).unwrap().keep_alive, kept, "{fields}");
     }
 }
+
+#[test]
+fn the_short_way_of_a_get_says_what_the_long_one_does() {
+    let mut short = 0;
+    for byte in 0..=u8::MAX {
+        for line in [
+            "GET /~ HTTP/1.1",
+            "GET ~ HTTP/1.1",
+            "GET~/ HTTP/1.1",
+            "GET /~HTTP/1.1",
+            "GET / HTTP/1.~",
+            "~ET / HTTP/1.1",
+        ] {
+            let text: Vec<u8> = line.bytes().map(|c| if c == b'~' { byte } else { c }).collect();
+            let head = Bytes::from([&text[..], b"\r\n\r\n"].concat());
+            let Some((line, start)) = plain_get(&head) else { continue };
+            let (long, at) = request_line(&head).unwrap();
+            assert_eq!((line.method, line.target, line.version, start), (long.method, long.target, long.version, at));
+            short += 1;
+        }
+    }
+    assert!(short > 180, "{short}");
+}
