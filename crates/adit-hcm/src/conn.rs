@@ -142,7 +142,7 @@ pub(crate) async fn serve_session(hcm: Arc<Hcm>, codec: Box<dyn ServerConn>, ses
     let limit = session.listener.buffer_limit;
     let origin = info.clone().into();
     let shared = Arc::new(ConnShared::new(&hcm, session.worker, session.info, limit, origin));
-    let started = Instant::now();
+    let started = Instant::from_std(info.started);
     let account = CxAccount::open(hcm, shared.clone(), started);
     // The streams of QUIC are tasks of their own, tunnels too.
     let _ = serve_codec(&shared, codec, Version::HTTP_3, started, Lent::default()).await;
@@ -335,11 +335,12 @@ impl Streams<'_> {
         if self.multiplexed {
             shared.live.fetch_add(1, Ordering::Relaxed);
             let live = Live(shared.clone());
-            let current = Current::Stream(crate::stream::serve(shared.clone(), incoming, Lent::default(), now));
+            let current = Current::Stream(crate::stream::serve(shared.clone(), incoming, Lent::default(), now, false));
             shared.worker.spawn.spawn(Box::pin(Alone { current, live }));
             return;
         }
-        let stream = crate::stream::serve(shared.clone(), incoming, std::mem::take(&mut self.lent), now);
+        let (lent, at_once) = (std::mem::take(&mut self.lent), self.current.is_none());
+        let stream = crate::stream::serve(shared.clone(), incoming, lent, now, at_once);
         self.current = Some(Current::Stream(match self.current.take() {
             None => stream,
             // Both its directions are over; it may still have its account to write.

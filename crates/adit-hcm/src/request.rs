@@ -284,8 +284,10 @@ fn tell_addresses(
     }
     let trust_proto = !options.use_remote_address || options.xff_num_trusted_hops > 0;
     if !(trust_proto && extensions && head.headers.contains_key(X_FORWARDED_PROTO)) {
-        let proto = if conn.tls.is_some() || conn.transport == "quic" { Scheme::Https } else { Scheme::Http };
-        head.headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto.as_str()));
+        const HTTP: HeaderValue = HeaderValue::from_static("http");
+        const HTTPS: HeaderValue = HeaderValue::from_static("https");
+        let proto = if conn.tls.is_some() || conn.transport == "quic" { HTTPS } else { HTTP };
+        head.headers.insert(X_FORWARDED_PROTO, proto);
     }
     if options.append_x_forwarded_port
         && !head.headers.contains_key(X_FORWARDED_PORT)

@@ -16,9 +16,10 @@ use crate::tunnel::Tunnel;
 
 /// Serves a connection of bytes to its end.
 pub(crate) fn serve(hcm: Arc<Hcm>, connection: Connection) -> BoxFuture<'static, Option<Box<StreamInfo>>> {
-    let origin = connection.stream_info().into();
+    let info = connection.stream_info();
+    let started = Instant::from_std(info.started);
+    let origin = info.into();
     let Connection { io, listener, worker, guards, .. } = connection;
-    let started = Instant::now();
     let shared = Arc::new(ConnShared::new(&hcm, worker, io.info.clone(), listener.buffer_limit, origin));
     let opening = {
         let (hcm, shared) = (hcm.clone(), shared.clone());

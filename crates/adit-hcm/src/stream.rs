@@ -28,8 +28,15 @@ use crate::{Hcm, filters, request, upgrade};
 const CLOSING_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves one request to its end, or to the tunnel that it became. Every path answers or resets. What only a phase needs is in
-/// a box that goes with the phase, and it is boxed here, once: a future that awaits another by value holds it twice.
-pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, lent: Lent, now: Instant) -> ServingStream {
+/// a box that goes with the phase, and it is boxed here, once: a future that awaits another by value holds it twice. `at_once`
+/// says that it is polled right away.
+pub(crate) fn serve(
+    shared: Arc<ConnShared>,
+    incoming: IncomingStream,
+    lent: Lent,
+    now: Instant,
+    at_once: bool,
+) -> ServingStream {
     let account = Account::open(&shared, incoming.head.version);
     let end = incoming.recv.is_end();
     // Disarms `request_timeout` where there is one: set once the request was received whole or is answered.
@@ -37,7 +44,7 @@ pub(crate) fn serve(shared: Arc<ConnShared>, incoming: IncomingStream, lent: Len
     let mut stream = new_stream(&shared, incoming, disarmed.as_ref(), now);
     prepare(&shared, &mut stream, end);
     stream.lent = lent;
-    let future: Box<_> = Box::write(Box::new_uninit(), run(shared, stream, account, disarmed));
+    let future: Box<_> = Box::write(Box::new_uninit(), run(shared, stream, account, disarmed, at_once));
     Box::into_pin(future)
 }
 
@@ -49,8 +56,12 @@ fn run(
     mut stream: HttpStream,
     account: Account,
     disarmed: Option<Arc<AtomicBool>>,
+    at_once: bool,
 ) -> impl Future<Output = Outcome> {
     async move {
+        if !at_once {
+            stream.now = Instant::now();
+        }
         let chain = match admit(&shared.hcm, &shared.info, &mut stream) {
             Ok(chain) => Some(chain),
             Err(reply) => {
