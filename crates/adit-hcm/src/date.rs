@@ -60,8 +60,15 @@ mod tests {
 
     use super::*;
 
+    /// As on a new thread: tests may share one.
+    fn forget() {
+        ANCHOR.set(None);
+        LAST.set(None);
+    }
+
     #[test]
     fn the_time_of_day_follows_the_monotonic_clock_for_a_second() {
+        forget();
         let now = Instant::now();
         let time = time_of_day(now);
         assert!(SystemTime::now().duration_since(time).expect("not ahead") < Duration::from_secs(60));
@@ -73,6 +80,7 @@ mod tests {
 
     #[test]
     fn a_date_is_that_of_its_second() {
+        forget();
         let now = Instant::now();
         let time = time_of_day(now);
         let first = date(now).expect("a date");

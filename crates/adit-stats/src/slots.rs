@@ -136,7 +136,8 @@ impl Slot {
             .fold(0, |sum, shard| sum.wrapping_add(self.chunk.cell(shard, self.index()).load(Relaxed)))
     }
 
-    /// Makes the sum `value`. An `add` at the same moment on another thread may be lost.
+    /// Makes the sum `value`. An `add` at the same moment on another thread may be lost, or may bring back what that thread had added
+    /// before: for what is only ever set.
     pub(crate) fn set(&self, value: u64) {
         for shard in 1..self.chunk.shards {
             self.chunk.cell(shard, self.index()).store(0, Relaxed);

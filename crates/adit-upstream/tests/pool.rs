@@ -480,6 +480,10 @@ async fn a_storm_of_cancellations_leaves_nothing_behind() {
                         // Given up before it was opened.
                         0 => drop(upstream),
                         1 => drop((upstream.lease.open(&support::get("/"), true), upstream)),
+                        2 => {
+                            let opened = upstream.lease.open(&support::get("/"), true);
+                            drop((upstream, opened));
+                        }
                         _ => drop(exchange(upstream, "/").await),
                     }
                 }

@@ -96,6 +96,8 @@ pub(crate) struct ConnWaker {
     /// The one stream of a connection of HTTP/1 lives: it takes the connection back to its pool when it ends, unless
     /// somebody waits for one. The task need not run for each request.
     held: AtomicBool,
+    /// It was called then, and is counted for that.
+    counted: AtomicBool,
 }
 
 impl ConnWaker {
@@ -123,8 +125,27 @@ impl ConnWaker {
     pub fn release(&self) {
         // Of this and a wake on another thread, one sees what the other wrote.
         self.held.store(false, SeqCst);
+        self.uncount();
         if self.queued.load(SeqCst) {
             self.kicks.settle(self.id);
+        }
+    }
+
+    /// Somebody looks at the connection.
+    fn acknowledge(&self) {
+        self.queued.store(false, Relaxed);
+        self.uncount();
+    }
+
+    fn count(&self) {
+        if !self.counted.swap(true, SeqCst) {
+            self.kicks.begin_call();
+        }
+    }
+
+    fn uncount(&self) {
+        if self.counted.load(Relaxed) && self.counted.swap(false, SeqCst) {
+            self.kicks.end_call();
         }
     }
 }
@@ -135,8 +156,13 @@ impl Wake for ConnWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if !self.queued.swap(true, SeqCst) && (!self.held.load(SeqCst) || self.kicks.are_awaited()) {
+        if self.queued.swap(true, SeqCst) {
+            return;
+        }
+        if !self.held.load(SeqCst) || self.kicks.are_awaited() {
             self.kicks.woken(self.id);
+        } else {
+            self.count();
         }
     }
 }
@@ -158,6 +184,7 @@ impl Conn {
             kicks: kicks.clone(),
             queued: AtomicBool::new(false),
             held: AtomicBool::new(false),
+            counted: AtomicBool::new(false),
         });
         Self {
             serial: id.serial,
@@ -181,7 +208,7 @@ impl Conn {
     /// The cluster's task has seen that the waker was called.
     pub fn acknowledge(&mut self) {
         self.idle = None;
-        self.queued.queued.store(false, Relaxed);
+        self.queued.acknowledge();
     }
 
     /// Opens a stream that was promised.

@@ -19,6 +19,8 @@ pub(crate) struct Kicks {
     queue: Mutex<Queue>,
     /// How many wait for a connection.
     waiting: AtomicUsize,
+    /// Connections that were called while a stream held them, and that nobody has looked at since.
+    called: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -31,7 +33,7 @@ struct Queue {
 
 impl Kicks {
     pub fn new(cluster: Weak<WorkerCluster>) -> Self {
-        Self { cluster, queue: Mutex::default(), waiting: AtomicUsize::new(0) }
+        Self { cluster, queue: Mutex::default(), waiting: AtomicUsize::new(0), called: AtomicUsize::new(0) }
     }
 
     /// The cluster, while it is there.
@@ -57,6 +59,21 @@ impl Kicks {
     /// One of them waits no longer.
     pub fn end_wait(&self) {
         self.waiting.fetch_sub(1, SeqCst);
+    }
+
+    /// A connection was called while a stream held it.
+    pub fn begin_call(&self) {
+        self.called.fetch_add(1, SeqCst);
+    }
+
+    /// One of them was looked at.
+    pub fn end_call(&self) {
+        self.called.fetch_sub(1, SeqCst);
+    }
+
+    /// Whether there may be connections that were called while a stream held them.
+    pub fn are_called_while_held(&self) -> bool {
+        self.called.load(SeqCst) > 0
     }
 
     /// Looks at a connection that was held while its waker was called. Where somebody waited then, the task may still do so

@@ -211,7 +211,7 @@ impl WorkerCluster {
         let mut granted = self.take_ready(state, host, pool);
         if granted.is_none() {
             // The last exchange may have ended in this very turn of the runtime.
-            for id in self.held_and_woken(state).into_iter().chain(self.kicks.take_woken()) {
+            for id in self.called_while_held(state).into_iter().chain(self.kicks.take_woken()) {
                 self.woken(state, id);
             }
             granted = self.take_ready(state, host, pool);
@@ -225,9 +225,10 @@ impl WorkerCluster {
         Ok(granted)
     }
 
-    /// The connections whose streams hold them though they have their answers. Once somebody waits they are told of at once.
-    fn held_and_woken(&self, state: &State) -> Vec<ConnId> {
-        if self.kicks.are_awaited() {
+    /// The connections whose streams hold them though they have their answers: mostly none, as a stream lets go in the same turn.
+    /// Once somebody waits, the task is told of them.
+    fn called_while_held(&self, state: &State) -> Vec<ConnId> {
+        if !self.kicks.are_called_while_held() {
             return Vec::new();
         }
         let woken = state.pools.conns.iter().filter(|(_, conn)| conn.queued.is_called());
