@@ -205,7 +205,7 @@ pub trait ClientConn: Send {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<Capabilities, StreamError>>;
 
     /// Opens a stream; only after [`ClientConn::poll_ready`] said so, while its waker was not called since. With `end` the
-    /// request has no body.
+    /// request has no body, and may be on its way when this returns.
     fn open(&mut self, head: &RequestHead, end: bool) -> Result<OutgoingStream, StreamError>;
 
     /// How many streams are open.

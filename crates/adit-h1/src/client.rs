@@ -71,14 +71,15 @@ impl Client {
         Poll::Ready(if self.reader.is_some() { Ok(()) } else { Err(StreamError::Local(ErrorCode::NoError)) })
     }
 
-    /// Writes a head, and sends it where nothing follows it. Says what delimits the body, and whether all has left.
+    /// Writes a head, and sends it where nothing follows it. Says what delimits the body, and whether all has left or why it never
+    /// will.
     fn write(
         &self,
         writer: Option<&mut Writer>,
         head: &RequestHead,
         end: bool,
         meter: &Meter,
-    ) -> Result<(Out, bool), StreamError> {
+    ) -> Result<(Out, Result<bool, StreamError>), StreamError> {
         let writer = writer.ok_or(StreamError::Local(ErrorCode::Internal))?;
         let body = match encode::request(writer.room(), head, end, &self.cfg) {
             Ok(body) => body,
@@ -90,10 +91,10 @@ impl Client {
         let (size, fields) = encode::measure(&writer.out);
         meter.sent(size, fields);
         if end && !head.kind.is_tunnel() {
-            writer.try_drain();
-            return Ok((body, writer.out.is_empty()));
+            let drained = writer.try_drain();
+            return Ok((body, drained.map(|()| writer.out.is_empty())));
         }
-        Ok((body, false))
+        Ok((body, Ok(false)))
     }
 
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
@@ -155,6 +156,12 @@ impl ClientConn for Client {
         shared.send = if ended { Side::Done } else { Side::Open };
         shared.last = tunnel;
         shared.tunnel = tunnel;
+        let sent = sent.unwrap_or_else(|error| {
+            shared.last = true;
+            shared.lose(error);
+            shared.writer = None;
+            false
+        });
         let handle = shared.writer.as_ref().filter(|writer| writer.socket().is_none()).map(Writer::handle);
         drop(shared);
         let send: Box<dyn SendStream> = if ended {

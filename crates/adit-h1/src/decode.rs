@@ -9,7 +9,7 @@ use http::HeaderMap;
 use crate::fields;
 use crate::refuse::Refusal;
 use crate::scan::{Extent, Scan, Scanner};
-use crate::section::{self, Owner, Section};
+use crate::section::{self, Section, Whose};
 
 /// Chunk extensions taken in one body, in bytes: nobody uses them but to waste a recipient's time.
 const MAX_EXTENSIONS: usize = 16 << 10;
@@ -249,7 +249,7 @@ impl Decoder {
         let section = buf.split_to(length).freeze();
         self.state = State::Done;
         if length > 2 {
-            let parsed = section::parse(&section, 0, lines, self.limits.max_fields, Owner::Trailers);
+            let parsed = section::parse(&section, 0, lines, self.limits.max_fields, Whose::Trailers);
             let Section { mut map, size, .. } = parsed.map_err(Refusal::error)?;
             if self.limits.keep {
                 self.trailer_fields = u32::try_from(size).unwrap_or(u32::MAX);

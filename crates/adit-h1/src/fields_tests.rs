@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::section::{self, Owner, Section};
+use crate::section::{self, Section, Whose};
 
 fn map(fields: &[(&'static str, &str)]) -> HeaderMap {
     fields.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())).collect()
@@ -101,7 +101,7 @@ fn what_need_not_be_stripped_would_lose_nothing() {
     for (one, first) in FIELDS {
         for (other, second) in FIELDS {
             let lines = Bytes::from(format!("{one}: {first}\r\n{other}: {second}\r\n\r\n"));
-            let Section { map, said, .. } = section::parse(&lines, 0, 2, 100, Owner::Response).unwrap();
+            let Section { map, said, .. } = section::parse(&lines, 0, 2, 100, Whose::Response).unwrap();
             for keep_upgrade in [false, true] {
                 let mut stripped = map.clone();
                 hop_by_hop::strip(&mut stripped, keep_upgrade);

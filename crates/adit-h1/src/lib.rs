@@ -1,5 +1,5 @@
 //! The HTTP/1.1 codec, both sides: a sans-io parser and serializer, and a thin shell of I/O around them. Start lines are
-//! httparse's; field lines are judged by the types that they become.
+//! httparse's, but for those that nearly every message has; field lines are judged by the types that they become.
 //!
 //! Deliberately unknown here: configuration files, routes, filters, pools, other HTTP versions. What Envoy's protocol
 //! options say comes in as the plain [`ServerConfig`] and [`ClientConfig`].

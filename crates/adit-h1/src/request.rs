@@ -9,7 +9,7 @@ use crate::config::ServerConfig;
 use crate::decode::Body;
 use crate::fields::{self, Framing, Said};
 use crate::refuse::Refusal;
-use crate::section::{self, Owner, Section};
+use crate::section::{self, Section, Whose};
 use crate::{scan, target};
 
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
@@ -72,7 +72,7 @@ pub(crate) fn parse(head: &Bytes, lines: usize, cfg: &ServerConfig, scheme: Sche
         Some(line) => line,
         None => request_line(head)?,
     };
-    let section = section::parse(head, start, lines, cfg.max_headers, Owner::Request)?;
+    let section = section::parse(head, start, lines, cfg.max_headers, Whose::Request)?;
     if !cfg.allow_custom_methods && !KNOWN_METHODS.contains(&line.method.as_str()) {
         return Err(Refusal::CODEC);
     }

@@ -10,7 +10,7 @@ use crate::decode::Body;
 use crate::fields::{self, Framing, Said};
 use crate::refuse::Refusal;
 use crate::scan;
-use crate::section::{self, Owner, Section};
+use crate::section::{self, Section, Whose};
 
 /// The status line of most.
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\n";
@@ -38,7 +38,7 @@ pub(crate) struct Response {
 /// Parses a complete head of about so many lines, its empty line included.
 pub(crate) fn parse(head: &Bytes, lines: usize, cfg: &ClientConfig, asked: &Asked) -> Result<Response, Refusal> {
     let (code, minor, start) = status_line(head)?;
-    let section = section::parse(head, start, lines, cfg.max_headers, Owner::Response)?;
+    let section = section::parse(head, start, lines, cfg.max_headers, Whose::Response)?;
     let status = StatusCode::from_u16(code).ok().filter(|_| code < 600).ok_or(Refusal::CODEC)?;
     let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
     assemble(status, version, section, cfg, asked)

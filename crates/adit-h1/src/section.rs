@@ -19,7 +19,7 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 
 /// Whose field lines they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Owner {
+pub(crate) enum Whose {
     /// Of a request, whose `host` goes beside the map.
     Request,
     Response,
@@ -51,10 +51,13 @@ pub(crate) enum Role {
     Plain,
 }
 
-/// Reads the field lines of `head` from `at` to the empty line, which must be its end. `lines` is about how many there are;
-/// at most `max` are taken.
-pub(crate) fn parse(head: &Bytes, mut at: usize, lines: usize, max: usize, owner: Owner) -> Result<Section, Refusal> {
-    let room = lines.min(max).saturating_add(ADDED);
+/// Fields that the map has room for from the start at most: it grows for more, once they have been judged.
+const ROOM: usize = 128;
+
+/// Reads the field lines of `head` from `at` to the empty line, which must be its end. `lines` is at least how many there are, and
+/// only sizes the map; at most `max` are taken.
+pub(crate) fn parse(head: &Bytes, mut at: usize, lines: usize, max: usize, whose: Whose) -> Result<Section, Refusal> {
+    let room = lines.min(max).min(ROOM).saturating_add(ADDED);
     let mut map = HeaderMap::try_with_capacity(room).map_err(|_| Refusal::TOO_MANY_HEADERS)?;
     let (mut said, mut size, mut count) = (Said::default(), 0, 0);
     loop {
@@ -71,13 +74,13 @@ pub(crate) fn parse(head: &Bytes, mut at: usize, lines: usize, max: usize, owner
         }
         let (start, stop) = trimmed(head, colon + 1, end);
         let bytes = head.slice(start..stop);
-        let bad = || if owner == Owner::Request && head.contains(&0) { Refusal::CHARACTERS } else { Refusal::CODEC };
+        let bad = || if whose == Whose::Request && head.contains(&0) { Refusal::CHARACTERS } else { Refusal::CODEC };
         // Judged by its line before it is one too many.
         let full = count == max;
         count += 1;
         size += colon - at + stop - start + 3;
         at = end + 2;
-        if role == Role::Host && owner == Owner::Request {
+        if role == Role::Host && whose == Whose::Request {
             if !bytes.iter().all(|byte| is_of_value(*byte)) {
                 return Err(bad());
             }

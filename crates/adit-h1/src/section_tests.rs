@@ -71,7 +71,7 @@ proptest! {
     fn fields_are_what_httparse_takes_them_for(input in soup(), max in 0usize..6) {
         if let Scan::Complete(Extent { length, lines }) = Scanner::default().scan(&input) {
             let head = Bytes::from(input).slice(..length);
-            let got = parse(&head, 0, lines, max, Owner::Trailers);
+            let got = parse(&head, 0, lines, max, Whose::Trailers);
             if let Ok(got) = &got {
                 prop_assert_eq!(lines, got.map.len());
             }
@@ -89,7 +89,7 @@ fn every_octet_of_a_name_and_of_a_value_is_judged_as_httparse_does() {
                 *place = byte;
             }
             let head = Bytes::from([&name[..], b": ", &value, b"\r\n\r\n"].concat());
-            let got = parse(&head, 0, 1, 1, Owner::Response).map(|got| (got.map, got.size));
+            let got = parse(&head, 0, 1, 1, Whose::Response).map(|got| (got.map, got.size));
             assert_eq!(got, reference(&head, 1), "{byte} at {at}");
         }
     }
@@ -101,10 +101,10 @@ fn a_host_is_judged_as_any_other_value() {
         assert_eq!(is_of_value(byte), HeaderValue::from_bytes(&[byte]).is_ok(), "{byte}");
     }
     let bad = Bytes::from_static(b"host: a\x7f\r\n\r\n");
-    assert_eq!(parse(&bad, 0, 1, 9, Owner::Request).unwrap_err(), Refusal::CODEC);
+    assert_eq!(parse(&bad, 0, 1, 9, Whose::Request).unwrap_err(), Refusal::CODEC);
     let nul = Bytes::from_static(b"host: a\0\r\n\r\n");
-    assert_eq!(parse(&nul, 0, 1, 0, Owner::Request).unwrap_err(), Refusal::CHARACTERS);
-    assert_eq!(parse(&nul, 0, 1, 0, Owner::Trailers).unwrap_err(), Refusal::CODEC);
+    assert_eq!(parse(&nul, 0, 1, 0, Whose::Request).unwrap_err(), Refusal::CHARACTERS);
+    assert_eq!(parse(&nul, 0, 1, 0, Whose::Trailers).unwrap_err(), Refusal::CODEC);
 }
 
 #[test]
@@ -139,16 +139,16 @@ fn names_have_their_role_however_they_are_spelled() {
 #[test]
 fn the_host_of_a_request_stands_in_no_map() {
     let head = Bytes::from_static(b"Host: a\r\nx: y\r\nhost: b\r\n\r\n");
-    let Section { map, said, size } = parse(&head, 0, 3, 3, Owner::Request).unwrap();
+    let Section { map, said, size } = parse(&head, 0, 3, 3, Whose::Request).unwrap();
     assert_eq!((map.len(), said.hosts, said.host.as_deref(), size), (1, 2, Some(&b"a"[..]), 8 + 5 + 8));
-    assert_eq!(parse(&head, 0, 3, 3, Owner::Response).unwrap().map.len(), 3);
-    assert_eq!(parse(&head, 0, 3, 2, Owner::Request).unwrap_err(), Refusal::TOO_MANY_HEADERS);
+    assert_eq!(parse(&head, 0, 3, 3, Whose::Response).unwrap().map.len(), 3);
+    assert_eq!(parse(&head, 0, 3, 2, Whose::Request).unwrap_err(), Refusal::TOO_MANY_HEADERS);
 }
 
 #[test]
 fn nothing_stands_behind_the_empty_line_and_nothing_is_missing() {
     for text in ["x: y\r\n", "x: y", "", "x: y\r\n\r\nz", "x: y\n\r\n", "x: y\r\r\n\r\n"] {
-        assert_eq!(parse(&Bytes::from(text), 0, 1, 9, Owner::Trailers).unwrap_err(), Refusal::CODEC, "{text:?}");
+        assert_eq!(parse(&Bytes::from(text), 0, 1, 9, Whose::Trailers).unwrap_err(), Refusal::CODEC, "{text:?}");
     }
-    assert_eq!(parse(&Bytes::from("\r\n"), 0, 0, 0, Owner::Trailers).unwrap().size, 3);
+    assert_eq!(parse(&Bytes::from("\r\n"), 0, 0, 0, Whose::Trailers).unwrap().size, 3);
 }

@@ -3,11 +3,14 @@
 
 mod common;
 
-use adit_codec::ServerConn;
-use adit_h1::ServerConfig;
-use adit_http::{ErrorCode, RequestKind, StreamError};
+use adit_codec::{Meter, ServerConn};
+use adit_h1::{Event, Owner, ServerConfig};
+use adit_http::{ErrorCode, RequestKind, ResponseHead, StreamError};
 use common::*;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
 
 #[tokio::test]
 async fn requests_are_served_in_order_on_one_connection() {
@@ -208,4 +211,53 @@ async fn abort_resets_what_lives() {
     assert_eq!(chunk(&mut stream.recv).await, Some(Err(StreamError::Local(ErrorCode::Cancel))));
     assert!(send(&mut sink, b"x", false).await.is_err());
     assert!(accept(&mut conn).await.is_none());
+}
+
+struct Silent;
+
+impl Owner for Silent {
+    fn refuse(&self, status: http::StatusCode, _: &'static str, _: Arc<Meter>) -> (ResponseHead, bytes::Bytes) {
+        (response(status.as_u16(), &[("content-length", "0")]), bytes::Bytes::new())
+    }
+
+    fn event(&self, _: Event) {}
+}
+
+/// An answer whose last part the peer reads before it sends the next request.
+async fn answer(stream: adit_codec::IncomingStream) {
+    let mut sink = stream.responder.respond(response(200, &[("content-length", "2")]), false).unwrap();
+    tokio::task::yield_now().await;
+    send(&mut sink, b"ok", true).await.unwrap();
+}
+
+/// Of somebody who owns it, a connection is polled behind its stream, or is woken where another task has the stream.
+#[tokio::test]
+async fn an_owned_connection_goes_on_behind_its_streams() {
+    let (mut peer, ours) = pair().await;
+    let mut conn = adit_h1::server_for(io(ours), Arc::new(ServerConfig::default()), Arc::new(Silent));
+    for own_task in [false, true, false, true] {
+        put(&mut peer, "GET / HTTP/1.1\r\nhost: h\r\n\r\nGET / HTTP/1.1\r\nhost: h\r\n\r\n").await;
+        let first = accept(&mut conn).await.unwrap().unwrap();
+        let second = if own_task {
+            let done = tokio::spawn(answer(first));
+            let second = accept(&mut conn).await;
+            done.await.unwrap();
+            second
+        } else {
+            let mut answering = pin!(answer(first));
+            let mut answered = false;
+            soon(poll_fn(|cx| {
+                answered = answered || answering.as_mut().poll(cx).is_ready();
+                match conn.poll_accept(cx) {
+                    Poll::Ready(next) if answered => Poll::Ready(next),
+                    Poll::Ready(_) => panic!("a request before the answer"),
+                    Poll::Pending => Poll::Pending,
+                }
+            }))
+            .await
+        };
+        expect(&mut peer, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        answer(second.unwrap().unwrap()).await;
+        expect(&mut peer, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+    }
 }

@@ -7,12 +7,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use adit_codec::ClientConn;
 use adit_h1::{Client, ClientConfig};
 use adit_http::StreamError;
 use adit_io::{Address, ByteSink, ByteSource, ConnInfo, Io, Stream, Transport, transport_halves};
 use common::*;
 use http::Method;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 
 /// A pipe whose end is always a cut.
 struct Cut(DuplexStream);
@@ -84,4 +85,31 @@ async fn a_reset_that_the_request_ran_into_is_no_end_of_the_answer() {
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     assert!(send(&mut stream.send, b"more", false).await.is_err());
     assert!(chunk(&mut recv).await.is_some_and(|chunk| chunk.is_err()), "a cut answer that looks complete");
+}
+
+/// The same of a request without a body, which leaves as it is opened.
+#[tokio::test]
+async fn a_reset_that_a_request_without_a_body_ran_into_is_none_either() {
+    let (peer, mut conn) = client(ClientConfig::default()).await;
+    ready(&mut conn).await;
+    // Nothing is awaited from here on, so that the write is the first to know.
+    peer.try_write(b"HTTP/1.1 200 OK\r\n\r\nabc").unwrap();
+    peer.set_zero_linger().unwrap();
+    drop(peer);
+    let mut stream = conn.open(&request(Method::GET, "/"), true).unwrap();
+    head(&mut stream).await.unwrap();
+    let mut recv = stream.response.into_recv();
+    assert_eq!(chunk(&mut recv).await.unwrap().unwrap(), "abc");
+    assert!(chunk(&mut recv).await.is_some_and(|chunk| chunk.is_err()), "a cut answer that looks complete");
+}
+
+/// Nobody has to wait for the answer.
+#[tokio::test]
+async fn a_request_without_a_body_leaves_as_it_is_opened() {
+    let (mut peer, mut conn) = client(ClientConfig::default()).await;
+    ready(&mut conn).await;
+    let _stream = conn.open(&request(Method::GET, "/"), true).unwrap();
+    let mut bytes = [0; 16];
+    assert_eq!(peer.read_exact(&mut bytes).await.unwrap(), 16);
+    assert_eq!(&bytes, b"GET / HTTP/1.1\r\n");
 }

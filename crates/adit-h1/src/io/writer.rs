@@ -1,7 +1,7 @@
 //! The writing half: heads and small bodies gather in front of one write, large bodies go beside them in a writev.
 
 use std::cell::Cell;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -189,18 +189,20 @@ impl Writer {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends what has gathered as far as that is possible right now, where this is plain TCP. What is left, an error too,
-    /// is for the next poll.
-    pub(crate) fn try_drain(&mut self) {
+    /// Sends what has gathered as far as that is possible right now, where this is plain TCP. What is left is for the next poll;
+    /// so is an error, but the kernel says only once that the peer has reset the connection.
+    pub(crate) fn try_drain(&mut self) -> Result<(), StreamError> {
         if let WriteHalf::Tcp(socket) = &self.half {
             while !self.out.is_empty() {
                 match socket.try_write(&self.out) {
                     Ok(n) => remove(&mut self.out, n),
-                    Err(_) => return,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                    Err(error) => return Err(error.into()),
                 }
             }
             self.clear();
         }
+        Ok(())
     }
 
     /// Sends what has gathered and sees it leave.

@@ -55,8 +55,10 @@ impl ServerStream {
         let (size, fields) = encode::measure(writer.out.get(before..).unwrap_or_default());
         self.sender.meter().sent(size, fields);
         let (over, tunnel) = (end || sent.body == Out::Nothing, sent.body == Out::Raw);
-        if over || tunnel {
-            writer.try_drain();
+        if (over || tunnel)
+            && let Err(error) = writer.try_drain()
+        {
+            shared.lose(error);
         }
         shared.last |= !sent.keep;
         shared.tunnel = tunnel;
@@ -89,7 +91,9 @@ impl Responder for ServerStream {
             encode::interim(writer.room(), &head, case)?;
             let (size, fields) = encode::measure(writer.out.get(before..).unwrap_or_default());
             self.sender.meter().sent(size, fields);
-            writer.try_drain();
+            if let Err(error) = writer.try_drain() {
+                shared.lose(error);
+            }
             Ok(())
         })
     }

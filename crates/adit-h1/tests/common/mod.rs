@@ -97,8 +97,12 @@ pub fn connect(target: &'static str) -> RequestHead {
     head
 }
 
-pub async fn open(client: &mut Client, head: RequestHead, end: bool) -> OutgoingStream {
+pub async fn ready(client: &mut Client) {
     soon(poll_fn(|cx| client.poll_ready(cx))).await.unwrap();
+}
+
+pub async fn open(client: &mut Client, head: RequestHead, end: bool) -> OutgoingStream {
+    ready(client).await;
     client.open(&head, end).unwrap()
 }
 
